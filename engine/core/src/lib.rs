@@ -1,1 +1,18 @@
-//! Placeholder.
+//! The gramme shard: a state machine that owns token ranges, their log and their index.
+//!
+//! No socket, file, clock, thread, random source or async lives in this crate. The outside hands in one
+//! [`port::Event`] at a time, with the time beside it, and carries out the [`port::Effect`]s that the shard appends to
+//! a buffer which the caller owns. The same bytes in give the same bytes out: production and the simulator run this
+//! very code.
+//!
+//! # Layout
+//! In the order in which they build on each other; a module imports from those above it, never from below:
+//! - [`base`]: ids, time, hashing, limits;
+//! - [`version`]: dots, contexts, objects and their merge;
+//! - [`ring`]: which shard owns a token;
+//! - [`port`]: events, effects, requests and outcomes.
+#![forbid(unsafe_code)]
+
+pub mod base;
+
+pub mod ring;

@@ -1,0 +1,35 @@
+//! Every bound of the shard in one place, each with what happens when it is reached.
+
+/// A key's greatest length. Longer: the request is refused (`TooLarge`), at the client's edge only.
+pub const KEY_BYTES_MAX: usize = 4 << 10;
+
+/// A value's greatest length that any configuration may allow. Longer: refused at the client's edge only; what was
+/// once accepted always replicates.
+pub const VALUE_BYTES_MAX: usize = 8 << 20;
+
+/// A value's greatest length unless configured otherwise.
+pub const VALUE_BYTES_MAX_DEFAULT: usize = 1 << 20;
+
+/// A bucket name's greatest length. Longer: refused.
+pub const BUCKET_BYTES_MAX: usize = 255;
+
+/// A context's greatest length as opaque bytes. The oldest vector entries are dropped beyond it, and counted.
+pub const CONTEXT_BYTES_MAX: usize = 2 << 10;
+
+/// A context's greatest number of vector entries as opaque bytes. The oldest are dropped beyond it, and counted.
+pub const CONTEXT_ENTRIES_MAX: usize = 64;
+
+/// The greatest number of shards of a node.
+pub const SHARDS_MAX: u16 = 1024;
+
+/// The bucket that always exists.
+pub const BUCKET_DEFAULT: &[u8] = b"default";
+
+/// Partitions of a new cluster unless configured otherwise.
+pub const PARTITIONS_DEFAULT: u32 = 1024;
+
+/// The greatest number of partitions.
+pub const PARTITIONS_MAX: u32 = 65_536;
+
+const _: () = assert!(VALUE_BYTES_MAX_DEFAULT <= VALUE_BYTES_MAX);
+const _: () = assert!(PARTITIONS_MAX.is_power_of_two() && PARTITIONS_DEFAULT.is_power_of_two());

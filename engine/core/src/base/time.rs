@@ -1,0 +1,123 @@
+//! Time as the core sees it: handed in with each event, never read.
+//!
+//! Owns the hybrid logical clock (Kulkarni et al., 2014): 48 bits of wall-clock milliseconds and a 16-bit counter, at
+//! once the event counter of the version vector and the last-writer-wins timestamp.
+//!
+//! Invariants:
+//! - [`HlcClock::tick`] never returns a value that it, or anything it observed, had before;
+//! - a remote time further ahead than the allowed drift is refused, not absorbed.
+
+use core::fmt;
+
+/// The two clocks of one moment. `mono_ns` drives deadlines and timers; `wall_ms` feeds the hlc and expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Nanoseconds of a clock that never goes back, from any origin.
+    pub mono_ns: u64,
+    /// Milliseconds since the Unix epoch.
+    pub wall_ms: u64,
+}
+
+/// A hybrid logical time: `wall_ms << 16 | counter`. Zero is before everything.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Hlc(pub u64);
+
+impl Hlc {
+    /// The first time of a millisecond.
+    pub const fn from_ms(wall_ms: u64) -> Self {
+        Self(wall_ms << 16)
+    }
+
+    /// Its milliseconds since the Unix epoch.
+    pub const fn ms(self) -> u64 {
+        self.0 >> 16
+    }
+
+    /// The greatest time that is before this one; zero stays zero.
+    pub const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
+    /// The least time that is after this one.
+    pub const fn after(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Debug for Hlc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "h{}.{}", self.ms(), self.0 & 0xffff)
+    }
+}
+
+/// A remote clock is further ahead than `max_clock_drift`. State: unchanged, the time was not absorbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockAhead {
+    /// How far ahead of this node's wall clock it is.
+    pub ahead_ms: u64,
+    /// What is allowed.
+    pub ahead_ms_max: u64,
+}
+
+/// A shard's own hybrid clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HlcClock {
+    last: Hlc,
+}
+
+impl HlcClock {
+    /// A clock that will only return times after `last`.
+    pub const fn after(last: Hlc) -> Self {
+        Self { last }
+    }
+
+    /// The greatest time issued or absorbed.
+    pub const fn last(&self) -> Hlc {
+        self.last
+    }
+
+    /// The next time: later than everything issued or absorbed, and not behind the wall clock.
+    pub fn tick(&mut self, wall_ms: u64) -> Hlc {
+        self.last = Hlc::from_ms(wall_ms).max(self.last.after());
+        self.last
+    }
+
+    /// Absorbs a time met in an object or a session.
+    ///
+    /// # Errors
+    /// [`ClockAhead`] when it is more than `ahead_ms_max` ahead of `wall_ms` (and of what was absorbed before).
+    pub fn observe(&mut self, met: Hlc, wall_ms: u64, ahead_ms_max: u64) -> Result<(), ClockAhead> {
+        if met <= self.last {
+            return Ok(());
+        }
+        let ahead_ms = met.ms().saturating_sub(wall_ms);
+        if ahead_ms > ahead_ms_max {
+            return Err(ClockAhead { ahead_ms, ahead_ms_max });
+        }
+        self.last = met;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_rise_though_the_wall_clock_stands_or_goes_back() {
+        let mut clock = HlcClock::default();
+        let times: Vec<Hlc> = [5, 5, 4, 9, 1].into_iter().map(|ms| clock.tick(ms)).collect();
+        assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+        assert_eq!(times[3], Hlc::from_ms(9));
+    }
+
+    #[test]
+    fn a_time_far_ahead_is_refused_and_not_absorbed() {
+        let mut clock = HlcClock::default();
+        let refused = clock.observe(Hlc::from_ms(10_000), 1_000, 500);
+        assert_eq!(refused, Err(ClockAhead { ahead_ms: 9_000, ahead_ms_max: 500 }));
+        assert_eq!(clock.last(), Hlc::default());
+        assert_eq!(clock.observe(Hlc::from_ms(1_400), 1_000, 500), Ok(()));
+        assert!(clock.tick(1_000) > Hlc::from_ms(1_400));
+    }
+}

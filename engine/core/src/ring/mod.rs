@@ -1,0 +1,5 @@
+//! Who owns a token. Knows nothing of liveness.
+
+mod slices;
+
+pub use slices::Slices;
