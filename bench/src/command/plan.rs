@@ -1,0 +1,190 @@
+//! From what was typed to what will run.
+//!
+//! Owns every default that depends on something else, and the refusal of what cannot be run. Reads workload and
+//! trace files; never touches a target.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::args::{LoadArgs, RunArgs, WarmUpArg};
+use super::exit::Failure;
+use crate::load::plan::{LoadPlan, Pace};
+use crate::measure::run::Measurement;
+use crate::record::analysis::WarmUpRule;
+use crate::target::address::Address;
+use crate::target::open::StoreSettings;
+use crate::workload::value::ValueSize;
+use crate::workload::{Durability, Workload, preset, trace};
+
+/// Requests a second when nothing was said.
+const RATE_DEFAULT: f64 = 1000.0;
+const CONNECTIONS_MAX: usize = 50_000;
+const THREADS_MAX: usize = 1024;
+
+/// The workload that was named, with the flags that change it.
+pub fn workload(args: &LoadArgs) -> Result<Workload, Failure> {
+    let mut workload = match preset::find(&args.workload) {
+        Some(workload) => workload,
+        None => read_workload(&args.workload)?,
+    };
+    if let Some(records) = args.records {
+        workload.records = records;
+    }
+    if let Some(bytes) = args.key_bytes {
+        workload.key.bytes = bytes;
+    }
+    if let Some(bytes) = args.value_bytes {
+        workload.values = ValueSize::Fixed { bytes };
+    }
+    if args.durable {
+        workload.durability = Durability::Durable;
+    }
+    if let Some(process) = args.arrivals {
+        workload.arrivals.process = process.into();
+    }
+    match workload.problem() {
+        Some(problem) => Err(Failure::usage(format!(
+            "workload {}: {problem}",
+            workload.name
+        ))),
+        None => Ok(workload),
+    }
+}
+
+fn read_workload(name: &str) -> Result<Workload, Failure> {
+    let path = Path::new(name);
+    let text = fs::read_to_string(path).map_err(|error| {
+        let presets: Vec<&str> = preset::PRESETS.iter().map(|(name, _)| *name).collect();
+        Failure::usage(format!(
+            "workload '{name}' is no preset ({}) and cannot be read as a file: {error}",
+            presets.join(", ")
+        ))
+    })?;
+    let mut workload = Workload::from_toml(&text)
+        .map_err(|error| Failure::usage(format!("workload file {name}: {error}")))?;
+    if let ValueSize::File {
+        path: sizes_path,
+        sizes,
+    } = &mut workload.values
+    {
+        let beside = path.parent().unwrap_or(Path::new("")).join(sizes_path);
+        let text = fs::read_to_string(&beside).map_err(|error| {
+            Failure::usage(format!("value sizes {}: {error}", beside.display()))
+        })?;
+        *sizes = text
+            .split_whitespace()
+            .map(|word| {
+                word.parse().map_err(|_| {
+                    Failure::usage(format!(
+                        "value sizes {}: '{word}' is not a size in bytes",
+                        beside.display()
+                    ))
+                })
+            })
+            .collect::<Result<Vec<u32>, Failure>>()?;
+    }
+    Ok(workload)
+}
+
+/// The settings of an embedded store.
+pub fn store_settings(args: &LoadArgs) -> StoreSettings {
+    StoreSettings {
+        cache_bytes: args.cache,
+    }
+}
+
+/// The warm-up rule.
+pub fn warm_up(args: &LoadArgs) -> WarmUpRule {
+    match args.warmup {
+        WarmUpArg::Auto => WarmUpRule::Auto,
+        WarmUpArg::Time(length) => WarmUpRule::Fixed(length),
+    }
+}
+
+/// The plan of a run with a given pace.
+pub fn load_plan(args: &LoadArgs, target: &Address, pace: Pace) -> Result<LoadPlan, Failure> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let embedded = matches!(target, Address::Embedded { .. });
+    let threads = args.threads.unwrap_or(if embedded { cpus } else { 1 });
+    if !(1..=THREADS_MAX).contains(&threads) {
+        return Err(Failure::usage(format!(
+            "--threads must be between 1 and {THREADS_MAX}"
+        )));
+    }
+    if !(1..=CONNECTIONS_MAX).contains(&args.connections) {
+        return Err(Failure::usage(format!(
+            "--connections must be between 1 and {CONNECTIONS_MAX}"
+        )));
+    }
+    if args.depth == 0 || args.in_flight == 0 {
+        return Err(Failure::usage("--depth and --in-flight must be at least 1"));
+    }
+    if let Pace::Open { rate, .. } = pace
+        && !(rate > 0.0 && rate <= 1e9)
+    {
+        return Err(Failure::usage(format!(
+            "--rate must be above 0 and at most a thousand million, not {rate}"
+        )));
+    }
+    Ok(LoadPlan {
+        pace,
+        duration: args.duration,
+        threads: if embedded {
+            threads
+        } else {
+            threads.min(args.connections)
+        },
+        connections: if embedded { threads } else { args.connections },
+        depth: args.depth,
+        timeout: args.timeout,
+        in_flight_max: args.in_flight,
+        spin: args.spin.unwrap_or(cpus > threads),
+        seed: args.seed,
+        window: LoadPlan::window_for(args.duration),
+        share_index: 0,
+        share_count: 1,
+    })
+}
+
+/// All of a `run`.
+pub fn run(args: &RunArgs) -> Result<Measurement, Failure> {
+    let workload = workload(&args.load)?;
+    let mut load = args.load.clone();
+    let pace = match &args.trace {
+        Some(path) => {
+            let text = fs::read_to_string(path)
+                .map_err(|error| Failure::usage(format!("trace {}: {error}", path.display())))?;
+            if !(args.speed > 0.0 && args.speed.is_finite()) {
+                return Err(Failure::usage("--speed must be above 0"));
+            }
+            let entries = trace::parse(text.lines(), args.speed).map_err(|problem| {
+                Failure::usage(format!("trace {}: {problem}", path.display()))
+            })?;
+            let length =
+                std::time::Duration::from_nanos(entries.last().map_or(0, |entry| entry.at_ns) + 1);
+            load.duration = load.duration.min(length);
+            Pace::Trace {
+                entries: Arc::from(entries),
+            }
+        }
+        None if args.closed => Pace::Closed,
+        None => open_pace(args.rate.unwrap_or(RATE_DEFAULT), &workload),
+    };
+    Ok(Measurement {
+        plan: load_plan(&load, &args.target, pace)?,
+        warm_up: warm_up(&load),
+        sla: args.sla.clone(),
+        label: args.label.clone(),
+        workload,
+    })
+}
+
+/// An open loop at `rate` with the workload's own arrivals.
+pub fn open_pace(rate: f64, workload: &Workload) -> Pace {
+    Pace::Open {
+        rate,
+        process: workload.arrivals.process,
+        shape: workload.arrivals.shape,
+    }
+}

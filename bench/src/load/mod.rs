@@ -1,0 +1,18 @@
+//! Making load: sending on time, and writing down what happened.
+//!
+//! Owns the threads that drive a target. Never judges a result.
+//!
+//! # Layout
+//! `clock` is the run's time · `plan` says what a run does · `recorder` is where one worker writes · `window` joins
+//! the workers' records into a series · `source` gives each worker its next operation and its moment ·
+//! `threads` drives embedded stores.
+
+pub mod clock;
+pub mod plan;
+
+pub mod recorder;
+pub mod window;
+
+pub mod source;
+
+pub mod threads;

@@ -1,0 +1,18 @@
+//! What remains of a run.
+//!
+//! Owns the self-describing record: the report, the series, the host's facts, histograms for other tools. Never
+//! makes load.
+//!
+//! # Layout
+//! `host` gathers facts · `report` is the JSON document · `analysis` makes it from the series · `hlog` writes
+//! interval histograms · `folder` keeps it all on disk and reads it back.
+
+pub mod host;
+
+pub mod report;
+
+pub mod analysis;
+
+pub mod hlog;
+
+pub mod folder;
