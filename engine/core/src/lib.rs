@@ -14,5 +14,6 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+pub mod version;
 
 pub mod ring;
