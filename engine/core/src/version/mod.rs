@@ -28,6 +28,10 @@ mod view;
 
 #[cfg(test)]
 mod history_tests;
+#[cfg(test)]
+mod version_props;
+#[cfg(test)]
+mod version_tests;
 
 pub use context::Context;
 pub use dot::{Actor, Dot, WriteId};
