@@ -37,11 +37,22 @@ enum Kind {
     Supersede,
 }
 
+/// A put as its client sends it, at first and when it tries again.
+#[derive(Clone)]
+struct Request {
+    client: usize,
+    kind: Kind,
+    context: Vec<u8>,
+    /// What its client had really seen.
+    really: BTreeSet<Dot>,
+    write_id: WriteId,
+}
+
 #[derive(Clone, Default)]
 struct Client {
     bytes: Vec<u8>,
     really: BTreeSet<Dot>,
-    last: Option<(Kind, Vec<u8>, BTreeSet<Dot>, WriteId)>,
+    last: Option<Request>,
 }
 
 #[derive(Default)]
@@ -218,29 +229,39 @@ impl History {
             client: client as u64,
             sequence: self.writes,
         };
-        let Client { bytes, really, .. } = self.clients[client].clone();
-        self.clients[client].last = Some((kind, bytes.clone(), really.clone(), write_id));
-        self.attempt(node, client, kind, &bytes, really, write_id);
+        let Client {
+            bytes: context,
+            really,
+            ..
+        } = self.clients[client].clone();
+        let request = Request {
+            client,
+            kind,
+            context,
+            really,
+            write_id,
+        };
+        self.clients[client].last = Some(request.clone());
+        self.attempt(node, request);
     }
 
     fn retry(&mut self, node: usize) {
         let client = self.random.index(CLIENTS);
-        if let Some((kind, bytes, really, write_id)) = self.clients[client].last.clone() {
-            self.attempt(node, client, kind, &bytes, really, write_id);
+        if let Some(request) = self.clients[client].last.clone() {
+            self.attempt(node, request);
         }
     }
 
-    fn attempt(
-        &mut self,
-        node: usize,
-        client: usize,
-        kind: Kind,
-        bytes: &[u8],
-        mut really: BTreeSet<Dot>,
-        write_id: WriteId,
-    ) {
+    fn attempt(&mut self, node: usize, request: Request) {
+        let Request {
+            client,
+            kind,
+            context: bytes,
+            mut really,
+            write_id,
+        } = request;
         let replica = &mut self.replicas[node];
-        let mut seen = ClientContext::decode_opaque(bytes).expect("what was encoded is a context");
+        let mut seen = ClientContext::decode_opaque(&bytes).expect("what was encoded is a context");
         if self.mutant == Some(Mutant::NoExceptions) {
             let vector = seen.context.vector().to_vec();
             seen.context = Context::from_floor(seen.context.floor());
