@@ -38,7 +38,7 @@ pub use dot::{Actor, Dot, WriteId};
 pub use fingerprint::{DotSum, Fingerprint};
 pub use format::{ObjectError, latest_encoded_len, write_latest};
 pub use object::{Object, Sibling};
-pub use opaque::{ClientContext, ContextError};
+pub use opaque::{ClientContext, ContextError, write_latest_context};
 pub use policy::{BlindPut, Conflict};
 pub use put::{
     Local, PutError, PutInput, PutMode, PutOutcome, dominates_without_read, put,

@@ -126,26 +126,15 @@ impl ClientContext {
         let context = fitting.as_ref().unwrap_or(&self.context);
         let dropped = self.context.vector().len() - context.vector().len();
         let seen = if fitting.is_none() { self.seen } else { None };
-        let start = out.len();
-        out.push(VERSION);
-        out.push(one_byte(context.vector().len()));
-        out.push(one_byte(context.exceptions().len()));
-        out.extend_from_slice(&context.floor().0.to_le_bytes());
-        out.extend_from_slice(&self.greatest.max(self.context.max_hlc()).0.to_le_bytes());
-        out.extend_from_slice(&seen.map_or(0, Fingerprint::bits).to_le_bytes());
-        context
-            .vector()
-            .iter()
-            .for_each(|entry| out.extend_from_slice(&dot_to_bytes(*entry)));
-        for exception in context.exceptions() {
-            let index = context
-                .vector()
-                .partition_point(|entry| entry.actor < exception.actor);
-            out.push(one_byte(index));
-            out.extend_from_slice(&exception.hlc.0.to_le_bytes());
-        }
-        let checksum = crc32c::crc32c(out.get(start..).unwrap_or_default());
-        out.extend_from_slice(&checksum.to_le_bytes());
+        let greatest = self.greatest.max(self.context.max_hlc());
+        write(
+            out,
+            context.floor(),
+            greatest,
+            seen,
+            context.vector(),
+            context.exceptions(),
+        );
         dropped
     }
 
@@ -206,6 +195,47 @@ impl ClientContext {
             greatest,
         })
     }
+}
+
+/// Appends what a reader gets of an object that one `latest` put wrote, and what that put returns: the very bytes of
+/// [`ClientContext::encode_opaque`], without building the context. Allocates nothing but what `out` may need to grow.
+pub fn write_latest_context(out: &mut Vec<u8>, key_hash: u64, dot: Dot) {
+    write(
+        out,
+        dot.hlc.before(),
+        dot.hlc,
+        Some(Fingerprint::of_dot(key_hash, dot)),
+        &[dot],
+        &[],
+    );
+}
+
+fn write(
+    out: &mut Vec<u8>,
+    floor: Hlc,
+    greatest: Hlc,
+    seen: Option<Fingerprint>,
+    vector: &[Dot],
+    exceptions: &[Dot],
+) {
+    let start = out.len();
+    out.push(VERSION);
+    out.push(one_byte(vector.len()));
+    out.push(one_byte(exceptions.len()));
+    for field in [floor.0, greatest.0, seen.map_or(0, Fingerprint::bits)] {
+        out.extend_from_slice(&field.to_le_bytes());
+    }
+    vector
+        .iter()
+        .for_each(|entry| out.extend_from_slice(&dot_to_bytes(*entry)));
+    for exception in exceptions {
+        out.push(one_byte(
+            vector.partition_point(|entry| entry.actor < exception.actor),
+        ));
+        out.extend_from_slice(&exception.hlc.0.to_le_bytes());
+    }
+    let checksum = crc32c::crc32c(out.get(start..).unwrap_or_default());
+    out.extend_from_slice(&checksum.to_le_bytes());
 }
 
 /// A smaller context that fits, where this one does not.

@@ -111,6 +111,29 @@ fn any_other_object_is_these_bytes() {
 }
 
 #[test]
+fn the_context_of_a_latest_object_is_these_bytes() {
+    let made = put_on(&Object::new(), &input(A, 6, PutMode::Latest)).expect("put");
+    let object = bytes_of(&made.object);
+    let mut bytes = Vec::new();
+    let view = ObjectView::parse(&object).expect("encoded");
+    assert_eq!(view.encode_client_context(KEY, &mut bytes), 0);
+    assert_eq!(ClientContext::decode_opaque(&bytes), Ok(made.returned));
+    assert_eq!(
+        bytes[..19],
+        [1, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]
+    );
+    assert_eq!(
+        bytes[19..27],
+        Fingerprint::of_dot(KEY, made.dot).bits().to_le_bytes()
+    );
+    let golden = [
+        0xa, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0,
+    ];
+    assert_eq!(bytes[27..51], golden);
+    assert_eq!(bytes[51..], crc32c::crc32c(&bytes[..51]).to_le_bytes());
+}
+
+#[test]
 fn a_fingerprint_is_the_same_in_every_release() {
     let dots = [Dot::newborn(A, Hlc(5)), Dot::newborn(B, Hlc(6))];
     let fingerprint = Fingerprint::of_dots(KEY, dots);

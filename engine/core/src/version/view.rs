@@ -14,7 +14,7 @@ use super::format::{
     Cursor, GENERAL, ObjectError, RawDots, SIBLING_FLAGS, TOMBSTONE, VERSION, VERSION_MASK,
 };
 use super::object::{Object, Sibling};
-use super::opaque::ClientContext;
+use super::opaque::{ClientContext, write_latest_context};
 use crate::base::ids::NodeId;
 use crate::base::time::Hlc;
 
@@ -294,6 +294,18 @@ impl<'a> ObjectView<'a> {
     /// What a reader of it gets: its context, what it is called in an index, and its time.
     pub fn client_context(&self, key_hash: u64) -> ClientContext {
         ClientContext::new(self.context(), Some(self.fingerprint(key_hash)))
+    }
+
+    /// Appends the opaque bytes of [`Self::client_context`]; returns how many vector entries were dropped to fit.
+    /// Allocates nothing for an object that one `latest` put wrote.
+    pub fn encode_client_context(&self, key_hash: u64, out: &mut Vec<u8>) -> usize {
+        match self.shape {
+            Shape::Latest(sibling) => {
+                write_latest_context(out, key_hash, sibling.dot);
+                0
+            }
+            Shape::General { .. } => self.client_context(key_hash).encode_opaque(out),
+        }
     }
 
     /// The greatest time in it, which a clock that meets it has to absorb.
