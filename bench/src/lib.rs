@@ -2,7 +2,9 @@
 //!
 //! # Layout
 //! `workload` decides what is asked and when, without I/O · `stats` says what figures mean, without I/O ·
-//! `target` is what can be measured · `load` makes the load and writes down what happened.
+//! `target` is what can be measured · `load` makes the load and writes down what happened · `record` is what remains ·
+//! `report` draws it · `stub` is a server whose latencies are known · `limits` measures the machine · `measure` joins
+//! these into one measurement · `command` is the command line.
 //!
 //! A module imports from those before it, never from those after.
 
@@ -15,6 +17,12 @@ pub mod target;
 pub mod load;
 
 pub mod record;
+
+pub mod report;
+
+pub mod stub;
+
+pub mod limits;
 
 pub mod measure;
 

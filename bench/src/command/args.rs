@@ -2,6 +2,7 @@
 //!
 //! Owns flags, their words and their defaults in help. Never decides what follows from them: `plan` does.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +33,134 @@ pub struct Cli {
 pub enum Command {
     /// Run one workload and judge it
     Run(Box<RunArgs>),
+    /// Find the greatest rate at which an SLA holds
+    Search(Box<SearchArgs>),
+    /// Tell whether B differs from A, by interleaved runs
+    Compare(Box<CompareArgs>),
+    /// Draw saved runs, searches and comparisons: a page and a terminal picture
+    Report(ReportArgs),
+    /// Measure what this machine can do at most
+    Limits(LimitsArgs),
+    /// Serve a synthetic RESP server whose latencies are known, to check this tool and others
+    Stub(StubArgs),
+}
+
+/// `search`.
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// What to measure (see `run`)
+    #[arg(long)]
+    pub target: Address,
+    /// The promise, such as 'p99.9<2ms,errors<0.01%'
+    #[arg(long)]
+    pub sla: Sla,
+    /// The rate to begin with
+    #[arg(long, default_value_t = 1000.0)]
+    pub start: f64,
+    /// Never go above this rate
+    #[arg(long, default_value_t = 10_000_000.0)]
+    pub rate_max: f64,
+    /// Stop when the limit is known this well
+    #[arg(long, default_value = "3%", value_parser = percent)]
+    pub precision: f64,
+    /// Length of each step [default: a sixth of --duration, which is the confirming run's]
+    #[arg(long, value_parser = duration)]
+    pub step: Option<Duration>,
+    /// Rest between steps
+    #[arg(long, default_value = "500ms", value_parser = duration)]
+    pub rest: Duration,
+    /// Save the result in this folder
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// The load.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The first target (see `run`)
+    #[arg(long)]
+    pub a: Address,
+    /// The second
+    #[arg(long)]
+    pub b: Address,
+    /// Rounds; in each, both are measured once, in turns ABBA
+    #[arg(long, default_value_t = 10)]
+    pub rounds: usize,
+    /// Differences below this are of no interest
+    #[arg(long, default_value = "2%", value_parser = percent)]
+    pub threshold: f64,
+    /// Requests a second (open loop) [default: 1000]
+    #[arg(long, conflicts_with = "closed")]
+    pub rate: Option<f64>,
+    /// Closed loop: compare throughput
+    #[arg(long)]
+    pub closed: bool,
+    /// End with 1 when B is worse
+    #[arg(long)]
+    pub fail_if_worse: bool,
+    /// Save the result in this folder
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// The load; --duration is the length of all runs together.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Folders that `run`, `search` or `compare` saved with --out
+    #[arg(required = true, value_name = "DIR")]
+    pub folders: Vec<PathBuf>,
+    /// Where to write the page [default: report.html in the first folder]
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Draw runs of different machines together
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `limits`.
+#[derive(Debug, Args)]
+pub struct LimitsArgs {
+    /// Measure the disk under this directory too
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Bytes of the file for that
+    #[arg(long, default_value = "256MiB", value_parser = bytes)]
+    pub file: u64,
+    /// Length of each measurement
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    pub duration: Duration,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `stub`.
+#[derive(Debug, Args)]
+pub struct StubArgs {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:7390")]
+    pub listen: SocketAddr,
+    /// Time that each command takes
+    #[arg(long, default_value = "0s", value_parser = duration_or_zero)]
+    pub service: Duration,
+    /// Stand still for so long
+    #[arg(long, default_value = "0s", value_parser = duration_or_zero, requires = "every")]
+    pub stall: Duration,
+    /// In every such period
+    #[arg(long, default_value = "0s", value_parser = duration_or_zero)]
+    pub every: Duration,
 }
 
 /// `run`.
@@ -163,6 +292,28 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    if matches!(text, "0" | "0s") {
+        Ok(Duration::ZERO)
+    } else {
+        duration(text)
+    }
+}
+
+/// Reads `3%` or `0.03`.
+pub fn percent(text: &str) -> Result<f64, String> {
+    let (number, scale) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text, 1.0),
+    };
+    let share = number
+        .parse::<f64>()
+        .map(|value| value / scale)
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "write a share such as 3% or 0.03".to_owned())
+}
+
 fn warm_up(text: &str) -> Result<WarmUpArg, String> {
     match text {
         "auto" => Ok(WarmUpArg::Auto),
@@ -209,14 +360,30 @@ mod tests {
     #[test]
     fn the_contracts_run_line_is_taken() {
         let line = "gramme-bench run --target resp://127.0.0.1:6379 --workload cart --rate 500 --duration 30s --warmup 5s --connections 8 --sla p99.9<2ms,errors<0.01% --out d --json";
-        let Command::Run(run) = Cli::try_parse_from(line.split(' '))
+        let command = Cli::try_parse_from(line.split(' '))
             .expect("the contract's line")
             .command;
+        let Command::Run(run) = command else {
+            panic!("not a run: {command:?}")
+        };
         assert_eq!(
             (run.rate, run.load.connections, run.load.duration.as_secs()),
             (Some(500.0), 8, 30)
         );
         assert_eq!(run.load.warmup, WarmUpArg::Time(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn the_contracts_other_lines_are_taken() {
+        for line in [
+            "gramme-bench search --target resp://h:1 --sla p99.9<2ms",
+            "gramme-bench compare --a resp://h:1 --b memcached://h:2 --json",
+            "gramme-bench limits --dir d",
+            "gramme-bench report d e",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        assert!(Cli::try_parse_from(["gramme-bench", "run", "--target", "http://x"]).is_err());
     }
 
     #[test]

@@ -15,3 +15,11 @@ pub mod plan;
 pub mod progress;
 
 pub mod run;
+
+pub mod search;
+
+pub mod compare;
+
+pub mod limits;
+
+pub mod report;

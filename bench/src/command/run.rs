@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use super::args::RunArgs;
 use super::exit::{Ended, Failure};
 use super::plan;
-use super::progress::{LoadProgress, RunProgress, show_us};
+use super::progress::{LoadProgress, RunProgress};
 use crate::load::plan::LoadPlan;
 use crate::measure::run::{LoadRule, Measured, Measurement, measure, prepare};
 use crate::measure::target::Target;
@@ -15,6 +15,7 @@ use crate::record::analysis::WarmUpRule;
 use crate::record::folder;
 use crate::record::report::{RunReport, SlaVerdict, Verdict};
 use crate::stats::latencies::Summary;
+use crate::stats::unit::show_us;
 use crate::workload::KeySpace;
 
 /// Runs it.
@@ -26,8 +27,12 @@ pub fn run(args: &RunArgs) -> Result<Ended, Failure> {
             out.display()
         )));
     }
-    let target =
-        Target::open(&args.target, &plan::store_settings(&args.load)).map_err(Failure::invalid)?;
+    let target = Target::open(
+        &args.target,
+        &measurement.workload,
+        &plan::store_settings(&args.load),
+    )
+    .map_err(Failure::invalid)?;
     load_with_progress(&target, &measurement, args.load.load)?;
     let measured = measure_with_progress(&target, &measurement, "run")?;
     if let Some(out) = &args.out {

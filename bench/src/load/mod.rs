@@ -5,7 +5,8 @@
 //! # Layout
 //! `clock` is the run's time · `plan` says what a run does · `recorder` is where one worker writes · `window` joins
 //! the workers' records into a series · `source` gives each worker its next operation and its moment ·
-//! `threads` drives embedded stores.
+//! `threads` drives embedded stores ·
+//! `sockets` drives servers over `connection`s · `probe` asks a server one thing at a time.
 
 pub mod clock;
 pub mod plan;
@@ -16,3 +17,9 @@ pub mod window;
 pub mod source;
 
 pub mod threads;
+
+mod connection;
+
+pub mod sockets;
+
+pub mod probe;

@@ -13,7 +13,7 @@
 //! Invariants: each started request is recorded exactly once, failed ones too, with the time that they took.
 
 use crate::stats::latencies::Latencies;
-use crate::target::outcome::{ErrorKind, Outcome};
+use crate::target::outcome::{ERROR_KINDS, ErrorKind, Outcome};
 use crate::workload::Verb;
 
 /// The moments of one request, in nanoseconds of the run.
@@ -52,7 +52,7 @@ pub struct Counts {
     /// Requests that were due.
     pub due: u64,
     /// Failures by kind.
-    pub errors: [u64; 7],
+    pub errors: [u64; ERROR_KINDS],
     /// Reads that found the right value.
     pub hits: u64,
     /// Reads that found nothing.

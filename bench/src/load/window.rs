@@ -36,6 +36,8 @@ pub struct Window {
     pub backlog: u64,
     /// The busiest worker's CPU time in this window, without spinning, as a part of the window.
     pub cpu_share_max: f64,
+    /// All workers' time spent spinning up to a due moment, which is not a cost of the requests.
+    pub spun_ns: u64,
 }
 
 impl Window {
@@ -66,6 +68,7 @@ pub struct Report {
     recorder: Option<Box<Recorder>>,
     gauges: Gauges,
     cpu_ns: u64,
+    spun_ns: u64,
 }
 
 /// A worker's end of the hand-over.
@@ -79,6 +82,7 @@ pub struct Pump {
     reports: Sender<Report>,
     spares: Receiver<Box<Recorder>>,
     busy_ns_before: u64,
+    spun_ns_before: u64,
 }
 
 impl Pump {
@@ -100,6 +104,8 @@ impl Pump {
         let busy_ns = thread_cpu_ns().saturating_sub(gauges.spun_ns);
         let cpu_ns = busy_ns.saturating_sub(self.busy_ns_before);
         self.busy_ns_before = busy_ns;
+        let mut spun_ns = gauges.spun_ns - self.spun_ns_before;
+        self.spun_ns_before = gauges.spun_ns;
         let empty = self.spares.try_recv().unwrap_or_default();
         let mut full = Some(std::mem::replace(&mut self.recorder, empty));
         while now_ns >= self.edge_ns {
@@ -109,6 +115,7 @@ impl Pump {
                 recorder: full.take(),
                 gauges,
                 cpu_ns,
+                spun_ns: std::mem::take(&mut spun_ns),
             });
             self.index += 1;
             self.edge_ns += self.window_ns;
@@ -138,6 +145,7 @@ struct Joining {
     recorder: Box<Recorder>,
     backlog: u64,
     cpu_ns_max: u64,
+    spun_ns: u64,
 }
 
 impl Collector {
@@ -170,6 +178,7 @@ impl Collector {
                 .expect("pumps are made before collecting"),
             spares,
             busy_ns_before: 0,
+            spun_ns_before: 0,
         }
     }
 
@@ -197,6 +206,7 @@ impl Collector {
     fn join(&mut self, report: Report) {
         let joining = self.open.entry(report.index).or_default();
         joining.parts += 1;
+        joining.spun_ns += report.spun_ns;
         joining.backlog += report.gauges.backlog;
         joining.cpu_ns_max = joining.cpu_ns_max.max(report.cpu_ns);
         if let Some(mut recorder) = report.recorder {
@@ -227,6 +237,7 @@ impl Collector {
             counts: recorder.counts,
             backlog: joining.backlog,
             cpu_share_max: joining.cpu_ns_max as f64 / self.window_ns as f64,
+            spun_ns: joining.spun_ns,
         };
         seen(&window);
         windows.push(window);

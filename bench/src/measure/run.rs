@@ -110,7 +110,7 @@ pub fn measure(
             .then(|| written_bytes().saturating_sub(written_before)),
         steal_ticks: steal_ticks().saturating_sub(steal_before),
         started_unix_s: started.as_secs(),
-        target_facts: target.facts(),
+        target_facts: target.facts().to_vec(),
         host: HostFacts::gather(directory),
     });
     Ok(Measured {

@@ -3,24 +3,34 @@
 //! Owns the choice between servers and embedded stores, so that nothing above has to make it.
 
 use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::load::plan::LoadPlan;
+use crate::load::plan::{LoadPlan, Pace};
 use crate::load::threads::{self, Driven};
 use crate::load::window::Window;
-use crate::target::address::Address;
+use crate::load::{probe, sockets};
+use crate::target::address::{Address, Protocol};
+use crate::target::memcached::Memcached;
 use crate::target::open::{StoreSettings, open_store};
+use crate::target::resp::Resp;
 use crate::target::store::SessionSource;
-use crate::workload::{KeySpace, Workload};
+use crate::target::wire::Wire;
+use crate::workload::{Durability, KeySpace, Verb, Workload};
 
 /// A target, opened.
 pub struct Target {
     address: Address,
+    facts: Vec<(String, String)>,
     way: Way,
 }
 
 enum Way {
     Store(Box<dyn SessionSource>),
+    Resp(Resp, SocketAddr),
+    Memcached(Memcached, SocketAddr),
 }
 
 /// Why a target cannot be measured.
@@ -38,22 +48,55 @@ impl fmt::Display for TargetError {
 
 impl std::error::Error for TargetError {}
 
+/// Does the same with whichever protocol it is.
+macro_rules! with_wire {
+    ($way:expr, $wire:ident, $address:ident => $then:expr, store $store:ident => $otherwise:expr) => {
+        match $way {
+            Way::Resp($wire, $address) => $then,
+            Way::Memcached($wire, $address) => $then,
+            Way::Store($store) => $otherwise,
+        }
+    };
+}
+
 impl Target {
-    /// Opens `address`.
-    pub fn open(address: &Address, settings: &StoreSettings) -> Result<Self, TargetError> {
+    /// Opens `address` for `workload`: connects or opens, asks for facts, and makes sure that what the workload wants
+    /// can be had.
+    pub fn open(
+        address: &Address,
+        workload: &Workload,
+        settings: &StoreSettings,
+    ) -> Result<Self, TargetError> {
         let failed = |problem: String| TargetError {
             target: address.to_string(),
             problem,
         };
-        let way = match address {
+        let mut way = match address {
             Address::Embedded { store, directory } => Way::Store(
                 open_store(*store, directory, settings)
                     .map_err(|error| failed(error.to_string()))?,
             ),
-            Address::Server { .. } => return Err(failed("not yet".to_owned())),
+            Address::Server { protocol, endpoint } => {
+                let resolved = resolve(endpoint)
+                    .map_err(|error| failed(format!("cannot find '{endpoint}': {error}")))?;
+                match protocol {
+                    // redis-cli reads the password from here too.
+                    Protocol::Resp => {
+                        Way::Resp(Resp::new(std::env::var("REDISCLI_AUTH").ok()), resolved)
+                    }
+                    Protocol::Memcached => Way::Memcached(Memcached, resolved),
+                    Protocol::Native => {
+                        return Err(failed(
+                            "this build of the harness does not speak gramme's own protocol; the same node also speaks RESP: use resp://HOST:PORT".to_owned(),
+                        ));
+                    }
+                }
+            }
         };
+        let facts = with_wire!(&mut way, wire, at => greet(wire, *at, workload).map_err(|error| failed(error.to_string()))?, store store => store.store().facts());
         Ok(Target {
             address: address.clone(),
+            facts,
             way,
         })
     }
@@ -71,10 +114,8 @@ impl Target {
     }
 
     /// Its own facts: version and settings.
-    pub fn facts(&self) -> Vec<(String, String)> {
-        match &self.way {
-            Way::Store(store) => store.store().facts(),
-        }
+    pub fn facts(&self) -> &[(String, String)] {
+        &self.facts
     }
 
     /// Whether the store runs inside this process.
@@ -84,11 +125,8 @@ impl Target {
 
     /// Which part of the workload's records is there, by a sample, 0 to 1.
     pub fn presence(&self, workload: &Workload) -> Result<f64, TargetError> {
-        match &self.way {
-            Way::Store(store) => {
-                threads::presence(store.as_ref(), workload).map_err(|error| self.failed(error))
-            }
-        }
+        with_wire!(&self.way, wire, at => probe::presence(wire, *at, workload).map_err(|error| self.failed(error)),
+            store store => threads::presence(store.as_ref(), workload).map_err(|error| self.failed(error)))
     }
 
     /// Writes all records; `progress` is told how many more are written.
@@ -98,12 +136,28 @@ impl Target {
         plan: &LoadPlan,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), TargetError> {
-        match &self.way {
-            Way::Store(store) => {
-                threads::load(store.as_ref(), workload, plan.threads, plan.seed, progress)
-                    .map_err(|error| self.failed(error))
-            }
+        let fill = LoadPlan {
+            pace: Pace::Fill,
+            window: Duration::from_millis(200),
+            ..plan.clone()
+        };
+        let space = KeySpace::new(workload.records);
+        let mut errors = 0;
+        let mut seen = |window: &Window| {
+            errors += window.counts.errors_total();
+            progress(window.counts.ended);
+        };
+        let driven = with_wire!(&self.way, wire, at => sockets::run(wire, *at, &fill, workload, &space, &mut seen),
+            store store => return threads::load(store.as_ref(), workload, plan.threads, plan.seed, progress).map_err(|error| self.failed(error)));
+        let driven = driven.map_err(|error| self.failed(error))?;
+        if errors > 0 {
+            let first = driven.first_error.unwrap_or_default();
+            return Err(self.failed(format!(
+                "{errors} of {} records could not be written; the first error: {first}",
+                workload.records
+            )));
         }
+        Ok(())
     }
 
     /// Runs `plan`; `seen` is shown each window.
@@ -114,9 +168,56 @@ impl Target {
         space: &Arc<KeySpace>,
         seen: impl FnMut(&Window),
     ) -> Result<Driven, TargetError> {
-        match &self.way {
-            Way::Store(store) => threads::run(store.as_ref(), plan, workload, space, seen)
-                .map_err(|error| self.failed(error)),
+        with_wire!(&self.way, wire, at => sockets::run(wire, *at, plan, workload, space, seen).map_err(|error| self.failed(explain(&error, plan))),
+            store store => threads::run(store.as_ref(), plan, workload, space, seen).map_err(|error| self.failed(error)))
+    }
+}
+
+fn resolve(endpoint: &str) -> io::Result<SocketAddr> {
+    endpoint
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| io::Error::other("the name has no address"))
+}
+
+/// Connects once: facts, promises, and what the protocol can do.
+fn greet<W: Wire>(
+    wire: &mut W,
+    at: SocketAddr,
+    workload: &Workload,
+) -> io::Result<Vec<(String, String)>> {
+    if let Some(verb) = Verb::ALL
+        .iter()
+        .find(|verb| workload.mix.share(**verb) > 0.0 && !wire.can(**verb))
+    {
+        return Err(io::Error::other(format!(
+            "workload {} wants to {}, which this protocol cannot",
+            workload.name,
+            verb.word()
+        )));
+    }
+    let connect = || -> io::Result<TcpStream> {
+        probe::connect_for_facts(at).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot connect: {error}; is the server running?"),
+            )
+        })
+    };
+    if workload.durability == Durability::Durable {
+        wire.promise(&mut connect()?, workload.durability)?;
+    }
+    Ok(wire.facts(&mut connect()?))
+}
+
+fn explain(error: &io::Error, plan: &LoadPlan) -> String {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => {
+            format!(
+                "{error}: {} connections need more file descriptors than this process may open; raise `ulimit -n` or lower --connections",
+                plan.connections
+            )
         }
+        _ => format!("cannot run the load: {error}"),
     }
 }

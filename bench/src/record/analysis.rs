@@ -162,6 +162,7 @@ pub fn analyse(material: Material<'_>) -> RunReport {
         .filter(|(_, quantile)| counts.ended < samples_min(*quantile))
         .map(|(name, _)| (*name).to_owned())
         .collect();
+    let spun_ns: u64 = windows.iter().map(|window| window.spun_ns).sum();
     let total_ended: u64 = windows.iter().map(|window| window.counts.ended).sum();
     let user_bytes = written_by_user(windows, material.workload);
 
@@ -212,7 +213,9 @@ pub fn analyse(material: Material<'_>) -> RunReport {
             connections: plan.connections,
             depth: plan.depth,
             cpu_share: evidence.cpu_share,
-            cpu_us_per_request: material.cpu_ns as f64 / 1000.0 / total_ended.max(1) as f64,
+            cpu_us_per_request: material.cpu_ns.saturating_sub(spun_ns) as f64
+                / 1000.0
+                / total_ended.max(1) as f64,
         },
         written_per_byte: material
             .written_bytes

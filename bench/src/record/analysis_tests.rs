@@ -90,6 +90,7 @@ fn simulate(
             counts: recorder.counts.clone(),
             backlog,
             cpu_share_max: 0.1,
+            spun_ns: 0,
         });
     }
     analyse(Material {

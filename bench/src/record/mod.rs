@@ -4,12 +4,15 @@
 //! makes load.
 //!
 //! # Layout
-//! `host` gathers facts · `report` is the JSON document · `analysis` makes it from the series · `hlog` writes
+//! `host` gathers facts · `report` is the JSON document · `series` those of searches and comparisons ·
+//! `analysis` makes a report from the windows · `hlog` writes
 //! interval histograms · `folder` keeps it all on disk and reads it back.
 
 pub mod host;
 
 pub mod report;
+
+pub mod series;
 
 pub mod analysis;
 

@@ -65,7 +65,7 @@ pub struct GeneratorReport {
     pub depth: usize,
     /// The busiest thread's CPU share, without spinning.
     pub cpu_share: f64,
-    /// CPU time of the process for each request: the generator's own for a server, generator and store together for
+    /// CPU time of the process for each request, without spinning: the generator's own for a server, generator and store together for
     /// an embedded one.
     pub cpu_us_per_request: f64,
 }

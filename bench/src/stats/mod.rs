@@ -5,7 +5,8 @@
 //!
 //! # Layout
 //! `latencies` holds durations · `quantile` puts intervals around percentiles · `steady` finds the warm-up's end ·
-//! `sla` judges against a promise · `validity` judges the run itself.
+//! `sla` judges against a promise · `validity` judges the run itself ·
+//! `search` chooses the next rate · `compare` tells two targets apart · `unit` writes figures.
 
 pub mod latencies;
 
@@ -14,3 +15,9 @@ pub mod steady;
 
 pub mod sla;
 pub mod validity;
+
+pub mod search;
+
+pub mod compare;
+
+pub mod unit;

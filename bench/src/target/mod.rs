@@ -3,12 +3,16 @@
 //! Owns how each kind of target is spoken to. Never decides when or what: that is the load's and the workload's.
 //!
 //! # Layout
-//! `outcome` is how one operation ended · `address` reads `--target` · `store` is the trait of embedded stores,
-//! with one file for each of them.
+//! `outcome` is how one operation ended · `address` reads `--target` · `wire` is the trait of protocols,
+//! `store` that of embedded stores, with one file for each of them.
 
 pub mod address;
 pub mod outcome;
 pub mod store;
+pub mod wire;
+
+pub mod memcached;
+pub mod resp;
 
 #[cfg(feature = "fjall")]
 mod fjall;

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::workload::value::{ValueVerdict, judge};
 
+/// How many kinds of error there are.
+pub const ERROR_KINDS: usize = 8;
+
 /// Why an operation failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -25,11 +28,13 @@ pub enum ErrorKind {
     WrongValue,
     /// The target cannot do this operation.
     Unsupported,
+    /// The generator's own bound on requests in flight was reached, so it was not sent.
+    Capped,
 }
 
 impl ErrorKind {
     /// All kinds, in the order of their indexes.
-    pub const ALL: [ErrorKind; 7] = [
+    pub const ALL: [ErrorKind; ERROR_KINDS] = [
         ErrorKind::Connection,
         ErrorKind::Timeout,
         ErrorKind::Refused,
@@ -37,6 +42,7 @@ impl ErrorKind {
         ErrorKind::Protocol,
         ErrorKind::WrongValue,
         ErrorKind::Unsupported,
+        ErrorKind::Capped,
     ];
 
     /// A dense number for tables.
@@ -54,6 +60,7 @@ impl ErrorKind {
             ErrorKind::Protocol => "protocol",
             ErrorKind::WrongValue => "wrong-value",
             ErrorKind::Unsupported => "unsupported",
+            ErrorKind::Capped => "in-flight-cap",
         }
     }
 }
