@@ -4,7 +4,7 @@
 //! `workload` decides what is asked and when, without I/O · `stats` says what figures mean, without I/O ·
 //! `target` is what can be measured · `load` makes the load and writes down what happened · `record` is what remains ·
 //! `report` draws it · `stub` is a server whose latencies are known · `limits` measures the machine · `measure` joins
-//! these into one measurement · `command` is the command line.
+//! these into one measurement · `agent` does so from other hosts · `command` is the command line.
 //!
 //! A module imports from those before it, never from those after.
 
@@ -25,5 +25,7 @@ pub mod stub;
 pub mod limits;
 
 pub mod measure;
+
+pub mod agent;
 
 pub mod command;

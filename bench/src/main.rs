@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::compare(args),
         Command::Report(args) => report::report(args),
         Command::Limits(args) => limits::limits(args),
+        Command::Agent(args) => limits::agent(args),
         Command::Stub(args) => limits::stub(args),
     };
     match ended {

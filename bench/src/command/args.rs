@@ -39,6 +39,8 @@ pub enum Command {
     Compare(Box<CompareArgs>),
     /// Draw saved runs, searches and comparisons: a page and a terminal picture
     Report(ReportArgs),
+    /// Generate load for a `run --agents` on another host
+    Agent(AgentArgs),
     /// Measure what this machine can do at most
     Limits(LimitsArgs),
     /// Serve a synthetic RESP server whose latencies are known, to check this tool and others
@@ -146,6 +148,17 @@ pub struct LimitsArgs {
     pub json: bool,
 }
 
+/// `agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Where to listen; off loopback it needs GRAMME_BENCH_TOKEN in the environment, or --insecure
+    #[arg(long, default_value = "127.0.0.1:7395")]
+    pub listen: SocketAddr,
+    /// Serve anybody who can reach the port
+    #[arg(long)]
+    pub insecure: bool,
+}
+
 /// `stub`.
 #[derive(Debug, Args)]
 pub struct StubArgs {
@@ -181,6 +194,14 @@ pub struct RunArgs {
     /// Replay the trace this many times faster
     #[arg(long, default_value_t = 1.0, requires = "trace")]
     pub speed: f64,
+    /// Let these hosts generate the load (`gramme bench agent` runs there), each its share
+    #[arg(
+        long,
+        value_name = "HOST:PORT,…",
+        value_delimiter = ',',
+        conflicts_with = "trace"
+    )]
+    pub agents: Vec<String>,
     /// Save the run in this folder
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -1,14 +1,16 @@
-//! `gramme bench limits` and `gramme bench stub`.
+//! `gramme bench limits`, `gramme bench stub` and `gramme bench agent`: what is not about a target.
 //!
 //! Owns their output.
 
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::args::{LimitsArgs, StubArgs};
+use super::args::{AgentArgs, LimitsArgs, StubArgs};
 use super::exit::{Ended, Failure};
+use crate::agent::serve::serve;
 use crate::limits::{Figure, disk, generator, host};
 use crate::record::host::HostFacts;
 use crate::stub::{Behaviour, StubServer};
@@ -91,5 +93,24 @@ pub fn stub(args: &StubArgs) -> Result<Ended, Failure> {
         .map_err(|error| Failure::invalid(format!("cannot listen on {}: {error}", args.listen)))?;
     println!("listening on {}", server.address());
     server.wait().map_err(Failure::invalid)?;
+    Ok(Ended::Met)
+}
+
+/// Generates load for others until it is killed.
+pub fn agent(args: &AgentArgs) -> Result<Ended, Failure> {
+    let token = std::env::var("GRAMME_BENCH_TOKEN").ok();
+    if !args.listen.ip().is_loopback() && token.is_none() && !args.insecure {
+        return Err(Failure::usage(format!(
+            "{} can be reached from elsewhere, and an agent sends load wherever it is told to: set GRAMME_BENCH_TOKEN on both sides, or say --insecure",
+            args.listen
+        )));
+    }
+    let listener = TcpListener::bind(args.listen)
+        .map_err(|error| Failure::invalid(format!("cannot listen on {}: {error}", args.listen)))?;
+    println!(
+        "listening on {}",
+        listener.local_addr().map_err(Failure::invalid)?
+    );
+    serve(&listener, token.as_deref(), &|what| eprintln!("{what}")).map_err(Failure::invalid)?;
     Ok(Ended::Met)
 }

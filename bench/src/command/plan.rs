@@ -19,8 +19,6 @@ use crate::workload::{Durability, Workload, preset, trace};
 
 /// Requests a second when nothing was said.
 const RATE_DEFAULT: f64 = 1000.0;
-const CONNECTIONS_MAX: usize = 50_000;
-const THREADS_MAX: usize = 1024;
 
 /// The workload that was named, with the flags that change it.
 pub fn workload(args: &LoadArgs) -> Result<Workload, Failure> {
@@ -107,27 +105,7 @@ pub fn load_plan(args: &LoadArgs, target: &Address, pace: Pace) -> Result<LoadPl
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let embedded = matches!(target, Address::Embedded { .. });
     let threads = args.threads.unwrap_or(if embedded { cpus } else { 1 });
-    if !(1..=THREADS_MAX).contains(&threads) {
-        return Err(Failure::usage(format!(
-            "--threads must be between 1 and {THREADS_MAX}"
-        )));
-    }
-    if !(1..=CONNECTIONS_MAX).contains(&args.connections) {
-        return Err(Failure::usage(format!(
-            "--connections must be between 1 and {CONNECTIONS_MAX}"
-        )));
-    }
-    if args.depth == 0 || args.in_flight == 0 {
-        return Err(Failure::usage("--depth and --in-flight must be at least 1"));
-    }
-    if let Pace::Open { rate, .. } = pace
-        && !(rate > 0.0 && rate <= 1e9)
-    {
-        return Err(Failure::usage(format!(
-            "--rate must be above 0 and at most a thousand million, not {rate}"
-        )));
-    }
-    Ok(LoadPlan {
+    let plan = LoadPlan {
         pace,
         duration: args.duration,
         threads: if embedded {
@@ -144,7 +122,11 @@ pub fn load_plan(args: &LoadArgs, target: &Address, pace: Pace) -> Result<LoadPl
         window: LoadPlan::window_for(args.duration),
         share_index: 0,
         share_count: 1,
-    })
+    };
+    match plan.problem() {
+        Some(problem) => Err(Failure::usage(problem)),
+        None => Ok(plan),
+    }
 }
 
 /// All of a `run`.

@@ -3,13 +3,16 @@
 //! Owns its output: the report as text or JSON on stdout, everything else on stderr.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use super::args::RunArgs;
 use super::exit::{Ended, Failure};
 use super::plan;
 use super::progress::{LoadProgress, RunProgress};
+use crate::agent::fleet;
 use crate::load::plan::LoadPlan;
-use crate::measure::run::{LoadRule, Measured, Measurement, measure, prepare};
+use crate::load::window::Window;
+use crate::measure::run::{LoadRule, Measured, Measurement, measure, measure_by, prepare};
 use crate::measure::target::Target;
 use crate::record::analysis::WarmUpRule;
 use crate::record::folder;
@@ -34,7 +37,10 @@ pub fn run(args: &RunArgs) -> Result<Ended, Failure> {
     )
     .map_err(Failure::invalid)?;
     load_with_progress(&target, &measurement, args.load.load)?;
-    let measured = measure_with_progress(&target, &measurement, "run")?;
+    let measured = match args.agents.as_slice() {
+        [] => measure_with_progress(&target, &measurement, "run")?,
+        agents => measure_on_agents(&target, &measurement, agents)?,
+    };
     if let Some(out) = &args.out {
         folder::save(
             out,
@@ -69,15 +75,48 @@ pub(super) fn measure_with_progress(
     label: &str,
 ) -> Result<Measured, Failure> {
     let space = KeySpace::new(measurement.workload.records);
-    let total = match measurement.warm_up {
-        WarmUpRule::Auto => measurement.plan.duration,
-        WarmUpRule::Fixed(length) => measurement.plan.duration + length,
-    };
+    let total = length_of(measurement);
     let mut progress = RunProgress::new(label.to_owned(), LoadPlan::window_for(total), total);
     let measured = measure(target, measurement, &space, |window| progress.see(window))
         .map_err(Failure::invalid);
     progress.finish();
     measured
+}
+
+/// Measures with the load of other hosts.
+fn measure_on_agents(
+    target: &Target,
+    measurement: &Measurement,
+    agents: &[String],
+) -> Result<Measured, Failure> {
+    if target.is_embedded() {
+        return Err(Failure::usage(
+            "agents drive servers only: an embedded store lives in this process",
+        ));
+    }
+    let total = length_of(measurement);
+    let mut progress = RunProgress::new(
+        format!("{} agents", agents.len()),
+        LoadPlan::window_for(total),
+        total,
+    );
+    let mut drive = |plan: &LoadPlan, seen: &mut dyn FnMut(&Window)| {
+        let ran = fleet::run(agents, target.address(), plan, &measurement.workload, seen);
+        ran.map(|ran| (ran.driven, ran.notes))
+            .map_err(|error| target.failed(error))
+    };
+    let measured = measure_by(target, measurement, &mut drive, &mut |window| {
+        progress.see(window)
+    });
+    progress.finish();
+    measured.map_err(Failure::invalid)
+}
+
+fn length_of(measurement: &Measurement) -> Duration {
+    match measurement.warm_up {
+        WarmUpRule::Auto => measurement.plan.duration,
+        WarmUpRule::Fixed(length) => measurement.plan.duration + length,
+    }
 }
 
 /// The exit that a report deserves: without valid figures there is no judging an SLA.

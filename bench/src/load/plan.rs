@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::workload::trace::TraceEntry;
 use crate::workload::{Process, Shape};
 
+const CONNECTIONS_MAX: usize = 50_000;
+const THREADS_MAX: usize = 1024;
+const RATE_MAX: f64 = 1e9;
+const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// How requests are paced.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "loop", rename_all = "kebab-case")]
@@ -69,6 +74,30 @@ impl LoadPlan {
     /// A window that keeps the number of windows of a run below about six hundred.
     pub fn window_for(duration: Duration) -> Duration {
         Duration::from_millis(100).max(duration / 600)
+    }
+
+    /// Why this plan cannot be run, if it cannot.
+    pub fn problem(&self) -> Option<String> {
+        if !(1..=THREADS_MAX).contains(&self.threads) {
+            return Some(format!("--threads must be between 1 and {THREADS_MAX}"));
+        }
+        if !(1..=CONNECTIONS_MAX).contains(&self.connections) {
+            return Some(format!(
+                "--connections must be between 1 and {CONNECTIONS_MAX}"
+            ));
+        }
+        if self.depth == 0 || self.in_flight_max == 0 {
+            return Some("--depth and --in-flight must be at least 1".to_owned());
+        }
+        if self.window.is_zero() || self.duration.is_zero() || self.duration > DURATION_MAX {
+            return Some("--duration must be above zero and at most a week".to_owned());
+        }
+        match self.pace {
+            Pace::Open { rate, .. } if !(rate > 0.0 && rate <= RATE_MAX) => Some(format!(
+                "--rate must be above 0 and at most a thousand million, not {rate}"
+            )),
+            Pace::Open { .. } | Pace::Closed | Pace::Trace { .. } | Pace::Fill => None,
+        }
     }
 
     /// The end of the schedule in nanoseconds from the start.

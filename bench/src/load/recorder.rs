@@ -125,19 +125,6 @@ impl Recorder {
         self.counts.errors[kind.index()] += 1;
     }
 
-    /// Adds all of `other`.
-    pub fn merge(&mut self, other: &Recorder) {
-        for (mine, theirs) in self.response.iter_mut().zip(&other.response) {
-            if let Some(theirs) = theirs {
-                mine.get_or_insert_default().merge(theirs);
-            }
-        }
-        self.service.merge(&other.service);
-        self.lag.merge(&other.lag);
-        self.wait.merge(&other.wait);
-        self.counts.merge(&other.counts);
-    }
-
     /// Forgets everything, keeps the memory.
     pub fn clear(&mut self) {
         for response in self.response.iter_mut().flatten() {

@@ -36,6 +36,8 @@ pub struct Window {
     pub backlog: u64,
     /// The busiest worker's CPU time in this window, without spinning, as a part of the window.
     pub cpu_share_max: f64,
+    /// All workers' CPU time in this window, without spinning.
+    pub busy_ns: u64,
     /// All workers' time spent spinning up to a due moment, which is not a cost of the requests.
     pub spun_ns: u64,
 }
@@ -142,9 +144,12 @@ pub struct Collector {
 #[derive(Debug, Default)]
 struct Joining {
     parts: usize,
-    recorder: Box<Recorder>,
+    /// Packed at once: adding the few buckets that hold something is far cheaper than adding whole histograms, and
+    /// this runs beside the workers on the same machine.
+    windows: Vec<Window>,
     backlog: u64,
-    cpu_ns_max: u64,
+    busy_ns: u64,
+    busy_ns_max: u64,
     spun_ns: u64,
 }
 
@@ -208,9 +213,10 @@ impl Collector {
         joining.parts += 1;
         joining.spun_ns += report.spun_ns;
         joining.backlog += report.gauges.backlog;
-        joining.cpu_ns_max = joining.cpu_ns_max.max(report.cpu_ns);
+        joining.busy_ns += report.cpu_ns;
+        joining.busy_ns_max = joining.busy_ns_max.max(report.cpu_ns);
         if let Some(mut recorder) = report.recorder {
-            joining.recorder.merge(&recorder);
+            joining.windows.push(pack(&recorder));
             recorder.clear();
             // Any worker may have it: they are all alike. One that has ended no longer wants it.
             let turn = usize::try_from(report.index).unwrap_or(0) % self.returns.len();
@@ -222,25 +228,49 @@ impl Collector {
         let Some((index, joining)) = self.open.pop_first() else {
             return;
         };
-        let recorder = joining.recorder;
-        let window = Window {
-            index,
-            response: std::array::from_fn(|verb| {
-                recorder.response[verb]
-                    .as_ref()
-                    .map(Latencies::pack)
-                    .unwrap_or_default()
-            }),
-            service: recorder.service.pack(),
-            lag: recorder.lag.pack(),
-            wait: recorder.wait.pack(),
-            counts: recorder.counts,
-            backlog: joining.backlog,
-            cpu_share_max: joining.cpu_ns_max as f64 / self.window_ns as f64,
-            spun_ns: joining.spun_ns,
+        let mut window = match joining.windows.as_slice() {
+            [one] => one.clone(),
+            parts => joined(parts),
         };
+        window.index = index;
+        window.backlog = joining.backlog;
+        window.busy_ns = joining.busy_ns;
+        window.cpu_share_max = joining.busy_ns_max as f64 / self.window_ns as f64;
+        window.spun_ns = joining.spun_ns;
         seen(&window);
         windows.push(window);
+    }
+}
+
+fn pack(recorder: &Recorder) -> Window {
+    Window {
+        response: std::array::from_fn(|verb| {
+            recorder.response[verb]
+                .as_ref()
+                .map(Latencies::pack)
+                .unwrap_or_default()
+        }),
+        service: recorder.service.pack(),
+        lag: recorder.lag.pack(),
+        wait: recorder.wait.pack(),
+        counts: recorder.counts.clone(),
+        ..Window::default()
+    }
+}
+
+/// Histograms and counts of several windows of the same time.
+pub fn joined(parts: &[Window]) -> Window {
+    let mut counts = Counts::default();
+    parts.iter().for_each(|part| counts.merge(&part.counts));
+    Window {
+        response: std::array::from_fn(|verb| {
+            Packed::join(parts.iter().map(|part| &part.response[verb]))
+        }),
+        service: Packed::join(parts.iter().map(|part| &part.service)),
+        lag: Packed::join(parts.iter().map(|part| &part.lag)),
+        wait: Packed::join(parts.iter().map(|part| &part.wait)),
+        counts,
+        ..Window::default()
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::target::{Target, TargetError};
 use crate::load::clock::process_cpu_ns;
 use crate::load::plan::LoadPlan;
+use crate::load::threads::Driven;
 use crate::load::window::Window;
 use crate::record::analysis::{Material, WarmUpRule, analyse};
 use crate::record::host::{HostFacts, steal_ticks, written_bytes};
@@ -72,12 +73,31 @@ pub fn prepare(
     Ok(workload.records)
 }
 
+/// What drives the target of a measurement.
+type Drive<'a> = dyn FnMut(&LoadPlan, &mut dyn FnMut(&Window)) -> Result<(Driven, Vec<String>), TargetError>
+    + 'a;
+
 /// Runs and judges. `space` is kept between runs on one target, so that inserts go on where they stopped.
 pub fn measure(
     target: &Target,
     measurement: &Measurement,
     space: &Arc<KeySpace>,
-    seen: impl FnMut(&Window),
+    mut seen: impl FnMut(&Window),
+) -> Result<Measured, TargetError> {
+    let mut drive = |plan: &LoadPlan, seen: &mut dyn FnMut(&Window)| {
+        target
+            .drive(plan, &measurement.workload, space, seen)
+            .map(|driven| (driven, Vec::new()))
+    };
+    measure_by(target, measurement, &mut drive, &mut seen)
+}
+
+/// Judges a run that `drive` makes: here, or on other hosts.
+pub fn measure_by(
+    target: &Target,
+    measurement: &Measurement,
+    drive: &mut Drive<'_>,
+    seen: &mut dyn FnMut(&Window),
 ) -> Result<Measured, TargetError> {
     let mut plan = measurement.plan.clone();
     if let WarmUpRule::Fixed(length) = measurement.warm_up {
@@ -89,13 +109,13 @@ pub fn measure(
         .unwrap_or(Duration::ZERO);
     let (cpu_before_ns, steal_before, written_before) =
         (process_cpu_ns(), steal_ticks(), written_bytes());
-    let driven = target.drive(&plan, &measurement.workload, space, seen)?;
+    let (driven, notes) = drive(&plan, seen)?;
     let cpu_ns = process_cpu_ns().saturating_sub(cpu_before_ns);
     let directory = match target.address() {
         Address::Embedded { directory, .. } => Some(directory.as_path()),
         Address::Server { .. } => None,
     };
-    let report = analyse(Material {
+    let mut report = analyse(Material {
         target: target.address().to_string(),
         label: measurement.label.clone(),
         workload: &measurement.workload,
@@ -113,6 +133,7 @@ pub fn measure(
         target_facts: target.facts().to_vec(),
         host: HostFacts::gather(directory),
     });
+    report.notes.extend(notes);
     Ok(Measured {
         report,
         windows: driven.windows,

@@ -101,7 +101,8 @@ impl Target {
         })
     }
 
-    fn failed(&self, problem: impl fmt::Display) -> TargetError {
+    /// An error about this target.
+    pub fn failed(&self, problem: impl fmt::Display) -> TargetError {
         TargetError {
             target: self.address.to_string(),
             problem: problem.to_string(),

@@ -162,7 +162,13 @@ pub fn analyse(material: Material<'_>) -> RunReport {
         .filter(|(_, quantile)| counts.ended < samples_min(*quantile))
         .map(|(name, _)| (*name).to_owned())
         .collect();
-    let spun_ns: u64 = windows.iter().map(|window| window.spun_ns).sum();
+    // For a server the workers' own time; an embedded store also works on threads of its own.
+    let cpu_ns = match material.written_bytes {
+        None => windows.iter().map(|window| window.busy_ns).sum(),
+        Some(_) => material
+            .cpu_ns
+            .saturating_sub(windows.iter().map(|window| window.spun_ns).sum()),
+    };
     let total_ended: u64 = windows.iter().map(|window| window.counts.ended).sum();
     let user_bytes = written_by_user(windows, material.workload);
 
@@ -213,9 +219,7 @@ pub fn analyse(material: Material<'_>) -> RunReport {
             connections: plan.connections,
             depth: plan.depth,
             cpu_share: evidence.cpu_share,
-            cpu_us_per_request: material.cpu_ns.saturating_sub(spun_ns) as f64
-                / 1000.0
-                / total_ended.max(1) as f64,
+            cpu_us_per_request: cpu_ns as f64 / 1000.0 / total_ended.max(1) as f64,
         },
         written_per_byte: material
             .written_bytes

@@ -7,8 +7,6 @@ use crate::load::recorder::{Moments, Recorder};
 use crate::target::outcome::Outcome;
 use crate::workload::{Arrivals, Process, Shape, preset};
 
-const WINDOW_MS: u64 = 100;
-
 /// A server with one place and the service time that `service` gives for the moment at which it begins; the
 /// generator is `lag` late for each request.
 fn simulate(
@@ -32,11 +30,11 @@ fn simulate(
         in_flight_max: usize::MAX,
         spin: false,
         seed: 11,
-        window: Duration::from_millis(WINDOW_MS),
+        window: LoadPlan::window_for(Duration::from_secs(seconds)),
         share_index: 0,
         share_count: 1,
     };
-    let window_ns = WINDOW_MS * 1_000_000;
+    let window_ns = plan.window.as_nanos() as u64;
     let mut arrivals = Arrivals::new(Process::Poisson, Shape::Constant, rate, plan.seed, 0, 1);
     let mut requests = Vec::new();
     let mut server_free_ns = 0;
@@ -58,7 +56,7 @@ fn simulate(
     let last = requests
         .last()
         .map_or(0, |moments| moments.answered_ns / window_ns);
-    let mut recorders: Vec<Recorder> = (0..=last.max(seconds * 1000 / WINDOW_MS - 1))
+    let mut recorders: Vec<Recorder> = (0..=last.max(plan.end_ns() / window_ns - 1))
         .map(|_| Recorder::new())
         .collect();
     for moments in &requests {
@@ -90,6 +88,7 @@ fn simulate(
             counts: recorder.counts.clone(),
             backlog,
             cpu_share_max: 0.1,
+            busy_ns: 0,
             spun_ns: 0,
         });
     }

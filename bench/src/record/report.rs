@@ -65,8 +65,8 @@ pub struct GeneratorReport {
     pub depth: usize,
     /// The busiest thread's CPU share, without spinning.
     pub cpu_share: f64,
-    /// CPU time of the process for each request, without spinning: the generator's own for a server, generator and store together for
-    /// an embedded one.
+    /// CPU time a request, without spinning: the generator's threads for a server, the whole process (generator and
+    /// store together) for an embedded store.
     pub cpu_us_per_request: f64,
 }
 

@@ -66,7 +66,17 @@ fn us_axis() -> Axis {
     Axis {
         label: "response".to_owned(),
         scale: Scale::Log,
-        tick: |us| show_us(us).replace(".0", ""),
+        tick: power_of_ten,
+    }
+}
+
+/// Ticks of a logarithmic axis are whole powers of ten.
+fn power_of_ten(us: f64) -> String {
+    match us {
+        us if us >= 999_999.0 => format!("{:.0}s", us / 1e6),
+        us if us >= 999.0 => format!("{:.0}ms", us / 1e3),
+        us if us >= 0.99 => format!("{us:.0}us"),
+        us => format!("{:.0}ns", us * 1e3),
     }
 }
 
@@ -337,6 +347,15 @@ fn time_line(run: &SavedRun, _number: usize) -> Chart {
     }
 }
 
+/// One point for each rate: a rate that was tried again gets the median of its tries.
+fn median_by_rate(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    points
+        .chunk_by(|a, b| a.0 == b.0)
+        .filter_map(|same| same.get(same.len() / 2).copied())
+        .collect()
+}
+
 fn search_section(body: &mut String, search: &SearchReport) {
     let answer = match (search.rate > 0.0, search.confirmed) {
         (true, true) => format!(
@@ -366,10 +385,12 @@ fn search_section(body: &mut String, search: &SearchReport) {
         colour,
         dashed: false,
         dots: true,
-        points: usable
-            .iter()
-            .map(|point| (point.rate, of(&point.response_us)))
-            .collect(),
+        points: median_by_rate(
+            usable
+                .iter()
+                .map(|point| (point.rate, of(&point.response_us)))
+                .collect(),
+        ),
     };
     let x = Axis {
         label: "requests/s offered".to_owned(),

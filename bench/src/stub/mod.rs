@@ -230,7 +230,7 @@ fn reply_to(command: &[u8]) -> &'static [u8] {
         b"GET" => b"$-1\r\n",
         b"PING" => b"+PONG\r\n",
         b"DEL" => b":0\r\n",
-        b"INFO" => b"$26\r\nserver_name:gramme-stub\r\n\r\n\r\n",
+        b"INFO" => b"$25\r\nserver_name:gramme-stub\r\n\r\n",
         b"CONFIG" | b"COMMAND" => b"*0\r\n",
         b"SCAN" => b"*2\r\n$1\r\n0\r\n*0\r\n",
         b"DYN.OPT" => b"-ERR unknown command\r\n",
