@@ -183,7 +183,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub target: Address,
     /// Requests a second (open loop) [default: 1000]
-    #[arg(long, conflicts_with_all = ["closed", "trace"])]
+    #[arg(long, allow_negative_numbers = true, conflicts_with_all = ["closed", "trace"])]
     pub rate: Option<f64>,
     /// Closed loop: each connection asks again as soon as it was answered
     #[arg(long, conflicts_with = "trace")]

@@ -6,7 +6,8 @@
 //! `clock` is the run's time · `plan` says what a run does · `recorder` is where one worker writes · `window` joins
 //! the workers' records into a series · `source` gives each worker its next operation and its moment ·
 //! `threads` drives embedded stores ·
-//! `sockets` drives servers over `connection`s · `probe` asks a server one thing at a time.
+//! `sockets` drives servers over `connection`s · `probe` asks a server one thing at a time ·
+//! `jitter` measures the host beside a run.
 
 pub mod clock;
 pub mod plan;
@@ -23,3 +24,5 @@ mod connection;
 pub mod sockets;
 
 pub mod probe;
+
+pub mod jitter;

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use crate::target::outcome::Outcome;
 use crate::target::wire::{Parsed, Step, Wire};
-use crate::workload::{Durability, Operation, Verb, Workload};
+use crate::workload::{KeySpace, OperationStream, Workload};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that stalls for a second must still be understood.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// A server that does not know a question about itself may never answer it.
 const FACT_TIMEOUT: Duration = Duration::from_millis(300);
-const SAMPLES: u64 = 100;
+const SAMPLES: u64 = 50;
 
 /// A connection for questions about the target itself.
 pub fn connect_for_facts(address: SocketAddr) -> io::Result<TcpStream> {
@@ -27,37 +27,62 @@ pub fn connect_for_facts(address: SocketAddr) -> io::Result<TcpStream> {
 /// Which part of a sample of the workload's records is on the server, 0 to 1. Only a clear "not there" counts as
 /// absent.
 pub fn presence<W: Wire>(wire: &W, address: SocketAddr, workload: &Workload) -> io::Result<f64> {
-    let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let mut out = Vec::new();
-    let mut input = Vec::new();
-    for _ in 0..wire.greet(&mut out) {
-        stream.write_all(&out)?;
-        out.clear();
-        answer(wire, &mut stream, Step::Write, 0, &mut input)?;
-    }
-    let format = workload.key_format().map_err(io::Error::other)?;
-    let mut key = Vec::new();
+    let mut asking = Asking::connect(wire, address, workload)?;
     let mut absent = 0;
     for sample in 0..SAMPLES {
         let key_id = sample * workload.records / SAMPLES;
-        let operation = Operation {
-            verb: Verb::Read,
-            key_id,
-            value_bytes: 0,
-            scan_keys: 0,
-            ttl_s: 0,
-            durability: Durability::Default,
-        };
-        format.write(key_id, &mut key);
-        out.clear();
-        wire.encode(Step::Read, &operation, &key, &[], &mut out);
-        stream.write_all(&out)?;
-        absent +=
-            u64::from(answer(wire, &mut stream, Step::Read, key_id, &mut input)? == Outcome::Miss);
+        absent += u64::from(asking.ask(Step::Read, key_id)? == Outcome::Miss);
     }
     Ok(1.0 - absent as f64 / SAMPLES as f64)
+}
+
+/// Whether a record that is written can be read again.
+pub fn keeps<W: Wire>(wire: &W, address: SocketAddr, workload: &Workload) -> io::Result<bool> {
+    let mut asking = Asking::connect(wire, address, workload)?;
+    asking.ask(Step::Write, 0)?;
+    Ok(asking.ask(Step::Read, 0)? != Outcome::Miss)
+}
+
+struct Asking<'a, W> {
+    wire: &'a W,
+    stream: TcpStream,
+    load: OperationStream,
+    input: Vec<u8>,
+}
+
+impl<'a, W: Wire> Asking<'a, W> {
+    fn connect(wire: &'a W, address: SocketAddr, workload: &Workload) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        let load = OperationStream::new(workload, &KeySpace::new(workload.records), 0, 0, 1)
+            .map_err(io::Error::other)?;
+        let mut asking = Asking {
+            wire,
+            stream,
+            load,
+            input: Vec::new(),
+        };
+        let mut out = Vec::new();
+        let replies = wire.greet(&mut out);
+        asking.stream.write_all(&out)?;
+        for _ in 0..replies {
+            answer(wire, &mut asking.stream, Step::Write, 0, &mut asking.input)?;
+        }
+        Ok(asking)
+    }
+
+    fn ask(&mut self, step: Step, key_id: u64) -> io::Result<Outcome> {
+        let operation = self.load.load_operation(key_id);
+        let (mut key, mut value, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        self.load.write_key(&operation, &mut key);
+        if step == Step::Write {
+            self.load.write_value(&operation, &mut value);
+        }
+        self.wire.encode(step, &operation, &key, &value, &mut out);
+        self.stream.write_all(&out)?;
+        answer(self.wire, &mut self.stream, step, key_id, &mut self.input)
+    }
 }
 
 fn answer<W: Wire>(

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::target::{Target, TargetError};
 use crate::load::clock::process_cpu_ns;
+use crate::load::jitter::Jitter;
 use crate::load::plan::LoadPlan;
 use crate::load::threads::Driven;
 use crate::load::window::Window;
@@ -69,6 +70,10 @@ pub fn prepare(
     if !wanted {
         return Ok(0);
     }
+    if rule == LoadRule::Auto && !target.keeps(workload)? {
+        // A synthetic server: writing every record would take long and change nothing.
+        return Ok(0);
+    }
     target.load(workload, &measurement.plan, progress)?;
     Ok(workload.records)
 }
@@ -109,7 +114,10 @@ pub fn measure_by(
         .unwrap_or(Duration::ZERO);
     let (cpu_before_ns, steal_before, written_before) =
         (process_cpu_ns(), steal_ticks(), written_bytes());
-    let (driven, notes) = drive(&plan, seen)?;
+    let jitter = Jitter::start();
+    let driven = drive(&plan, seen);
+    let jitter = jitter.stop();
+    let (driven, notes) = driven?;
     let cpu_ns = process_cpu_ns().saturating_sub(cpu_before_ns);
     let directory = match target.address() {
         Address::Embedded { directory, .. } => Some(directory.as_path()),
@@ -128,6 +136,7 @@ pub fn measure_by(
         written_bytes: target
             .is_embedded()
             .then(|| written_bytes().saturating_sub(written_before)),
+        jitter: jitter.summary(),
         steal_ticks: steal_ticks().saturating_sub(steal_before),
         started_unix_s: started.as_secs(),
         target_facts: target.facts().to_vec(),

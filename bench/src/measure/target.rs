@@ -130,6 +130,11 @@ impl Target {
             store store => threads::presence(store.as_ref(), workload).map_err(|error| self.failed(error)))
     }
 
+    /// Whether something that is written can be read again.
+    pub fn keeps(&self, workload: &Workload) -> Result<bool, TargetError> {
+        with_wire!(&self.way, wire, at => probe::keeps(wire, *at, workload).map_err(|error| self.failed(error)), store _store => Ok(true))
+    }
+
     /// Writes all records; `progress` is told how many more are written.
     pub fn load(
         &self,

@@ -12,7 +12,7 @@ use super::report::{
 use crate::load::plan::{LoadPlan, Pace};
 use crate::load::recorder::Counts;
 use crate::load::window::Window;
-use crate::stats::latencies::{Latencies, Packed};
+use crate::stats::latencies::{Latencies, Packed, Summary};
 use crate::stats::quantile::{intervals, samples_min};
 use crate::stats::sla::Sla;
 use crate::stats::steady::{WarmUp, warm_up};
@@ -52,6 +52,8 @@ pub struct Material<'a> {
     pub cpu_ns: u64,
     /// Bytes this process wrote during the run, for an embedded store.
     pub written_bytes: Option<u64>,
+    /// The host's hiccups during the run.
+    pub jitter: Summary,
     /// Hypervisor's steal during the run, in ticks of 10 ms.
     pub steal_ticks: u64,
     /// Seconds since 1970 at the start.
@@ -199,6 +201,7 @@ pub fn analyse(material: Material<'_>) -> RunReport {
         service_us: service.summary(),
         lag_us: lag.summary(),
         wait_us: wait.summary(),
+        host_jitter_us: material.jitter,
         confidence,
         unsupported,
         by_verb: by_verb(measured),
@@ -366,6 +369,14 @@ fn notes(
             "the generator's lateness (p99 {:.0} us) is within the response (p99 {:.0} us): the target is no slower than shown",
             lag_p99_ns as f64 / 1e3,
             response_p99_ns as f64 / 1e3
+        ));
+    }
+    if report.host_jitter_us.p99_9 > report.response_us.p99_9
+        && report.host_jitter_us.p99_9 > 1000.0
+    {
+        notes.push(format!(
+            "a thread that did nothing but sleep was late by {:.1} ms in one case of a thousand: the tail shows this host as much as the target",
+            report.host_jitter_us.p99_9 / 1000.0
         ));
     }
     if steal_ticks > 0 {

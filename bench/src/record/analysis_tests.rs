@@ -103,6 +103,7 @@ fn simulate(
         first_error: None,
         cpu_ns: 0,
         written_bytes: None,
+        jitter: crate::stats::latencies::Summary::default(),
         steal_ticks: 0,
         started_unix_s: 0,
         target_facts: Vec::new(),

@@ -113,6 +113,8 @@ pub struct RunReport {
     pub lag_us: Summary,
     /// How long requests waited for a free connection.
     pub wait_us: Summary,
+    /// How late a thread of this host woke that did nothing but sleep.
+    pub host_jitter_us: Summary,
     /// 95 % intervals of the response's percentiles.
     pub confidence: BTreeMap<String, Confidence>,
     /// Percentiles that the number of requests cannot support.

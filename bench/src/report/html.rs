@@ -263,6 +263,10 @@ fn run_details(body: &mut String, run: &SavedRun, number: usize) {
     row("service: sent to answer", &report.service_us);
     row("wait: for a free connection", &report.wait_us);
     row("lag: the generator's own lateness", &report.lag_us);
+    row(
+        "this host: a sleeping thread's lateness",
+        &report.host_jitter_us,
+    );
     for (verb, part) in &report.by_verb {
         row(verb, &part.response_us);
     }

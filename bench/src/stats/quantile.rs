@@ -12,7 +12,7 @@ use super::latencies::Packed;
 
 /// The usual two-sided 95 %.
 const Z: f64 = 1.96;
-const RESAMPLES: usize = 400;
+const RESAMPLES: usize = 200;
 /// Blocks that a series is joined into: enough to resample, long enough to hold a cluster.
 const BLOCKS_MAX: usize = 40;
 const BLOCKS_MIN: usize = 8;
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn the_interval_holds_the_true_percentile_in_nineteen_runs_of_twenty() {
         let truth_ns = -(1.0f64 - 0.99).ln() * 1e6;
-        let runs = 200;
+        let runs = 100;
         let holds = (0..runs)
             .filter(|seed| {
                 let interval = intervals(&series(20, 500, *seed, |_| false), &[0.99], 7)[0];
