@@ -6,7 +6,7 @@
 //! `clock` is the run's time · `plan` says what a run does · `recorder` is where one worker writes · `window` joins
 //! the workers' records into a series · `source` gives each worker its next operation and its moment ·
 //! `threads` drives embedded stores ·
-//! `sockets` drives servers over `connection`s · `probe` asks a server one thing at a time ·
+//! `sockets` drives servers · `probe` asks a server one thing at a time ·
 //! `jitter` measures the host beside a run.
 
 pub mod clock;
@@ -18,8 +18,6 @@ pub mod window;
 pub mod source;
 
 pub mod threads;
-
-mod connection;
 
 pub mod sockets;
 
