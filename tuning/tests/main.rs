@@ -1,0 +1,1 @@
+//! The tuner as a person meets it, on trees of several machines.
