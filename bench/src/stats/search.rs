@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Invariants:
-//! - a step that fails is tried once more before it counts: one hiccup of the host must not halve the answer;
+//! - a step that fails is tried once more before it counts, and twice more when the generator was in the way: a
+//!   hiccup of the host must not halve the answer;
 //! - the answer is a rate that a longer, valid run has confirmed, or `confirmed` is false.
 
 /// How a step went.
@@ -58,7 +59,8 @@ pub struct Found {
 
 /// Below this many requests a second there is nothing to be found.
 pub const RATE_MIN: f64 = 5.0;
-const CONFIRM_ATTEMPTS: u32 = 6;
+/// Parts of the rate at which a confirmation is tried, one after the other.
+const CONFIRM: [f64; 6] = [1.0, 0.95, 0.9, 0.8, 0.65, 0.5];
 /// Parts of the answer at which the curve gets its points.
 const CURVE: [f64; 8] = [0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1];
 
@@ -71,7 +73,8 @@ pub struct Search {
     precision: f64,
     held: Option<f64>,
     broken: Option<(f64, StepResult)>,
-    retrying: Option<f64>,
+    /// How often the present step has failed.
+    failed: u32,
     phase: Phase,
     tried: Vec<f64>,
 }
@@ -79,7 +82,7 @@ pub struct Search {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
     Narrow,
-    Confirm { rate: f64, attempts_left: u32 },
+    Confirm { rate: f64, place: usize },
     Curve { found: Found, next: usize },
 }
 
@@ -93,7 +96,7 @@ impl Search {
             precision: 1.0 + precision.max(0.001),
             held: None,
             broken: None,
-            retrying: None,
+            failed: 0,
             phase: Phase::Narrow,
             tried: Vec::new(),
         }
@@ -105,7 +108,9 @@ impl Search {
             Phase::Narrow => Step::Probe {
                 rate: self.narrow_rate(),
             },
-            Phase::Confirm { rate, .. } => Step::Confirm { rate },
+            Phase::Confirm { rate, place } => Step::Confirm {
+                rate: rate * CONFIRM.get(place).copied().unwrap_or(1.0),
+            },
             Phase::Curve { found, next } => {
                 CURVE.get(next).map_or(Step::Done, |part| Step::Curve {
                     rate: found.rate * part,
@@ -115,9 +120,6 @@ impl Search {
     }
 
     fn narrow_rate(&self) -> f64 {
-        if let Some(rate) = self.retrying {
-            return rate;
-        }
         match (self.held, self.broken) {
             (None, None) => self.start,
             (Some(held), None) => (held * 2.0).min(self.rate_max),
@@ -128,13 +130,24 @@ impl Search {
 
     /// Takes in how the step that `next_step` named went.
     pub fn tell(&mut self, result: StepResult) {
+        if let Phase::Curve { found, next } = self.phase {
+            self.phase = self.curve_from(found, next + 1);
+            return;
+        }
+        let tries = match result {
+            StepResult::Held => 0,
+            StepResult::Broken => 2,
+            StepResult::GeneratorLimited => 3,
+        };
+        self.failed += 1;
+        if self.failed < tries {
+            return;
+        }
+        self.failed = 0;
         match self.phase {
             Phase::Narrow => self.tell_narrow(result),
-            Phase::Confirm {
-                rate,
-                attempts_left,
-            } => self.tell_confirm(rate, attempts_left, result),
-            Phase::Curve { found, next } => self.phase = self.curve_from(found, next + 1),
+            Phase::Confirm { rate, place } => self.tell_confirm(rate, place, result),
+            Phase::Curve { .. } => {}
         }
     }
 
@@ -142,20 +155,8 @@ impl Search {
         let rate = self.narrow_rate();
         self.tried.push(rate);
         match result {
-            StepResult::Held => {
-                self.retrying = None;
-                self.held = Some(self.held.map_or(rate, |held| held.max(rate)));
-            }
-            StepResult::Broken | StepResult::GeneratorLimited if self.retrying.is_none() => {
-                self.retrying = Some(rate)
-            }
-            StepResult::Broken | StepResult::GeneratorLimited => {
-                self.retrying = None;
-                self.broken = Some((rate, result));
-            }
-        }
-        if self.retrying.is_some() {
-            return;
+            StepResult::Held => self.held = Some(self.held.map_or(rate, |held| held.max(rate))),
+            StepResult::Broken | StepResult::GeneratorLimited => self.broken = Some((rate, result)),
         }
         match (self.held, self.broken) {
             (Some(held), None) if held >= self.rate_max => self.confirm(held),
@@ -168,23 +169,23 @@ impl Search {
     }
 
     fn confirm(&mut self, rate: f64) {
-        self.phase = Phase::Confirm {
-            rate,
-            attempts_left: CONFIRM_ATTEMPTS,
-        };
+        self.phase = Phase::Confirm { rate, place: 0 };
     }
 
-    fn tell_confirm(&mut self, rate: f64, attempts_left: u32, result: StepResult) {
+    fn tell_confirm(&mut self, rate: f64, place: usize, result: StepResult) {
+        let part = CONFIRM.get(place).copied().unwrap_or(1.0);
         if result == StepResult::Held {
-            return self.finish(rate, true);
+            return self.finish(rate * part, true);
         }
-        if attempts_left <= 1 || rate * 0.95 < RATE_MIN {
-            return self.finish(rate, false);
+        match CONFIRM.get(place + 1) {
+            Some(next) if rate * next >= RATE_MIN => {
+                self.phase = Phase::Confirm {
+                    rate,
+                    place: place + 1,
+                }
+            }
+            _ => self.finish(rate * part, false),
         }
-        self.phase = Phase::Confirm {
-            rate: rate * 0.95,
-            attempts_left: attempts_left - 1,
-        };
     }
 
     fn finish(&mut self, rate: f64, confirmed: bool) {
@@ -283,7 +284,7 @@ mod tests {
                 "from {start}: {} of {limit}",
                 found.rate
             );
-            assert!(steps < 45, "{steps} steps");
+            assert!(steps < 60, "{steps} steps");
         }
     }
 
