@@ -29,9 +29,11 @@ enum Moments {
         next_ns: u64,
     },
     /// A schedule from which several threads take whenever they are free.
+    ///
+    /// Nothing is taken ahead of need: a thread that is busy must not hold what an idle one could start.
     Shared {
         arrivals: Arc<Mutex<Arrivals>>,
-        next_ns: u64,
+        next_ns: Option<u64>,
     },
     Trace {
         entries: Arc<[TraceEntry]>,
@@ -78,7 +80,7 @@ impl Source {
             .map(|worker| {
                 let moments = match (&plan.pace, &one_schedule) {
                     (Pace::Open { .. }, Some(arrivals)) => Moments::Shared {
-                        next_ns: take(arrivals),
+                        next_ns: None,
                         arrivals: Arc::clone(arrivals),
                     },
                     (
@@ -118,17 +120,19 @@ impl Source {
     }
 
     /// When the next operation is due; `None` when there is none any more. `now_ns` means: at once.
-    pub fn due_ns(&self, now_ns: u64) -> Option<u64> {
-        match &self.moments {
+    pub fn due_ns(&mut self, now_ns: u64) -> Option<u64> {
+        match &mut self.moments {
             Moments::Closed => (now_ns < self.end_ns).then_some(now_ns),
-            Moments::Open { next_ns, .. } | Moments::Shared { next_ns, .. } => {
-                (*next_ns < self.end_ns).then_some(*next_ns)
+            Moments::Open { next_ns, .. } => (*next_ns < self.end_ns).then_some(*next_ns),
+            Moments::Shared { arrivals, next_ns } => {
+                let next_ns = *next_ns.get_or_insert_with(|| take(arrivals));
+                (next_ns < self.end_ns).then_some(next_ns)
             }
             Moments::Trace { entries, next, .. } => entries
                 .get(*next)
                 .map(|entry| entry.at_ns)
                 .filter(|at_ns| *at_ns < self.end_ns),
-            Moments::Fill { next_id, ids, .. } => (next_id < ids).then_some(now_ns),
+            Moments::Fill { next_id, ids, .. } => (*next_id < *ids).then_some(now_ns),
         }
     }
 
@@ -140,8 +144,8 @@ impl Source {
                 *next_ns = arrivals.next_ns();
                 self.stream.next_operation()
             }
-            Moments::Shared { arrivals, next_ns } => {
-                *next_ns = take(arrivals);
+            Moments::Shared { next_ns, .. } => {
+                *next_ns = None;
                 self.stream.next_operation()
             }
             Moments::Trace {
@@ -247,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_closed_loop_ends_with_its_time() {
-        let source = sources(Pace::Closed, 1, false).pop().expect("one");
+        let mut source = sources(Pace::Closed, 1, false).pop().expect("one");
         assert_eq!(source.due_ns(5), Some(5));
         assert_eq!(source.due_ns(1_000_000_000), None);
     }

@@ -75,6 +75,7 @@ pub fn run(
 struct Slot {
     operation: Operation,
     intended_ns: u64,
+    freed_ns: u64,
     sent_ns: u64,
 }
 
@@ -91,6 +92,7 @@ pub fn drive(
     let depth = u32::try_from(plan.depth.max(1)).unwrap_or(1);
     let mut slots: Vec<Option<Slot>> = vec![None; depth as usize];
     let mut free: Vec<u32> = (0..depth).rev().collect();
+    let mut freed_ns = vec![0; depth as usize];
     let (mut key, mut value) = (Vec::new(), Vec::new());
     let give_up_ns = plan.end_ns() + plan.timeout.as_nanos() as u64;
     let open = matches!(plan.pace, Pace::Open { .. } | Pace::Trace { .. });
@@ -99,13 +101,11 @@ pub fn drive(
         let now_ns = clock.now_ns();
         let due = source.due_ns(now_ns);
         let in_flight = slots.len() - free.len();
-        pump.tick(
-            now_ns,
-            Gauges {
-                backlog: in_flight as u64 + u64::from(due.is_some_and(|due| due < now_ns)),
-                spun_ns,
-            },
-        );
+        let gauges = Gauges {
+            backlog: in_flight as u64 + waiting(plan, now_ns, due),
+            spun_ns,
+        };
+        pump.tick(now_ns, gauges);
         if now_ns > give_up_ns && open {
             break;
         }
@@ -122,6 +122,11 @@ pub fn drive(
                 slots[tag as usize] = Some(Slot {
                     operation,
                     intended_ns: if open { due_ns } else { sent_ns },
+                    freed_ns: if open {
+                        freed_ns[tag as usize]
+                    } else {
+                        sent_ns
+                    },
                     sent_ns,
                 });
                 pump.recorder.counts.due += 1;
@@ -150,17 +155,12 @@ pub fn drive(
             };
             let answered_ns = clock.now_ns();
             free.push(tag);
-            pump.tick(
-                answered_ns,
-                Gauges {
-                    backlog: 0,
-                    spun_ns,
-                },
-            );
-            // A thread is the connection here: until it is free, the request waits, and it starts at once then.
+            freed_ns[tag as usize] = answered_ns;
+            pump.tick(answered_ns, gauges);
+            // A thread (or its session's slot) is the connection here: until it is free, the request waits.
             let moments = Moments {
                 intended_ns: slot.intended_ns,
-                free_ns: slot.sent_ns,
+                free_ns: slot.intended_ns.max(slot.freed_ns),
                 sent_ns: slot.sent_ns,
                 answered_ns,
             };
@@ -178,6 +178,18 @@ pub fn drive(
         backlog: 0,
         spun_ns,
     });
+}
+
+/// About how many requests are due and not taken by any thread, as this thread's part: nobody keeps a list of them,
+/// but the schedule's oldest one tells how far behind it is.
+fn waiting(plan: &LoadPlan, now_ns: u64, due_ns: Option<u64>) -> u64 {
+    let late_s = due_ns.map_or(0.0, |due_ns| now_ns.saturating_sub(due_ns) as f64 / 1e9);
+    let rate = match &plan.pace {
+        Pace::Open { rate, .. } => *rate,
+        Pace::Trace { entries } => entries.len() as f64 / plan.duration.as_secs_f64(),
+        Pace::Closed | Pace::Fill => 0.0,
+    };
+    (late_s * rate / plan.threads as f64) as u64
 }
 
 /// Waits for a moment; returns how long of it was spent spinning.

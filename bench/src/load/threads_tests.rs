@@ -117,6 +117,15 @@ fn a_store_that_is_too_slow_leaves_its_whole_waiting_time_in_the_figures() {
             [ErrorKind::Timeout.index()])
             > 100
     );
+    let backlog = windows
+        .iter()
+        .map(|window| window.backlog)
+        .max()
+        .expect("windows");
+    assert!(
+        backlog > 100,
+        "{backlog}: a run that falls behind must show it"
+    );
     let slowest_ns = windows
         .iter()
         .map(|window| window.response_all().max_ns)

@@ -112,6 +112,7 @@ pub fn analyse(material: Material<'_>) -> RunReport {
     let achieved_rate = in_schedule.iter().map(answered).sum::<u64>() as f64 / measured_s;
     let offered_rate = offered(plan, measured_s, found.windows as f64 * window_s);
     let errors = counts.errors_total();
+    let cpu_share = mean(in_schedule.iter().map(|window| window.cpu_share_max));
     let evidence = Evidence {
         open_loop: matches!(plan.pace, Pace::Open { .. } | Pace::Trace { .. }),
         ended: counts.ended,
@@ -119,7 +120,12 @@ pub fn analyse(material: Material<'_>) -> RunReport {
         due: counts.due,
         capped: counts.capped,
         in_flight_max: plan.in_flight_max as u64,
-        cpu_share: mean(in_schedule.iter().map(|window| window.cpu_share_max)),
+        // An embedded store works on the generator's own threads: their CPU is the target's.
+        cpu_share: if material.written_bytes.is_some() {
+            0.0
+        } else {
+            cpu_share
+        },
         lag_p99_ns: lag.quantile_ns(0.99),
         response_p99_ns: response.quantile_ns(0.99),
         backlog: in_schedule.iter().map(|window| window.backlog).collect(),
@@ -221,7 +227,7 @@ pub fn analyse(material: Material<'_>) -> RunReport {
             threads: plan.threads,
             connections: plan.connections,
             depth: plan.depth,
-            cpu_share: evidence.cpu_share,
+            cpu_share,
             cpu_us_per_request: cpu_ns as f64 / 1000.0 / total_ended.max(1) as f64,
         },
         written_per_byte: material
