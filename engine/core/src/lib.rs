@@ -10,10 +10,15 @@
 //! - [`base`]: ids, time, hashing, limits;
 //! - [`version`]: dots, contexts, objects and their merge;
 //! - [`ring`]: which shard owns a token;
-//! - [`port`]: events, effects, requests and outcomes.
+//! - [`port`]: events, effects, requests and outcomes;
+//! - [`store`]: bytes on disk: log, index, cache, checkpoint, recovery, cleaner;
+//! - [`shard`]: the machine that joins them: an event in, effects out.
 #![forbid(unsafe_code)]
 
 pub mod base;
 pub mod version;
 
 pub mod ring;
+
+pub mod port;
+pub mod shard;

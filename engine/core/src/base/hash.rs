@@ -28,7 +28,9 @@ pub fn token(bucket: &[u8], key: &[u8]) -> Token {
 
 /// The seeded hash of a key, of which the index keeps a few bits beside the token.
 pub fn tag(seed: u64, bucket: &[u8], key: &[u8]) -> u64 {
-    let bucket_seed = bucket.iter().fold(seed, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let bucket_seed = bucket.iter().fold(seed, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     xxhash_rust::xxh3::xxh3_64_with_seed(key, bucket_seed)
 }
 
@@ -39,9 +41,15 @@ mod tests {
     #[test]
     fn a_token_is_the_seahash_of_bucket_zero_key_however_long() {
         for key_bytes in [0, 1, 7, 8, 31, 32, 33, 240, 255, 256, 257, 1000, 4096] {
-            let key: Vec<u8> = (0..key_bytes).map(|i| u8::try_from(i % 251).unwrap_or(0)).collect();
+            let key: Vec<u8> = (0..key_bytes)
+                .map(|i| u8::try_from(i % 251).unwrap_or(0))
+                .collect();
             let joined = [b"default".as_slice(), &[0], &key].concat();
-            assert_eq!(token(b"default", &key), Token(seahash::hash(&joined)), "key of {key_bytes} bytes");
+            assert_eq!(
+                token(b"default", &key),
+                Token(seahash::hash(&joined)),
+                "key of {key_bytes} bytes"
+            );
         }
     }
 

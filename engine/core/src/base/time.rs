@@ -92,7 +92,10 @@ impl HlcClock {
         }
         let ahead_ms = met.ms().saturating_sub(wall_ms);
         if ahead_ms > ahead_ms_max {
-            return Err(ClockAhead { ahead_ms, ahead_ms_max });
+            return Err(ClockAhead {
+                ahead_ms,
+                ahead_ms_max,
+            });
         }
         self.last = met;
         Ok(())
@@ -106,7 +109,10 @@ mod tests {
     #[test]
     fn ticks_rise_though_the_wall_clock_stands_or_goes_back() {
         let mut clock = HlcClock::default();
-        let times: Vec<Hlc> = [5, 5, 4, 9, 1].into_iter().map(|ms| clock.tick(ms)).collect();
+        let times: Vec<Hlc> = [5, 5, 4, 9, 1]
+            .into_iter()
+            .map(|ms| clock.tick(ms))
+            .collect();
         assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
         assert_eq!(times[3], Hlc::from_ms(9));
     }
@@ -115,7 +121,13 @@ mod tests {
     fn a_time_far_ahead_is_refused_and_not_absorbed() {
         let mut clock = HlcClock::default();
         let refused = clock.observe(Hlc::from_ms(10_000), 1_000, 500);
-        assert_eq!(refused, Err(ClockAhead { ahead_ms: 9_000, ahead_ms_max: 500 }));
+        assert_eq!(
+            refused,
+            Err(ClockAhead {
+                ahead_ms: 9_000,
+                ahead_ms_max: 500
+            })
+        );
         assert_eq!(clock.last(), Hlc::default());
         assert_eq!(clock.observe(Hlc::from_ms(1_400), 1_000, 500), Ok(()));
         assert!(clock.tick(1_000) > Hlc::from_ms(1_400));

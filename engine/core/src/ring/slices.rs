@@ -16,11 +16,15 @@ pub struct Slices {
 impl Slices {
     /// `partitions` is a power of two from 2 to [`PARTITIONS_MAX`], `shards` from 1 to [`SHARDS_MAX`]; else `None`.
     pub const fn new(partitions: u32, shards: u16) -> Option<Self> {
-        let partitions_fit = partitions.is_power_of_two() && partitions >= 2 && partitions <= PARTITIONS_MAX;
+        let partitions_fit =
+            partitions.is_power_of_two() && partitions >= 2 && partitions <= PARTITIONS_MAX;
         if !partitions_fit || shards == 0 || shards > SHARDS_MAX {
             return None;
         }
-        Some(Self { partition_bits: partitions.trailing_zeros(), shards })
+        Some(Self {
+            partition_bits: partitions.trailing_zeros(),
+            shards,
+        })
     }
 
     /// The number of partitions.
@@ -56,15 +60,26 @@ mod tests {
             let width = 1u64 << 60;
             for partition in [0u64, 5, 15] {
                 let steps = 4096u64;
-                let owners: Vec<u16> =
-                    (0..steps).map(|i| slices.shard_of(Token(partition * width + i * (width / steps))).0).collect();
+                let owners: Vec<u16> = (0..steps)
+                    .map(|i| {
+                        slices
+                            .shard_of(Token(partition * width + i * (width / steps)))
+                            .0
+                    })
+                    .collect();
                 assert!(owners.is_sorted(), "slices are unbroken");
                 for shard in 0..shards {
                     let share = owners.iter().filter(|owner| **owner == shard).count();
                     let fair = steps as usize / usize::from(shards);
-                    assert!(share.abs_diff(fair) <= 1, "shard {shard} of {shards} has {share} of {steps}");
+                    assert!(
+                        share.abs_diff(fair) <= 1,
+                        "shard {shard} of {shards} has {share} of {steps}"
+                    );
                 }
-                assert_eq!(slices.partition_of(Token(partition * width + 3)), PartitionId(partition as u32));
+                assert_eq!(
+                    slices.partition_of(Token(partition * width + 3)),
+                    PartitionId(partition as u32)
+                );
             }
         }
     }

@@ -1,0 +1,123 @@
+//! What the shard asks of the outside.
+
+use crate::port::{FileId, Outcome, RequestId, Ticket};
+
+/// Bytes in [`Effects::bytes`], valid until [`Effects::clear`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ByteRange {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl ByteRange {
+    /// The range's part of `bytes`, which are the [`Effects::bytes`] that it was made for, or a copy of them.
+    pub fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
+}
+
+/// Bytes in one of the shard's log buffers (`Shard::log_bytes`). They stay where they are, unchanged, until the
+/// `WriteDone` of the write that names them. Address, length and offset are multiples of the block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogRange {
+    /// The buffer.
+    pub buffer: u32,
+    /// First byte in it.
+    pub start: u32,
+    /// Length.
+    pub bytes: u32,
+}
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Answer a request.
+    Reply {
+        /// The request's id, as its edge chose it.
+        id: RequestId,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// Write to stable media (the file is open with `O_DIRECT` and `O_DSYNC`).
+    Write {
+        /// For `WriteDone`.
+        ticket: Ticket,
+        /// Where.
+        file: FileId,
+        /// At which byte.
+        offset: u64,
+        /// What.
+        data: LogRange,
+    },
+    /// Read; offset and length are multiples of the block.
+    Read {
+        /// For `ReadDone`.
+        ticket: Ticket,
+        /// From where.
+        file: FileId,
+        /// From which byte.
+        offset: u64,
+        /// How many.
+        bytes: u32,
+        /// Whether the cleaner or a checkpoint wants it, not a client.
+        background: bool,
+    },
+    /// Make the file be there with `bytes` of allocated space, keeping what it has; with `fill`, written once with
+    /// zeros where it was not (a durable write runs faster on blocks that were written before).
+    Prepare {
+        /// For `PrepareDone`.
+        ticket: Ticket,
+        /// Which.
+        file: FileId,
+        /// Its space.
+        bytes: u64,
+        /// Whether to write it once.
+        fill: bool,
+    },
+    /// Delete the file; nothing waits for it.
+    Remove {
+        /// Which.
+        file: FileId,
+    },
+    /// The answer to `Event::Stop`: everything is on stable media.
+    Stopped,
+}
+
+/// The effects of one or more steps, in a buffer that the caller owns and reuses.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// In the order in which they must happen.
+    pub list: Vec<Effect>,
+    /// What the byte ranges of `list` refer to.
+    pub bytes: Vec<u8>,
+}
+
+impl Effects {
+    /// Empties both, keeping their memory.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.bytes.clear();
+    }
+
+    /// The bytes of a range.
+    pub fn get(&self, range: ByteRange) -> &[u8] {
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+
+    /// Appends bytes and names them.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) -> ByteRange {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        ByteRange {
+            start,
+            end: self.bytes.len() as u32,
+        }
+    }
+
+    /// Appends an answer.
+    pub(crate) fn reply(&mut self, id: RequestId, outcome: Outcome) {
+        self.list.push(Effect::Reply { id, outcome });
+    }
+}

@@ -1,0 +1,93 @@
+//! What the outside tells the shard.
+
+use core::fmt;
+
+use crate::base::ids::SegmentId;
+use crate::port::Request;
+
+/// Names one disk operation of this shard; its completion carries it back.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct Ticket(pub u64);
+
+/// A file of one shard's directory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum FileId {
+    /// One segment of the log.
+    Segment(SegmentId),
+    /// One of the two checkpoint slots, 0 or 1.
+    Checkpoint(u8),
+}
+
+/// Why a disk operation failed, as far as the shard acts differently.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IoKind {
+    /// No space, or a quota: `ENOSPC`, `EDQUOT`, `EFBIG`.
+    Full,
+    /// Anything else.
+    Failed,
+}
+
+/// A failed disk operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IoError {
+    /// What the shard acts on.
+    pub kind: IoKind,
+    /// The system's error number, for the report; 0 when a read was short.
+    pub errno: i32,
+}
+
+impl fmt::Display for IoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            IoKind::Full => write!(f, "no space (errno {})", self.errno),
+            IoKind::Failed => write!(f, "I/O error (errno {})", self.errno),
+        }
+    }
+}
+
+/// One thing that happened. The time is handed to `Shard::step` beside it.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A client's request, for a key that this shard owns.
+    Request(Request<'a>),
+    /// A [`crate::port::Effect::Write`] is on stable media, or failed.
+    WriteDone {
+        /// The write's ticket.
+        ticket: Ticket,
+        /// Its end.
+        result: Result<(), IoError>,
+    },
+    /// A [`crate::port::Effect::Read`] is done. The bytes may be fewer than asked at the end of a file.
+    ReadDone {
+        /// The read's ticket.
+        ticket: Ticket,
+        /// The bytes, from the asked offset on.
+        result: Result<&'a [u8], IoError>,
+    },
+    /// A [`crate::port::Effect::Prepare`] is done: the file is there with its space.
+    PrepareDone {
+        /// The preparation's ticket.
+        ticket: Ticket,
+        /// Its end.
+        result: Result<(), IoError>,
+    },
+    /// Nothing more is at hand in this turn of the loop: the shard closes its group commit.
+    TurnEnd,
+    /// The time of [`next_deadline`](crate::shard::Shard::next_deadline_ns) has come.
+    Tick,
+    /// The node stops: commit everything, write a checkpoint, then [`crate::port::Effect::Stopped`].
+    Stop,
+}
+
+/// The files of one shard as a start reads them, before the shard runs.
+pub trait Source {
+    /// Every segment file that is there, in any order, with its length in bytes.
+    fn segments(&self) -> Vec<(SegmentId, u64)>;
+
+    /// Reads at `offset` into the whole of `into` (offset and length are multiples of the block); returns the bytes
+    /// read, fewer only at the end of the file; 0 when there is no such file.
+    ///
+    /// # Errors
+    /// [`IoError`] as the device gave it.
+    fn read(&mut self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, IoError>;
+}

@@ -1,0 +1,15 @@
+//! The only words spoken with the outside: events in, effects out, both closed enums.
+//!
+//! A runtime takes one event at a time to `Shard::step`, then carries out the effects in their order. Bytes of events
+//! are borrowed from the runtime's buffers; bytes of effects lie in [`Effects::bytes`] (small answers, copied once) or
+//! in the shard's own log buffers (writes, in place).
+
+mod effect;
+mod event;
+mod outcome;
+mod request;
+
+pub use effect::{ByteRange, Effect, Effects, LogRange};
+pub use event::{Event, FileId, IoError, IoKind, Source, Ticket};
+pub use outcome::{Failure, Outcome, Receipt};
+pub use request::{Condition, ContextArg, Durability, Expiry, Op, Put, Request, RequestId};

@@ -1,0 +1,176 @@
+//! The answer to a request.
+
+use core::fmt;
+
+use crate::base::ids::SegmentId;
+use crate::port::{ByteRange, IoError};
+
+/// Who took part in an answer, and where the time went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Receipt {
+    /// Replicas that took part.
+    pub replicas: u8,
+    /// In how many zones.
+    pub zones: u8,
+    /// How many of them had it on stable media when this was answered.
+    pub on_stable_media: u8,
+    /// How many of them were stand-ins.
+    pub stand_ins: u8,
+    /// Nanoseconds between the request's arrival at the core and its answer that were spent on the disk.
+    pub disk_ns: u64,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    /// The key's encoded object (`version::ObjectView::parse`), which has at least one value that is not expired.
+    Object {
+        /// Its bytes.
+        object: ByteRange,
+        /// `base::hash::tag` of the key; the hash that a context's fingerprint is made with.
+        key_hash: u64,
+        /// Who answered.
+        receipt: Receipt,
+    },
+    /// The key has no value.
+    Absent {
+        /// Who answered.
+        receipt: Receipt,
+    },
+    /// Whether the key has a value.
+    Exists(bool),
+    /// The write is done, as durable as asked.
+    Written {
+        /// The context that the writer goes on with; only where asked for.
+        context: Option<ByteRange>,
+        /// Whether there was a value before; only told where the previous object was asked for, else true.
+        existed: bool,
+        /// The object as it was, where asked for and where it had a value.
+        previous: Option<ByteRange>,
+        /// Who took part.
+        receipt: Receipt,
+    },
+    /// The condition was not met; nothing was written.
+    ConditionNotMet {
+        /// The object that is there, where asked for and where it has a value.
+        previous: Option<ByteRange>,
+    },
+    /// Some keys: each a `u32` length (little-endian) and the key, of the request's bucket only.
+    Keys {
+        /// Where to go on; 0 at the end.
+        next_cursor: u64,
+        /// The list.
+        keys: ByteRange,
+    },
+    /// How many keys have a value.
+    Count(u64),
+    /// It failed.
+    Failed(Failure),
+}
+
+/// Why a request failed, and whether anything happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Queues are full. Not applied. Try again after the wait.
+    Overloaded {
+        /// A hint.
+        retry_after_ms: u32,
+    },
+    /// The deadline passed before it was begun. Not applied.
+    DeadlineNotApplied,
+    /// The deadline passed, or the disk failed, after a write was begun. In doubt: it may have happened, or may yet.
+    InDoubt,
+    /// No space for writes; reads and deletes go on. Not applied. Delete keys, or give the node space.
+    DiskFull,
+    /// The shard's disk failed repeatedly; it serves reads only. Not applied. Replace the disk.
+    ReadOnly,
+    /// The write did not see everything that is there (`conflict = reject`, or `blind_put = reject`). Not applied.
+    Stale {
+        /// The object that is there.
+        current: ByteRange,
+    },
+    /// Key or value over the limit. Not applied.
+    TooLarge {
+        /// How long it is.
+        bytes: u64,
+        /// What is allowed.
+        bytes_max: u64,
+    },
+    /// The context's bytes are not ones that gramme made. Not applied.
+    BadContext,
+    /// No such bucket. Not applied.
+    NoBucket,
+    /// The record of this key does not verify. The key is unknown, not absent.
+    Corrupt {
+        /// Its segment.
+        segment: SegmentId,
+        /// Its byte in the segment.
+        offset: u64,
+    },
+    /// Part of the shard's log is lost, and this key may have been in it. The key is unknown, not absent.
+    Unknown,
+    /// The disk could not read the key's record. The key is unknown, not absent.
+    ReadFailed(IoError),
+    /// This node's clock is behind a time in the context by more than is allowed. Not applied.
+    ClockBehind,
+    /// The node is stopping. Not applied.
+    Stopping,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overloaded { retry_after_ms } => write!(
+                f,
+                "too many requests wait; try again in {retry_after_ms} ms"
+            ),
+            Self::DeadlineNotApplied => write!(
+                f,
+                "the deadline passed before the request was begun; nothing happened"
+            ),
+            Self::InDoubt => write!(
+                f,
+                "the write may or may not have happened; read the key, or retry it with its write id"
+            ),
+            Self::DiskFull => write!(
+                f,
+                "no space for writes; delete keys or give the node space; reads and deletes go on"
+            ),
+            Self::ReadOnly => write!(
+                f,
+                "the disk of this shard failed; it serves reads only; replace the disk"
+            ),
+            Self::Stale { .. } => write!(
+                f,
+                "the key has values that this write did not see; read it and try again"
+            ),
+            Self::TooLarge { bytes, bytes_max } => {
+                write!(f, "{bytes} bytes, {bytes_max} are allowed")
+            }
+            Self::BadContext => write!(
+                f,
+                "not a context that gramme made; pass what a read or a write returned"
+            ),
+            Self::NoBucket => write!(f, "no such bucket; see `gramme cluster buckets`"),
+            Self::Corrupt { segment, offset } => {
+                write!(
+                    f,
+                    "the key's record in {segment} at byte {offset} does not verify; the key is unknown, not absent"
+                )
+            }
+            Self::Unknown => write!(
+                f,
+                "part of the log is lost and this key may have been in it; it is unknown, not absent"
+            ),
+            Self::ReadFailed(error) => write!(
+                f,
+                "the key's record could not be read: {error}; it is unknown, not absent"
+            ),
+            Self::ClockBehind => write!(
+                f,
+                "the context is from a clock too far ahead of this node's; check time synchronisation"
+            ),
+            Self::Stopping => write!(f, "the node is stopping; use another"),
+        }
+    }
+}

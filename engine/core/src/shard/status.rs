@@ -1,0 +1,83 @@
+//! What a shard tells of itself: for `/status`, `/metrics`, `/health`.
+
+use crate::base::ids::SegmentId;
+
+/// A damaged place in the log. What was there is unknown, not absent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// The segment.
+    pub segment: SegmentId,
+    /// The byte in it.
+    pub offset: u64,
+}
+
+/// Whether the shard takes writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WriteState {
+    /// Yes.
+    #[default]
+    Open,
+    /// Deletes only: no space.
+    DiskFull,
+    /// None: its disk failed repeatedly.
+    ReadOnly,
+}
+
+/// Counters and gauges of one shard; counters only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardStatus {
+    /// Whether it takes writes.
+    pub writes: WriteState,
+    /// Keys with a value.
+    pub keys: u64,
+    /// Tombstones that wait to be reaped.
+    pub tombstones: u64,
+    /// RAM of the index.
+    pub index_bytes: u64,
+    /// RAM of the log's tail.
+    pub tail_bytes: u64,
+    /// RAM of the value cache.
+    pub cache_bytes: u64,
+    /// Bytes of live records.
+    pub live_bytes: u64,
+    /// Bytes of the segments in use.
+    pub used_bytes: u64,
+    /// Bytes that the segments may take.
+    pub capacity_bytes: u64,
+    /// Requests that wait.
+    pub requests_waiting: u64,
+    /// Log bytes since the last checkpoint.
+    pub checkpoint_lag_bytes: u64,
+    /// Gets served.
+    pub gets: u64,
+    /// Puts and deletes accepted.
+    pub puts: u64,
+    /// Gets that needed the disk.
+    pub disk_reads: u64,
+    /// Group commits.
+    pub commits: u64,
+    /// Bytes written to the log by clients' writes.
+    pub written_bytes: u64,
+    /// Bytes that the cleaner copied forward.
+    pub cleaned_bytes: u64,
+    /// Bytes of checkpoints written.
+    pub checkpoint_bytes: u64,
+    /// Segments freed by the cleaner.
+    pub segments_freed: u64,
+    /// Tombstones reaped.
+    pub tombstones_reaped: u64,
+    /// Requests refused with `Overloaded`.
+    pub shed: u64,
+    /// Requests dropped because their deadline had passed.
+    pub deadlines_missed: u64,
+    /// Failed reads, and records that did not verify.
+    pub read_faults: u64,
+    /// Failed writes.
+    pub write_faults: u64,
+    /// Vector entries dropped from contexts that were too long.
+    pub context_entries_dropped: u64,
+    /// Remote times refused.
+    pub clocks_refused: u64,
+    /// Places of the log that are lost.
+    pub damage: Vec<Damage>,
+}

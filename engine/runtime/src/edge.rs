@@ -1,0 +1,60 @@
+//! What a source of requests is to a shard's loop.
+//!
+//! One edge (the network) may be plugged into each shard's executor. It shares the shard's ring, hands requests to the
+//! [`Port`], and gets the answers back by the ids that it chose. It runs on the shard's thread only.
+
+use std::any::Any;
+
+use gramme_core::base::ids::ShardIndex;
+use gramme_core::base::time::Now;
+use gramme_core::port::{Outcome, Request, RequestId};
+use gramme_core::ring::Slices;
+use gramme_core::shard::ShardStatus;
+
+use crate::ring::{Completion, Ring};
+
+/// A message from one shard's edge to another's (an accepted connection that is dealt out, say).
+pub type EdgeMessage = Box<dyn Any + Send>;
+
+/// The shard as its edge sees it.
+pub trait Port {
+    /// The time of this turn.
+    fn now(&self) -> Now;
+    /// This shard.
+    fn shard(&self) -> ShardIndex;
+    /// The cut of the token space; who owns what.
+    fn slices(&self) -> Slices;
+    /// Hands in a request, whichever shard owns its key: the bytes are copied where they cross cores. The answer comes
+    /// to [`Edge::reply`] with the request's id: never inside this call, in order for requests of one shard that need
+    /// no disk, else in any order. Ids have 56 bits.
+    fn submit(&mut self, request: Request<'_>);
+    /// Hands a request without a key (`Scan`, `Count`) to one shard.
+    fn submit_to(&mut self, shard: ShardIndex, request: Request<'_>);
+    /// Sends a message to the edge of another shard (or this one); it arrives at [`Edge::message`].
+    fn send(&mut self, shard: ShardIndex, message: EdgeMessage);
+    /// Counters of this shard.
+    fn status(&self) -> ShardStatus;
+    /// Asks for a call of [`Edge::flush`] at this time at the latest, on the clock of `Now::mono_ns`.
+    fn wake_at(&mut self, mono_ns: u64);
+}
+
+/// A source of requests.
+pub trait Edge {
+    /// Called once on the shard's thread, before the first turn.
+    ///
+    /// # Errors
+    /// What makes the shard unable to serve (a port in use …); the engine's start fails with it.
+    fn start(&mut self, ring: &mut Ring, port: &mut dyn Port) -> std::io::Result<()>;
+    /// One of its operations on the ring has finished.
+    fn completion(&mut self, completion: Completion, ring: &mut Ring, port: &mut dyn Port);
+    /// A message from another shard's edge, or from outside (`Engine::send_to_edge`).
+    fn message(&mut self, message: EdgeMessage, ring: &mut Ring, port: &mut dyn Port);
+    /// An answer. `bytes` is what the outcome's ranges refer to.
+    fn reply(&mut self, id: RequestId, outcome: &Outcome, bytes: &[u8], port: &mut dyn Port);
+    /// The end of a turn: everything that was ready has been handled, submit what has gathered.
+    fn flush(&mut self, ring: &mut Ring, port: &mut dyn Port);
+    /// The node stops: take no more, end what is open. Called once; completions still come.
+    fn stop(&mut self, ring: &mut Ring, port: &mut dyn Port);
+    /// Whether, after `stop`, all its operations have ended.
+    fn is_stopped(&self) -> bool;
+}
