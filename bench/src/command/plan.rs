@@ -131,7 +131,7 @@ pub fn load_plan(args: &LoadArgs, target: &Address, pace: Pace) -> Result<LoadPl
 
 /// All of a `run`.
 pub fn run(args: &RunArgs) -> Result<Measurement, Failure> {
-    let workload = workload(&args.load)?;
+    let mut workload = workload(&args.load)?;
     let mut load = args.load.clone();
     let pace = match &args.trace {
         Some(path) => {
@@ -146,6 +146,10 @@ pub fn run(args: &RunArgs) -> Result<Measurement, Failure> {
             let length =
                 std::time::Duration::from_nanos(entries.last().map_or(0, |entry| entry.at_ns) + 1);
             load.duration = load.duration.min(length);
+            workload.name = format!(
+                "trace {}",
+                path.file_name().unwrap_or_default().to_string_lossy()
+            );
             Pace::Trace {
                 entries: Arc::from(entries),
             }

@@ -36,7 +36,12 @@ pub fn run(args: &RunArgs) -> Result<Ended, Failure> {
         &plan::store_settings(&args.load),
     )
     .map_err(Failure::invalid)?;
-    load_with_progress(&target, &measurement, args.load.load)?;
+    let rule = match args.load.load {
+        // A trace brings its own keys.
+        LoadRule::Auto if args.trace.is_some() => LoadRule::Never,
+        rule => rule,
+    };
+    load_with_progress(&target, &measurement, rule)?;
     let measured = match args.agents.as_slice() {
         [] => measure_with_progress(&target, &measurement, "run")?,
         agents => measure_on_agents(&target, &measurement, agents)?,

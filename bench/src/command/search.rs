@@ -166,7 +166,7 @@ impl Walk<'_> {
         rate: f64,
         length: Duration,
     ) -> Result<StepResult, Failure> {
-        let samples = samples_min(self.args.sla.quantile_max().unwrap_or(0.5)) as f64 * 1.5;
+        let samples = samples_min(self.args.sla.quantile_max().unwrap_or(0.5)) as f64 * 2.2;
         let duration = length.max(Duration::from_secs_f64(
             (samples / rate).min(STEP_MAX.as_secs_f64()),
         ));
