@@ -174,3 +174,118 @@ pub fn open_pace(rate: f64, workload: &Workload) -> Pace {
         shape: workload.arrivals.shape,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::command::args::{Cli, Command};
+
+    fn typed(line: &str) -> Result<Measurement, Failure> {
+        let cli = Cli::try_parse_from(line.split(' ')).expect("well-formed");
+        let Command::Run(args) = cli.command else {
+            panic!("not a run")
+        };
+        run(&args)
+    }
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        let path =
+            std::env::temp_dir().join(format!("gramme-bench-plan-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).expect("a writable directory");
+        path
+    }
+
+    #[test]
+    fn a_bare_run_is_an_open_loop_of_a_thousand_a_second() {
+        let plan = typed("gramme-bench run --target resp://h:1")
+            .expect("runs")
+            .plan;
+        assert!(matches!(plan.pace, Pace::Open { rate, .. } if rate == RATE_DEFAULT));
+        assert_eq!((plan.threads, plan.connections, plan.depth), (1, 50, 1));
+    }
+
+    #[test]
+    fn more_threads_than_connections_are_not_started() {
+        let plan = typed("gramme-bench run --target resp://h:1 --threads 8 --connections 2")
+            .expect("runs")
+            .plan;
+        assert_eq!(plan.threads, 2);
+        let plan = typed("gramme-bench run --target fjall:d --threads 8 --closed")
+            .expect("runs")
+            .plan;
+        assert_eq!((plan.threads, plan.connections), (8, 8));
+    }
+
+    #[test]
+    fn a_workload_file_finds_its_sizes_beside_it_and_flags_override() {
+        let folder = folder("toml");
+        fs::write(folder.join("sizes.txt"), "10 20\n30\n").expect("writable");
+        let file = folder.join("w.toml");
+        fs::write(
+            &file,
+            "records = 7\nmix = { read = 1 }\nvalues = { size = \"file\", path = \"sizes.txt\" }\n",
+        )
+        .expect("writable");
+        let line = format!(
+            "gramme-bench run --target resp://h:1 --workload {}",
+            file.display()
+        );
+        let workload = typed(&line).expect("runs").workload;
+        assert_eq!((workload.records, workload.values.mean_bytes()), (7, 20.0));
+        let workload = typed(&(line.clone() + " --records 9 --value-bytes 5 --key-bytes 40"))
+            .expect("runs")
+            .workload;
+        assert_eq!(
+            (
+                workload.records,
+                workload.values.mean_bytes(),
+                workload.key.bytes
+            ),
+            (9, 5.0, 40)
+        );
+        fs::write(folder.join("sizes.txt"), "10 many").expect("writable");
+        assert!(
+            typed(&line)
+                .expect_err("not a size")
+                .to_string()
+                .contains("'many'")
+        );
+        fs::remove_dir_all(folder).expect("ours");
+    }
+
+    #[test]
+    fn a_trace_runs_for_its_own_length() {
+        let folder = folder("trace");
+        let file = folder.join("t.csv");
+        fs::write(&file, "5,a,1,1,1,get,0\n7,a,1,1,1,get,0\n").expect("writable");
+        let measurement = typed(&format!(
+            "gramme-bench run --target resp://h:1 --trace {} --speed 2",
+            file.display()
+        ))
+        .expect("runs");
+        assert_eq!(measurement.plan.duration.as_millis(), 1000);
+        assert_eq!(measurement.workload.name, "trace t.csv");
+        fs::remove_dir_all(folder).expect("ours");
+    }
+
+    #[test]
+    fn what_cannot_be_planned_is_refused() {
+        for more in [
+            "--rate 0",
+            "--rate nan",
+            "--connections 0",
+            "--depth 0",
+            "--threads 0",
+            "--key-bytes 3",
+            "--records 0",
+            "--duration 1000h",
+        ] {
+            assert!(
+                typed(&format!("gramme-bench run --target resp://h:1 {more}")).is_err(),
+                "{more}"
+            );
+        }
+    }
+}

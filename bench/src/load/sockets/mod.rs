@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::load::clock::{Clock, sharpen_timers};
 use crate::load::plan::{LoadPlan, Pace};
@@ -57,6 +58,7 @@ pub fn run<W: Wire>(
     space: &Arc<KeySpace>,
     seen: impl FnMut(&Window),
 ) -> io::Result<Driven> {
+    allow_descriptors(plan.connections);
     let sources = Source::for_workers(plan, workload, space, false).map_err(io::Error::other)?;
     let mut collector = Collector::new(plan.window.as_nanos() as u64);
     let mut workers = Vec::new();
@@ -91,6 +93,18 @@ pub fn run<W: Wire>(
             first_error,
         })
     })
+}
+
+/// Raises this process's own limit of open files as far as it may, when so many connections need it. Where that is
+/// not enough, connecting fails and says so.
+fn allow_descriptors(connections: usize) {
+    const OTHERS: u64 = 64;
+    let mut limit = getrlimit(Resource::Nofile);
+    let needed = connections as u64 + OTHERS;
+    if limit.current.is_some_and(|current| current < needed) {
+        limit.current = Some(limit.maximum.unwrap_or(needed).min(needed));
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
 }
 
 struct Worker<'a, W> {
