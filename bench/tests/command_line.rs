@@ -107,6 +107,10 @@ fn what_cannot_be_run_ends_with_2_and_says_why() {
         ("run --target resp://h:1 --rate 5 --closed", "--closed"),
         ("search --target resp://h:1", "--sla"),
         ("compare --a fjall:x --b fjall:x", "same directory"),
+        (
+            "run --target memcached://127.0.0.1:1 --workload ycsb-e",
+            "cannot",
+        ),
         ("report /no/such/folder", "--out"),
         ("agent --listen 0.0.0.0:0", "GRAMME_BENCH_TOKEN"),
     ] {

@@ -56,8 +56,7 @@ pub fn compare(args: &CompareArgs) -> Result<Ended, Failure> {
             label: None,
             workload: workload.clone(),
         };
-        let target = Target::open(address, &workload, &plan::store_settings(&args.load))
-            .map_err(Failure::invalid)?;
+        let target = Target::open(address, &workload, &plan::store_settings(&args.load))?;
         load_with_progress(&target, &measurement, args.load.load)?;
         Ok((target, measurement))
     };

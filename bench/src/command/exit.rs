@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::measure::target::TargetError;
+
 /// A command's end when it is not a success.
 #[derive(Debug)]
 pub enum Failure {
@@ -41,6 +43,16 @@ impl Failure {
     /// A failed measurement.
     pub fn invalid(problem: impl fmt::Display) -> Self {
         Failure::Invalid(problem.to_string())
+    }
+}
+
+impl From<TargetError> for Failure {
+    fn from(error: TargetError) -> Self {
+        if error.is_usage() {
+            Failure::usage(error)
+        } else {
+            Failure::invalid(error)
+        }
     }
 }
 

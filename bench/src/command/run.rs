@@ -34,8 +34,7 @@ pub fn run(args: &RunArgs) -> Result<Ended, Failure> {
         &args.target,
         &measurement.workload,
         &plan::store_settings(&args.load),
-    )
-    .map_err(Failure::invalid)?;
+    )?;
     let rule = match args.load.load {
         // A trace brings its own keys.
         LoadRule::Auto if args.trace.is_some() => LoadRule::Never,

@@ -43,8 +43,7 @@ pub fn search(args: &SearchArgs) -> Result<Ended, Failure> {
             out.display()
         )));
     }
-    let target = Target::open(&args.target, &workload, &plan::store_settings(&args.load))
-        .map_err(Failure::invalid)?;
+    let target = Target::open(&args.target, &workload, &plan::store_settings(&args.load))?;
     let base = Measurement {
         plan: plan::load_plan(
             &args.load,

@@ -38,6 +38,15 @@ enum Way {
 pub struct TargetError {
     target: String,
     problem: String,
+    /// It was asked for something that this kind of target can never do.
+    asked_wrongly: bool,
+}
+
+impl TargetError {
+    /// Whether another command line, not another state of the target, is what helps.
+    pub fn is_usage(&self) -> bool {
+        self.asked_wrongly
+    }
 }
 
 impl fmt::Display for TargetError {
@@ -70,6 +79,7 @@ impl Target {
         let failed = |problem: String| TargetError {
             target: address.to_string(),
             problem,
+            asked_wrongly: false,
         };
         let mut way = match address {
             Address::Embedded { store, directory } => Way::Store(
@@ -93,6 +103,13 @@ impl Target {
                 }
             }
         };
+        let cannot = with_wire!(&way, wire, _at => cannot(wire, workload), store _store => None);
+        if let Some(problem) = cannot {
+            return Err(TargetError {
+                asked_wrongly: true,
+                ..failed(problem)
+            });
+        }
         let facts = with_wire!(&mut way, wire, at => greet(wire, *at, workload).map_err(|error| failed(error.to_string()))?, store store => store.store().facts());
         Ok(Target {
             address: address.clone(),
@@ -106,6 +123,7 @@ impl Target {
         TargetError {
             target: self.address.to_string(),
             problem: problem.to_string(),
+            asked_wrongly: false,
         }
     }
 
@@ -186,22 +204,23 @@ fn resolve(endpoint: &str) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::other("the name has no address"))
 }
 
-/// Connects once: facts, promises, and what the protocol can do.
+/// What the workload wants and the protocol has no word for.
+fn cannot<W: Wire>(wire: &W, workload: &Workload) -> Option<String> {
+    let wanted = |verb: &&Verb| workload.mix.share(**verb) > 0.0 && !wire.can(**verb);
+    let verb = Verb::ALL.iter().find(wanted)?;
+    Some(format!(
+        "workload {} wants to {}, which this protocol cannot",
+        workload.name,
+        verb.word()
+    ))
+}
+
+/// Connects once: facts and promises.
 fn greet<W: Wire>(
     wire: &mut W,
     at: SocketAddr,
     workload: &Workload,
 ) -> io::Result<Vec<(String, String)>> {
-    if let Some(verb) = Verb::ALL
-        .iter()
-        .find(|verb| workload.mix.share(**verb) > 0.0 && !wire.can(**verb))
-    {
-        return Err(io::Error::other(format!(
-            "workload {} wants to {}, which this protocol cannot",
-            workload.name,
-            verb.word()
-        )));
-    }
     let connect = || -> io::Result<TcpStream> {
         probe::connect_for_facts(at).map_err(|error| {
             io::Error::new(

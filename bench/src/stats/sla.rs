@@ -56,6 +56,16 @@ impl Sla {
         quantiles.max_by(f64::total_cmp)
     }
 
+    /// The bound of the greatest percentile that is asked for, in microseconds.
+    pub fn quantile_bound_us(&self) -> Option<f64> {
+        let greatest = self.quantile_max()?;
+        let bound = self
+            .conditions
+            .iter()
+            .find(|condition| condition.measure == Measure::QuantileNs(greatest))?;
+        Some(bound.bound / 1000.0)
+    }
+
     /// Judges responses and the share of failed requests.
     pub fn judge(&self, responses: &Latencies, error_share: f64) -> Vec<Finding> {
         let find = |condition: &Condition| {
@@ -217,7 +227,10 @@ mod tests {
         let sla: Sla = "p99.9<2ms,errors<0.01%"
             .parse()
             .expect("the contract's example");
-        assert_eq!(sla.quantile_max(), Some(0.999));
+        assert_eq!(
+            (sla.quantile_max(), sla.quantile_bound_us()),
+            (Some(0.999), Some(2000.0))
+        );
         let mut latencies = Latencies::new();
         latencies.record_n(1_000_000, 9_995);
         latencies.record_n(50_000_000, 5);

@@ -128,7 +128,7 @@ pub fn judge(evidence: &Evidence) -> Result<(), Invalid> {
         return invalid(
             Limit::GeneratorLag,
             format!(
-                "the generator sent late: p99 {:.1} ms of lag within a response p99 of {:.1} ms; it was starved of CPU (other load on this host?); raise --threads, or move the generator",
+                "the generator sent late: p99 {:.1} ms of lag within a response p99 of {:.1} ms; it had too little CPU (other load on this host, or requests too large for its threads); raise --threads, or move the generator",
                 evidence.lag_p99_ns as f64 / 1e6,
                 evidence.response_p99_ns as f64 / 1e6
             ),

@@ -213,14 +213,16 @@ impl Wire for Resp {
             "server_name",
             "io_threads_active",
         ];
-        if let Ok(info) = ask(stream, &[b"INFO", b"server"]) {
-            let pairs = info.lines().filter_map(|line| line.split_once(':'));
-            facts.extend(
-                pairs
-                    .filter(|(name, _)| wanted.contains(name))
-                    .map(|(name, value)| (name.to_owned(), value.trim().to_owned())),
-            );
-        }
+        // A server that does not know this question may not know the others either, and each costs a timeout.
+        let Ok(info) = ask(stream, &[b"INFO", b"server"]) else {
+            return facts;
+        };
+        let pairs = info.lines().filter_map(|line| line.split_once(':'));
+        facts.extend(
+            pairs
+                .filter(|(name, _)| wanted.contains(name))
+                .map(|(name, value)| (name.to_owned(), value.trim().to_owned())),
+        );
         for setting in ["appendonly", "appendfsync", "save", "maxmemory"] {
             if let Some(value) = setting_of(stream, setting) {
                 facts.push((setting.to_owned(), value));

@@ -9,6 +9,7 @@ use crate::record::report::{SlaVerdict, Verdict};
 use crate::record::series::{PointKind, SearchReport};
 use crate::report::svg::{Axis, Chart, Line, Scale, escape};
 use crate::stats::latencies::Summary;
+use crate::stats::sla::Sla;
 use crate::stats::unit::show_us;
 
 /// One point for each rate: a rate that was tried again gets the median of its tries.
@@ -56,6 +57,12 @@ pub(super) fn section(body: &mut String, search: &SearchReport) {
                 .collect(),
         ),
     };
+    let bound_us = search
+        .sla
+        .parse::<Sla>()
+        .ok()
+        .and_then(|sla| sla.quantile_bound_us());
+    let mark = bound_us.map(|us| (us, search.sla.clone()));
     let x = Axis {
         label: "requests/s offered".to_owned(),
         scale: Scale::Linear,
@@ -70,7 +77,7 @@ pub(super) fn section(body: &mut String, search: &SearchReport) {
         x,
         y: us_axis(),
         lines,
-        mark: None,
+        mark,
     }
     .to_svg();
     *body += "<details><summary>Every step</summary><div class=\"wide\"><table><tr><th>step<th>offered<th>achieved<th>p50<th>p99<th>p99.9<th>errors<th>verdict</tr>";
