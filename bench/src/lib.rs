@@ -3,7 +3,7 @@
 //! # Layout
 //! `workload` decides what is asked and when, without I/O · `stats` says what figures mean, without I/O ·
 //! `target` is what can be measured · `load` makes the load and writes down what happened · `record` is what remains ·
-//! `report` draws it · `stub` is a server whose latencies are known · `limits` measures the machine · `measure` joins
+//! `stub` is a server whose latencies are known · `limits` measures the machine · `report` draws it all · `measure` joins
 //! these into one measurement · `agent` does so from other hosts · `command` is the command line.
 //!
 //! A module imports from those before it, never from those after.
@@ -18,11 +18,11 @@ pub mod load;
 
 pub mod record;
 
-pub mod report;
-
 pub mod stub;
 
 pub mod limits;
+
+pub mod report;
 
 pub mod measure;
 

@@ -120,7 +120,7 @@ pub struct CompareArgs {
 /// `report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Folders that `run`, `search` or `compare` saved with --out
+    /// Folders that `run`, `search`, `compare` or `limits` saved with --out
     #[arg(required = true, value_name = "DIR")]
     pub folders: Vec<PathBuf>,
     /// Where to write the page [default: report.html in the first folder]
@@ -140,6 +140,9 @@ pub struct LimitsArgs {
     /// Bytes of the file for that
     #[arg(long, default_value = "256MiB", value_parser = bytes)]
     pub file: u64,
+    /// Save them in this folder, for `report`
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Length of each measurement
     #[arg(long, default_value = "1s", value_parser = duration)]
     pub duration: Duration,

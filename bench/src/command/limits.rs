@@ -6,21 +6,12 @@ use std::io::{self, Write};
 use std::net::TcpListener;
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::args::{AgentArgs, LimitsArgs, StubArgs};
 use super::exit::{Ended, Failure};
 use crate::agent::serve::serve;
-use crate::limits::{Figure, disk, generator, host};
+use crate::limits::{LimitsReport, SCHEMA, disk, generator, host};
 use crate::record::host::HostFacts;
 use crate::stub::{Behaviour, StubServer};
-
-#[derive(Serialize)]
-struct Document {
-    schema: &'static str,
-    limits: Vec<Figure>,
-    host: HostFacts,
-}
 
 /// Measures the machine.
 pub fn limits(args: &LimitsArgs) -> Result<Ended, Failure> {
@@ -38,11 +29,22 @@ pub fn limits(args: &LimitsArgs) -> Result<Ended, Failure> {
             ))
         })?);
     }
-    let document = Document {
-        schema: "gramme-bench/limits/1",
+    let document = LimitsReport {
+        schema: SCHEMA.to_owned(),
         limits: figures,
         host: HostFacts::gather(args.dir.as_deref().map(Path::new)),
     };
+    if let Some(out) = &args.out {
+        let json = serde_json::to_string_pretty(&document).map_err(Failure::invalid)? + "\n";
+        std::fs::create_dir_all(out)
+            .and_then(|()| std::fs::write(out.join("limits.json"), json))
+            .map_err(|error| {
+                Failure::invalid(format!(
+                    "cannot save the limits in {}: {error}",
+                    out.display()
+                ))
+            })?;
+    }
     let text = if args.json {
         serde_json::to_string_pretty(&document).map_err(Failure::invalid)? + "\n"
     } else {
@@ -54,7 +56,8 @@ pub fn limits(args: &LimitsArgs) -> Result<Ended, Failure> {
     Ok(Ended::Met)
 }
 
-fn as_text(document: &Document) -> String {
+/// The limits for a person.
+pub fn as_text(document: &LimitsReport) -> String {
     let width = document
         .limits
         .iter()

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::args::ReportArgs;
 use super::exit::{Ended, Failure};
-use super::{compare, run, search};
+use super::{compare, limits, run, search};
 use crate::record::folder;
 use crate::record::host::HostFacts;
 use crate::report::html::{Contents, page};
@@ -39,6 +39,10 @@ pub fn report(args: &ReportArgs) -> Result<Ended, Failure> {
         .comparisons
         .iter()
         .for_each(|report| text += &(compare::as_text(report) + "\n"));
+    contents
+        .limits
+        .iter()
+        .for_each(|report| text += &(limits::as_text(report) + "\n"));
     let html = args
         .html
         .clone()
@@ -81,7 +85,7 @@ fn gather(path: &Path, contents: &mut Contents) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::usage(format!(
-        "{} holds no run, search or comparison (they are saved with --out DIR)",
+        "{} holds no run, search, comparison or limits (they are saved with --out DIR)",
         path.display()
     )))
 }
@@ -100,7 +104,8 @@ fn same_machine(contents: &Contents) -> Result<(), Failure> {
         .iter()
         .map(|report| &report.host)
         .chain(contents.comparisons.iter().map(|report| &report.host));
-    let hosts: Vec<&HostFacts> = runs.chain(others).collect();
+    let limits = contents.limits.iter().map(|report| &report.host);
+    let hosts: Vec<&HostFacts> = runs.chain(others).chain(limits).collect();
     let Some(first) = hosts.first() else {
         return Ok(());
     };

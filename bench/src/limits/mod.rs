@@ -14,6 +14,8 @@ pub mod generator;
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::host::HostFacts;
+
 /// One limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
@@ -44,4 +46,18 @@ impl Figure {
         self.note = note.into();
         self
     }
+}
+
+/// The schema's name.
+pub const SCHEMA: &str = "gramme-bench/limits/1";
+
+/// All limits of a machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LimitsReport {
+    /// `SCHEMA`.
+    pub schema: String,
+    /// The figures.
+    pub limits: Vec<Figure>,
+    /// The machine.
+    pub host: HostFacts,
 }

@@ -4,11 +4,14 @@
 
 mod compare;
 
+mod limits;
+
 mod runs;
 
 mod search;
 
 use super::svg::{Axis, Scale};
+use crate::limits::LimitsReport;
 use crate::record::folder::SavedRun;
 use crate::record::series::{CompareReport, SearchReport};
 
@@ -21,6 +24,8 @@ pub struct Contents {
     pub searches: Vec<SearchReport>,
     /// Saved comparisons.
     pub comparisons: Vec<CompareReport>,
+    /// What the machine can do.
+    pub limits: Vec<LimitsReport>,
 }
 
 const STYLE: &str = "
@@ -56,6 +61,10 @@ pub fn page(contents: &Contents) -> String {
     if !contents.runs.is_empty() {
         runs::section(&mut body, &contents.runs);
     }
+    contents
+        .limits
+        .iter()
+        .for_each(|report| limits::section(&mut body, report));
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>gramme bench</title><style>{STYLE}</style></head>\n<body><h1>gramme bench</h1>{body}\
          <p class=\"note\">Latency counts from the intended start of each request; what a tool would print that times from the sending is the dashed line. Percentiles that the number of requests cannot support are not shown.</p></body></html>\n"
