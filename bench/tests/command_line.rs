@@ -231,3 +231,38 @@ fn a_search_finds_a_rate_below_what_the_server_can_do() {
             .is_some_and(|points| points.len() >= 3)
     );
 }
+
+#[test]
+fn the_machines_limits_are_measured_saved_and_drawn() {
+    let folder = scratch("limits");
+    let line = format!(
+        "limits --duration 20ms --file 1MiB --dir {0} --out {0} --json",
+        folder.display()
+    );
+    let output = bench(&line);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let limits = json(&output)["limits"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    for wanted in ["system call", "loopback", "generator", "durable writes"] {
+        let found = limits.iter().any(|figure| {
+            figure["name"]
+                .as_str()
+                .is_some_and(|name| name.contains(wanted))
+        });
+        assert!(found, "{wanted} is missing");
+    }
+    assert_eq!(
+        bench(&format!("report {}", folder.display())).status.code(),
+        Some(0)
+    );
+    let page = std::fs::read_to_string(folder.join("report.html")).expect("written");
+    assert!(page.contains("What this machine can do"));
+    std::fs::remove_dir_all(&folder).expect("ours");
+}

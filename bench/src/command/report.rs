@@ -69,6 +69,11 @@ fn gather(path: &Path, contents: &mut Contents) -> Result<(), Failure> {
         contents.comparisons.push(read(&compare)?);
         found = true;
     }
+    let limits = path.join("limits.json");
+    if limits.is_file() {
+        contents.limits.push(read(&limits)?);
+        found = true;
+    }
     if folder::holds_run(path) {
         contents
             .runs
