@@ -19,6 +19,8 @@ pub struct Device {
     pub serial: String,
     /// Size of the whole device.
     pub size_bytes: u64,
+    /// What the device says of its block; 0 when it says nothing.
+    pub physical_block_bytes: u32,
     /// File system of the directory.
     pub fs_type: String,
 }
@@ -60,6 +62,9 @@ impl Device {
                 .or_else(|| read("wwid"))
                 .unwrap_or_default(),
             size_bytes: sectors.saturating_mul(512),
+            physical_block_bytes: read("queue/physical_block_size")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0),
             fs_type: mount.fs_type.clone(),
             name,
         }

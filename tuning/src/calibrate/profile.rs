@@ -18,8 +18,8 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const FORMAT: u32 = 1;
-/// A depth is enough when it gives this share of the best rate, in percent.
-const KNEE_PERCENT: u64 = 90;
+/// A doubling of the depth that gives less than this more operations mostly buys waiting, in percent.
+const GAIN_PERCENT_MIN: f64 = 20.0;
 /// The cleaner may take this share of the steady write rate, in percent.
 const CLEANER_PERCENT: u64 = 25;
 /// Figures that moved more than this are worth a warning, in percent.
@@ -205,20 +205,30 @@ impl Profile {
     }
 }
 
-/// The smallest depth that gives nearly the best rate, and its rate.
+/// The depth at which the curve bends, and its rate: the deepest that is reached while each doubling still pays. Taking
+/// the depth of nearly the best rate instead would choose the far end of a curve that creeps upwards, with a multiple
+/// of the latency.
 fn knee(points: &[Point]) -> (usize, u64) {
-    let best = points
-        .iter()
-        .map(|point| point.operations_per_s)
-        .max()
-        .unwrap_or(0);
-    let enough = |point: &&Point| {
-        point.operations_per_s.saturating_mul(100) >= best.saturating_mul(KNEE_PERCENT)
+    let mut points = points.iter();
+    let Some(mut best) = points.next() else {
+        return (1, 0);
     };
-    points
-        .iter()
-        .find(enough)
-        .map_or((1, 0), |point| (point.depth, point.operations_per_s))
+    for point in points {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "rates and depths are far below 2^52"
+        )]
+        let gain = {
+            let doublings = (point.depth as f64 / best.depth.max(1) as f64).log2();
+            let more = point.operations_per_s as f64 / best.operations_per_s.max(1) as f64;
+            (more.powf(1.0 / doublings.max(0.01)) - 1.0) * 100.0
+        };
+        if gain < GAIN_PERCENT_MIN {
+            break;
+        }
+        best = point;
+    }
+    (best.depth, best.operations_per_s)
 }
 
 /// In what the disk looks unlike last time: another device, or figures that moved.

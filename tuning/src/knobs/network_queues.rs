@@ -37,7 +37,6 @@ fn irqs_of(tree: &dyn Tree, machine: &Machine, nic: &Nic) -> Vec<Reading> {
         let Some(allowed) = tree.get(&path) else {
             continue;
         };
-        let effective = tree.get(&format!("/proc/irq/{}/effective_affinity_list", irq.number));
         let wanted = if is_split(machine, nic.rx_count) {
             machine.spare_cpus.clone()
         } else {
@@ -47,18 +46,11 @@ fn irqs_of(tree: &dyn Tree, machine: &Machine, nic: &Nic) -> Vec<Reading> {
                 .into_iter()
                 .collect()
         };
-        let current = effective
-            .filter(|list| !list.is_empty())
-            .unwrap_or_else(|| allowed.clone());
-        let state = match (CpuSet::from_list(&current), CpuSet::from_list(&allowed)) {
-            // What is allowed must agree too: an interrupt that merely happens to be right now may move.
-            (Some(now), Some(allowed))
-                if wanted.contains_all(&now) && wanted.contains_all(&allowed) =>
-            {
-                State::Good
-            }
-            (Some(_), Some(_)) => State::Off(Change::Kernel(wanted.to_string())),
-            _ => State::Unknown,
+        // What is allowed decides, not what is in effect: the kernel moves an interrupt only when it next fires.
+        let state = match CpuSet::from_list(&allowed) {
+            Some(now) if !now.is_empty() && wanted.contains_all(&now) => State::Good,
+            Some(_) => State::Off(Change::Kernel(wanted.to_string())),
+            None => State::Unknown,
         };
         let note = format!("interrupt {} of {}", irq.action, nic.name);
         readings.push(Reading {

@@ -50,6 +50,9 @@ pub(super) fn kernel_version(tree: &dyn Tree, _: &Machine) -> Vec<Reading> {
 pub(super) fn io_uring(tree: &dyn Tree, machine: &Machine) -> Vec<Reading> {
     let path = "/proc/sys/kernel/io_uring_disabled";
     let setting = tree.get(path);
+    if setting.is_none() && !tree.exists("/proc/sys/kernel/osrelease") {
+        return Vec::new(); // no kernel's files at all
+    }
     let current = setting
         .clone()
         .unwrap_or_else(|| "no such file (before 6.6: never disabled)".to_owned());

@@ -1,0 +1,48 @@
+//! The documentation says what the definitions say.
+
+use crate::program::run;
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn the_table_of_knobs_is_the_one_in_the_code() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("KNOBS.md");
+    let made = run(&["knobs", "--markdown"]).out;
+    assert_eq!(
+        fs::read_to_string(file).unwrap(),
+        made,
+        "make it anew: gramme-tune knobs --markdown > tuning/KNOBS.md"
+    );
+}
+
+#[test]
+fn every_knob_can_be_explained_and_stands_in_the_help() {
+    let help = run(&["--help"]).out;
+    for knob in gramme_tune::knobs::all() {
+        let text = run(&["explain", knob.id]);
+        assert_eq!(text.code, 0);
+        assert!(
+            text.out.contains(knob.why) && text.out.contains(knob.risk),
+            "{}",
+            text.out
+        );
+        assert!(help.contains(knob.id), "{} is not in the help", knob.id);
+    }
+    assert_eq!(run(&["explain", "nothing-like-it-at-all"]).code, 2);
+}
+
+#[test]
+fn commands_named_in_the_readme_exist() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let help = run(&["--help"]).out;
+    for line in text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("$ gramme-tune "))
+    {
+        let command = line.split(' ').next().unwrap();
+        assert!(
+            help.contains(&format!("  {command}")),
+            "{command} is in the README and not in the program"
+        );
+    }
+}
