@@ -22,3 +22,4 @@ pub mod ring;
 
 pub mod port;
 pub mod shard;
+pub mod store;

@@ -7,9 +7,11 @@
 mod effect;
 mod event;
 mod outcome;
+mod owned;
 mod request;
 
 pub use effect::{ByteRange, Effect, Effects, LogRange};
 pub use event::{Event, FileId, IoError, IoKind, Source, Ticket};
 pub use outcome::{Failure, Outcome, Receipt};
+pub use owned::OwnedRequest;
 pub use request::{Condition, ContextArg, Durability, Expiry, Op, Put, Request, RequestId};

@@ -27,7 +27,7 @@ pub enum Outcome {
     Object {
         /// Its bytes.
         object: ByteRange,
-        /// `base::hash::tag` of the key; the hash that a context's fingerprint is made with.
+        /// The hash that a context's fingerprint is made with: the token.
         key_hash: u64,
         /// Who answered.
         receipt: Receipt,
@@ -98,6 +98,8 @@ pub enum Failure {
     },
     /// The context's bytes are not ones that gramme made. Not applied.
     BadContext,
+    /// The object's bytes are malformed, or from a clock too far ahead. Not applied.
+    BadObject,
     /// No such bucket. Not applied.
     NoBucket,
     /// The record of this key does not verify. The key is unknown, not absent.
@@ -150,6 +152,10 @@ impl fmt::Display for Failure {
             Self::BadContext => write!(
                 f,
                 "not a context that gramme made; pass what a read or a write returned"
+            ),
+            Self::BadObject => write!(
+                f,
+                "the object does not verify, or its clock is too far ahead; fetch it again"
             ),
             Self::NoBucket => write!(f, "no such bucket; see `gramme cluster buckets`"),
             Self::Corrupt { segment, offset } => {

@@ -58,6 +58,11 @@ pub enum Op<'a> {
         /// Names the write for retries.
         write_id: Option<WriteId>,
     },
+    /// Merge an encoded object into what is there: what replication, import and moving a directory do: `Written`.
+    Merge {
+        /// The object (`version::Object::encode`).
+        object: &'a [u8],
+    },
     /// Change only the expiry of a key that has a value: `Written`, or `ConditionNotMet` when there is none.
     SetExpiry {
         /// The new one.

@@ -47,6 +47,12 @@ impl Slices {
         let within = token.0 << self.partition_bits;
         ShardIndex(((within as u128 * self.shards as u128) >> 64) as u16)
     }
+
+    /// Where a token lies within `shard`'s slice of its partition, as a fraction of 2^64; rises with the token.
+    pub const fn within_slice(&self, token: Token, shard: ShardIndex) -> u64 {
+        let scaled = (token.0 << self.partition_bits) as u128 * self.shards as u128;
+        scaled.wrapping_sub((shard.0 as u128) << 64) as u64
+    }
 }
 
 #[cfg(test)]

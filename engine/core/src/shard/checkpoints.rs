@@ -1,0 +1,341 @@
+//! Checkpoints while the shard runs: when one is begun, its capture in pieces, and the end of one.
+//!
+//! Never blocks: each step captures one piece (some tens of thousands of entries), and goes on when it is written. The
+//! header is written when every record that the pieces may name is on stable media.
+
+use crate::base::ids::{BatchNumber, SegmentId, Token};
+use crate::base::time::Now;
+use crate::port::{Effect, Effects, FileId, IoError, LogRange, Ticket};
+use crate::shard::Shard;
+use crate::store::checkpoint::{
+    CheckpointHeader, ENTRY_BYTES, PIECE_BYTES_MAX, shape, write_entries, write_segments,
+};
+use crate::store::segment::SegmentState;
+
+/// After a failed checkpoint the next is not begun before this many more log bytes.
+const RETRY_BYTES: u64 = 64 << 20;
+
+enum Phase {
+    Idle,
+    Preparing(Ticket),
+    /// The next piece is captured after this token.
+    Capturing {
+        after: Option<Token>,
+        is_first: bool,
+    },
+    WritingPiece {
+        ticket: Ticket,
+        after: Option<Token>,
+        is_last: bool,
+    },
+    /// All pieces are written; records up to this batch must be durable before the header is.
+    AwaitingBatch(BatchNumber),
+    WritingHeader(Ticket),
+}
+
+/// The state of this shard's checkpoints.
+pub(super) struct Checkpoints {
+    phase: Phase,
+    /// The slot of the newest whole one.
+    slot: u8,
+    sequence: u64,
+    /// Segments of this generation on are replayed at a start; 0 without a checkpoint.
+    pub(super) replay_generation: u64,
+    /// `Log::submitted_bytes` when the newest was begun.
+    pub(super) submitted_at: u64,
+    not_before: u64,
+    /// The cleaner needs one to give segments back.
+    pub(super) is_wanted: bool,
+    // of the one that is being made
+    next: CheckpointHeader,
+    begun_at: u64,
+    offset: u64,
+    buffer: Option<u32>,
+}
+
+impl Checkpoints {
+    /// After recovery from the checkpoint in `slot`.
+    pub(super) fn new(slot: u8, sequence: u64, replay_generation: u64) -> Self {
+        Self {
+            phase: Phase::Idle,
+            slot,
+            sequence,
+            replay_generation,
+            submitted_at: 0,
+            not_before: 0,
+            is_wanted: false,
+            next: CheckpointHeader::default(),
+            begun_at: 0,
+            offset: 0,
+            buffer: None,
+        }
+    }
+
+    fn file(&self) -> FileId {
+        FileId::Checkpoint(1 - self.slot)
+    }
+}
+
+impl Shard {
+    /// One step of a checkpoint, or the beginning of one where it is time.
+    pub(super) fn checkpoint_step(&mut self, now: Now, effects: &mut Effects) {
+        let _ = now;
+        match self.checkpoints.phase {
+            Phase::Idle => {
+                if self.is_checkpoint_due() {
+                    self.begin_checkpoint(effects);
+                }
+            }
+            Phase::Capturing { after, is_first } => self.capture_piece(after, is_first, effects),
+            Phase::AwaitingBatch(batch) if self.log.durable() >= batch => {
+                self.write_checkpoint_header(effects)
+            }
+            Phase::AwaitingBatch(_) if self.is_read_only => self.abandon_checkpoint(),
+            Phase::Preparing(_)
+            | Phase::WritingPiece { .. }
+            | Phase::AwaitingBatch(_)
+            | Phase::WritingHeader(_) => {}
+        }
+        if self.is_stopping && self.is_read_only && !self.has_stopped {
+            self.has_stopped = true;
+            effects.list.push(Effect::Stopped);
+        }
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        let lag = self.log.submitted_bytes - self.checkpoints.submitted_at;
+        let index_bytes = self.index.memory_bytes() as u64;
+        let is_late = lag >= self.config.checkpoint_bytes.max(2 * index_bytes);
+        let may_try = self.log.submitted_bytes >= self.checkpoints.not_before;
+        let is_quiet = self.log.open_since_ns().is_none() && self.log.in_flight() == 0;
+        if self.is_stopping {
+            return is_quiet && !self.has_stopped;
+        }
+        may_try && lag > 0 && (is_late || self.checkpoints.is_wanted)
+    }
+
+    fn begin_checkpoint(&mut self, effects: &mut Effects) {
+        // The replay begins behind all that was closed before now; what is still open is replayed.
+        self.log.close_batch(effects);
+        let (generation, offset) = match self.log.end() {
+            Some((_, offset, generation)) => (generation, offset),
+            None => (self.log.next_generation(), 0),
+        };
+        self.checkpoints.is_wanted = false;
+        self.checkpoints.begun_at = self.log.submitted_bytes;
+        self.checkpoints.offset = u64::from(self.config.block_bytes);
+        self.checkpoints.next = CheckpointHeader {
+            sequence: self.checkpoints.sequence + 1,
+            replay_generation: generation,
+            replay_offset: offset,
+            replay_last: self.log.newest(),
+            hlc_ceiling: 0,
+            is_end: self.is_stopping,
+            shape: self.checkpoint_shape(),
+            ..CheckpointHeader::default()
+        };
+        let pieces =
+            (self.index.len() * ENTRY_BYTES).div_ceil(PIECE_BYTES_MAX - 4 * ENTRY_BYTES) + 2;
+        let bytes = (pieces * PIECE_BYTES_MAX) as u64;
+        let ticket = self.log.ticket();
+        self.checkpoints.phase = Phase::Preparing(ticket);
+        effects.list.push(Effect::Prepare {
+            ticket,
+            file: self.checkpoints.file(),
+            bytes,
+            fill: false,
+        });
+    }
+
+    fn checkpoint_shape(&self) -> u64 {
+        let owner = crate::store::format::owner(self.config.node, self.config.shard);
+        let slices = self.config.slices;
+        shape(
+            owner,
+            slices.partitions(),
+            slices.shards(),
+            self.config.segment_bytes,
+        )
+    }
+
+    pub(super) fn checkpoint_prepared(&mut self, ticket: Ticket, result: Result<(), IoError>) {
+        if !matches!(self.checkpoints.phase, Phase::Preparing(asked) if asked == ticket) {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                let room = PIECE_BYTES_MAX + 2 * self.config.block_bytes as usize;
+                self.checkpoints.buffer = Some(
+                    self.log
+                        .lend_buffer(room.next_multiple_of(self.config.block_bytes as usize)),
+                );
+                self.checkpoints.phase = Phase::Capturing {
+                    after: None,
+                    is_first: true,
+                };
+            }
+            Err(_) => self.abandon_checkpoint(),
+        }
+    }
+
+    fn capture_piece(&mut self, after: Option<Token>, is_first: bool, effects: &mut Effects) {
+        let Some(buffer) = self.checkpoints.buffer else {
+            return self.abandon_checkpoint();
+        };
+        let in_use: Vec<(SegmentId, u64)> = if is_first {
+            self.segments_in_use()
+        } else {
+            Vec::new()
+        };
+        let block = self.config.block_bytes as usize;
+        let mut after = after;
+        let mut is_last = false;
+        let next = &mut self.checkpoints.next;
+        let index = &self.index;
+        let bytes = self.log.fill_lent(buffer, block, |out| {
+            if is_first {
+                next.sums ^= write_segments(out, &in_use);
+            } else {
+                let (crc, count, last) = write_entries(out, index.scan_after(after));
+                next.sums ^= crc;
+                next.entries += count;
+                is_last = count == 0
+                    || next.entries >= index.len() as u64
+                        && index.scan_after(last).next().is_none();
+                after = last.or(after);
+            }
+        });
+        let ticket = self.log.ticket();
+        let offset = self.checkpoints.offset;
+        self.checkpoints.offset += bytes as u64;
+        self.checkpoints.next.body_bytes += bytes as u64;
+        self.stats.checkpoint_bytes += bytes as u64;
+        self.checkpoints.phase = Phase::WritingPiece {
+            ticket,
+            after,
+            is_last,
+        };
+        let data = LogRange {
+            buffer,
+            start: 0,
+            bytes: bytes as u32,
+        };
+        effects.list.push(Effect::Write {
+            ticket,
+            file: self.checkpoints.file(),
+            offset,
+            data,
+        });
+    }
+
+    fn segments_in_use(&self) -> Vec<(SegmentId, u64)> {
+        let is_in_use = |state: SegmentState| match state {
+            SegmentState::Active
+            | SegmentState::Sealed
+            | SegmentState::Cleaning
+            | SegmentState::Quarantined => true,
+            SegmentState::Absent
+            | SegmentState::Preparing
+            | SegmentState::Ready
+            | SegmentState::Emptied { .. } => false,
+        };
+        let in_use = self
+            .log
+            .segments
+            .iter()
+            .filter(|(_, segment)| is_in_use(segment.state));
+        in_use
+            .map(|(id, segment)| (id, segment.generation))
+            .collect()
+    }
+
+    fn write_checkpoint_header(&mut self, effects: &mut Effects) {
+        let Some(buffer) = self.checkpoints.buffer else {
+            return self.abandon_checkpoint();
+        };
+        self.checkpoints.next.hlc_ceiling = self.log.hlc_ceiling.max(self.clock.last().0);
+        let header = self.checkpoints.next.encode();
+        let bytes = self
+            .log
+            .fill_lent(buffer, self.config.block_bytes as usize, |out| {
+                out.extend_from_slice(&header)
+            });
+        let ticket = self.log.ticket();
+        self.checkpoints.phase = Phase::WritingHeader(ticket);
+        let data = LogRange {
+            buffer,
+            start: 0,
+            bytes: bytes as u32,
+        };
+        effects.list.push(Effect::Write {
+            ticket,
+            file: self.checkpoints.file(),
+            offset: 0,
+            data,
+        });
+    }
+
+    /// A finished write that is not the log's.
+    pub(super) fn checkpoint_written(
+        &mut self,
+        ticket: Ticket,
+        result: Result<(), IoError>,
+        effects: &mut Effects,
+    ) {
+        match self.checkpoints.phase {
+            Phase::WritingPiece {
+                ticket: asked,
+                after,
+                is_last,
+            } if asked == ticket => match result {
+                Ok(()) if is_last => {
+                    self.checkpoints.phase = Phase::AwaitingBatch(self.log.newest())
+                }
+                Ok(()) => {
+                    self.checkpoints.phase = Phase::Capturing {
+                        after,
+                        is_first: false,
+                    }
+                }
+                Err(_) => self.abandon_checkpoint(),
+            },
+            Phase::WritingHeader(asked) if asked == ticket => match result {
+                Ok(()) => {
+                    self.checkpoints.slot = 1 - self.checkpoints.slot;
+                    self.checkpoints.sequence += 1;
+                    self.checkpoints.replay_generation = self.checkpoints.next.replay_generation;
+                    self.checkpoints.submitted_at = self.checkpoints.begun_at;
+                    self.finish_checkpoint();
+                    if self.is_stopping && self.checkpoints.next.is_end && !self.has_stopped {
+                        self.has_stopped = true;
+                        effects.list.push(Effect::Stopped);
+                    }
+                }
+                Err(_) => self.abandon_checkpoint(),
+            },
+            Phase::Idle
+            | Phase::Preparing(_)
+            | Phase::Capturing { .. }
+            | Phase::WritingPiece { .. }
+            | Phase::AwaitingBatch(_)
+            | Phase::WritingHeader(_) => {}
+        }
+        // A stop that cannot write its checkpoint still stops: the log has everything.
+        if self.is_stopping && result.is_err() && !self.has_stopped {
+            self.has_stopped = true;
+            effects.list.push(Effect::Stopped);
+        }
+    }
+
+    fn finish_checkpoint(&mut self) {
+        self.checkpoints.phase = Phase::Idle;
+        if let Some(buffer) = self.checkpoints.buffer.take() {
+            self.log.take_back(buffer);
+        }
+    }
+
+    fn abandon_checkpoint(&mut self) {
+        self.checkpoints.not_before = self.log.submitted_bytes + RETRY_BYTES;
+        self.finish_checkpoint();
+    }
+}

@@ -1,0 +1,339 @@
+//! The cleaner: copies what is live out of a segment, and gives the segment back.
+//!
+//! Owns the choice of when, and the walk. Never waits for anything: each step is one read of a bounded piece, or the
+//! handling of one.
+//!
+//! A segment is given back only when its copies are on stable media and a checkpoint lies behind its whole use: before
+//! that, a replay could still need a tombstone that lay in it.
+//!
+//! Invariants:
+//! - a record is copied only when it verifies and the index names its very place;
+//! - a segment in which something live does not verify is kept for the operator, never given back.
+
+use crate::base::ids::SegmentId;
+use crate::base::time::Now;
+use crate::port::{Effect, Effects, FileId, IoError, Ticket};
+use crate::shard::Shard;
+use crate::shard::machine::{Admission, KeyId};
+use crate::store::format::{
+    BATCH_HEADER_BYTES, BatchHeader, FLAG_EXPIRES, FLAG_TOMBSTONE, RecordHeader, walk_batch,
+};
+use crate::store::segment::SegmentState;
+use crate::version::ObjectView;
+
+/// A piece that is read and handled at once: bounds how long a step takes.
+const PIECE_BYTES: u32 = 256 << 10;
+/// Free segments below which cleaning comes before everything else in the background.
+const FREE_LOW: u32 = 4;
+/// Free segments below which puts wait or are refused; deletes and copies may use them.
+const FREE_RESERVE: u32 = 3;
+/// Time between two pieces when space is not short.
+const PACE_NS: u64 = 2_000_000;
+/// Without pressure, a segment is cleaned when no more than this share of it is live.
+const LAZY_LIVE_SHARE: f64 = 0.5;
+/// Under pressure, when no more than this is.
+const PRESSED_LIVE_SHARE: f64 = 0.95;
+/// Beyond this share of the capacity there is nothing left to gain: puts are refused.
+const FULL_LIVE_SHARE: f64 = 0.92;
+/// A tombstone younger than this stays: messages that carry an object die at 30 s, and clocks may differ.
+const REAP_AFTER_MS: u64 = 30_000;
+
+struct Victim {
+    id: SegmentId,
+    at: u32,
+    piece_bytes: u32,
+}
+
+/// The cleaner's state.
+#[derive(Default)]
+pub(super) struct Cleaner {
+    victim: Option<Victim>,
+    reading: Option<Ticket>,
+    next_ns: u64,
+    has_work: bool,
+}
+
+impl Cleaner {
+    /// When it wants its next step, if it has work.
+    pub(super) const fn next_ns(&self) -> Option<u64> {
+        if self.has_work && self.reading.is_none() {
+            Some(self.next_ns)
+        } else {
+            None
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn find_admission(&self) -> Admission {
+        let free = self.log.free_segments();
+        if free >= FREE_RESERVE {
+            return Admission::Go;
+        }
+        let files = f64::from(self.log.segments.files());
+        let room = files
+            .min(self.config.capacity_bytes as f64 / f64::from(self.config.segment_bytes))
+            - f64::from(FREE_RESERVE);
+        let live = self.live_bytes as f64 / f64::from(self.config.segment_bytes);
+        let is_gain_ahead = self
+            .log
+            .segments
+            .victim(self.config.segment_bytes, u64::MAX, PRESSED_LIVE_SHARE)
+            .is_some()
+            || self.cleaner.victim.is_some()
+            || self
+                .log
+                .segments
+                .iter()
+                .any(|(_, s)| matches!(s.state, SegmentState::Emptied { .. }));
+        if live > room * FULL_LIVE_SHARE || !is_gain_ahead {
+            Admission::Full
+        } else {
+            Admission::Wait
+        }
+    }
+
+    /// One step of background cleaning.
+    pub(super) fn clean_step(&mut self, now: Now, effects: &mut Effects) {
+        self.give_back(effects);
+        if self.cleaner.reading.is_some() || self.is_stopping || self.is_read_only {
+            return;
+        }
+        let is_pressed = self.log.free_segments() <= FREE_LOW;
+        if !is_pressed && now.mono_ns < self.cleaner.next_ns {
+            return;
+        }
+        self.cleaner.next_ns = now.mono_ns.saturating_add(PACE_NS);
+        if self.cleaner.victim.is_none() {
+            self.choose_victim(is_pressed);
+        }
+        let Some(victim) = &self.cleaner.victim else {
+            self.cleaner.has_work = false;
+            return;
+        };
+        self.cleaner.has_work = true;
+        let (id, at, piece_bytes) = (victim.id, victim.at, victim.piece_bytes);
+        let Some(segment) = self.log.segments.get(id) else {
+            return;
+        };
+        if segment.live_bytes == 0 || at >= segment.used_bytes {
+            self.finish_victim(id);
+            return;
+        }
+        let bytes = piece_bytes.min(segment.used_bytes - at);
+        let ticket = self.log.ticket();
+        self.cleaner.reading = Some(ticket);
+        let file = FileId::Segment(id);
+        effects.list.push(Effect::Read {
+            ticket,
+            file,
+            offset: u64::from(at),
+            bytes,
+            background: true,
+        });
+    }
+
+    fn choose_victim(&mut self, is_pressed: bool) {
+        let segment_bytes = self.config.segment_bytes;
+        let sealed = self.log.segments.count(SegmentState::Sealed);
+        let sealed_bytes = u64::from(sealed) * u64::from(segment_bytes);
+        let is_wasteful =
+            sealed >= 2 && sealed_bytes > 2 * self.live_bytes + 2 * u64::from(segment_bytes);
+        if !is_pressed && !is_wasteful {
+            return;
+        }
+        let live_share_max = if is_pressed {
+            PRESSED_LIVE_SHARE
+        } else {
+            LAZY_LIVE_SHARE
+        };
+        if let Some(id) =
+            self.log
+                .segments
+                .victim(segment_bytes, self.log.generation(), live_share_max)
+        {
+            self.log.segments.at(id).state = SegmentState::Cleaning;
+            self.cleaner.victim = Some(Victim {
+                id,
+                at: 0,
+                piece_bytes: PIECE_BYTES,
+            });
+        }
+    }
+
+    fn finish_victim(&mut self, id: SegmentId) {
+        self.cleaner.victim = None;
+        let copies_in = self.log.newest();
+        let segment = self.log.segments.at(id);
+        segment.state = if segment.live_bytes == 0 {
+            SegmentState::Emptied { copies_in }
+        } else {
+            SegmentState::Quarantined
+        };
+        if segment.state == SegmentState::Quarantined {
+            self.note_damage(id, 0);
+        }
+    }
+
+    /// Gives back the segments that nothing can need any more.
+    fn give_back(&mut self, effects: &mut Effects) {
+        let durable = self.log.durable();
+        let mut is_checkpoint_wanted = false;
+        let mut ready = Vec::new();
+        for (id, segment) in self.log.segments.iter() {
+            let SegmentState::Emptied { copies_in } = segment.state else {
+                continue;
+            };
+            if segment.generation >= self.checkpoints.replay_generation {
+                is_checkpoint_wanted = true;
+            } else if copies_in <= durable {
+                ready.push(id);
+            }
+        }
+        for id in ready {
+            self.stats.segments_freed += 1;
+            self.log.recycle(id, effects);
+        }
+        if is_checkpoint_wanted && self.log.free_segments() <= FREE_LOW {
+            self.checkpoints.is_wanted = true;
+        }
+    }
+
+    /// A read that no request waits for is the cleaner's.
+    pub(super) fn cleaner_read_done(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        result: Result<&[u8], IoError>,
+        effects: &mut Effects,
+    ) {
+        if self.cleaner.reading != Some(ticket) {
+            return;
+        }
+        self.cleaner.reading = None;
+        let Some(victim) = self.cleaner.victim.take() else {
+            return;
+        };
+        match result {
+            Ok(bytes) => {
+                let victim = self.copy_piece(now, victim, bytes, effects);
+                self.cleaner.victim = Some(victim);
+            }
+            Err(_) => {
+                self.stats.read_faults += 1;
+                self.note_damage(victim.id, u64::from(victim.at));
+                self.log.segments.at(victim.id).state = SegmentState::Quarantined;
+            }
+        }
+    }
+
+    fn copy_piece(
+        &mut self,
+        now: Now,
+        mut victim: Victim,
+        bytes: &[u8],
+        effects: &mut Effects,
+    ) -> Victim {
+        let block = self.config.block_bytes;
+        let Some(segment) = self.log.segments.get(victim.id) else {
+            return victim;
+        };
+        let (generation, used) = (segment.generation, segment.used_bytes);
+        let mut at = 0;
+        while at < bytes.len() {
+            let here = victim.at + at as u32;
+            let header = BatchHeader::decode(&bytes[at..])
+                .filter(|h| h.generation == generation && h.offset == here);
+            let Some(header) = header else {
+                // Padding of a fault, or damage; what was live in it shows as live bytes at the end.
+                at += block as usize;
+                continue;
+            };
+            let end = at + header.bytes as usize;
+            if end > bytes.len() && here + header.bytes <= used {
+                victim.piece_bytes = header.bytes.next_multiple_of(block).max(PIECE_BYTES);
+                victim.at = here;
+                return victim;
+            }
+            let batch = &bytes[at..end.min(bytes.len())];
+            if !self.copy_batch(now, victim.id, &header, batch, effects) {
+                victim.at = here;
+                return victim;
+            }
+            at = (at + header.bytes as usize)
+                .next_multiple_of(block as usize)
+                .max(at + BATCH_HEADER_BYTES);
+        }
+        victim.at = victim.at.saturating_add(at as u32);
+        victim.piece_bytes = PIECE_BYTES;
+        victim
+    }
+
+    /// Copies what is live in a batch; false when there was no room for all of it.
+    fn copy_batch(
+        &mut self,
+        now: Now,
+        id: SegmentId,
+        header: &BatchHeader,
+        batch: &[u8],
+        effects: &mut Effects,
+    ) -> bool {
+        let mut has_room = true;
+        walk_batch(header, batch, |offset, record| {
+            let Ok(record) = record else { return };
+            if !has_room || !self.is_live_at(&record.header, id, offset) {
+                return;
+            }
+            if self.is_reapable(
+                now,
+                &record.header,
+                record.split().map_or(&[], |(_, _, object)| object),
+            ) {
+                self.reap(&record.header);
+                return;
+            }
+            match self
+                .log
+                .append_copy(&record.header, record.body, now.mono_ns, effects)
+            {
+                Ok(appended) => {
+                    let key = KeyId {
+                        token: record.header.token,
+                        tag15: record.header.tag15,
+                    };
+                    self.note_appended(
+                        key,
+                        record.header.fingerprint,
+                        record.header.flags,
+                        appended,
+                    );
+                    self.stats.cleaned_bytes += u64::from(appended.bytes);
+                }
+                Err(_) => has_room = false,
+            }
+        });
+        has_room
+    }
+
+    /// A tombstone (or a value that expired) that no other node, no message and no replay can need: with one node, one
+    /// that is old enough.
+    fn is_reapable(&self, now: Now, header: &RecordHeader, object: &[u8]) -> bool {
+        if header.flags & (FLAG_TOMBSTONE | FLAG_EXPIRES) == 0 {
+            return false;
+        }
+        let horizon_ms = now
+            .wall_ms
+            .saturating_sub(REAP_AFTER_MS + 2 * self.config.clock_drift_ms_max);
+        ObjectView::parse(object).is_ok_and(|view| {
+            view.max_hlc().ms() < horizon_ms && view.is_tombstone_only(horizon_ms)
+        })
+    }
+
+    fn reap(&mut self, header: &RecordHeader) {
+        if let Some(former) = self.index.remove(header.token, header.tag15) {
+            self.digest.replace(header.token, former.fingerprint, 0);
+            self.subtract_live(former.place);
+            self.stats.tombstones_reaped += 1;
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! A start: from what the directory holds to a shard that serves.
+
+use core::cell::RefCell;
+use core::fmt;
+
+use crate::base::ids::SegmentId;
+use crate::base::ids::{PartitionId, Token};
+use crate::base::limits::VALUE_BYTES_MAX;
+use crate::base::time::{Hlc, Now};
+use crate::port::{FileId, IoError, Source};
+use crate::shard::checkpoints::Checkpoints;
+use crate::shard::config::ShardConfig;
+use crate::shard::machine::{Parts, Shard};
+use crate::shard::status::Damage;
+use crate::store::cache::RecordCache;
+use crate::store::checkpoint::{read_newest, shape};
+use crate::store::digest::Digest;
+use crate::store::format::{RecordHeader, owner};
+use crate::store::index::{Entry, Index};
+use crate::store::log::{Log, LogConfig};
+use crate::store::place::PlaceLayout;
+use crate::store::recovery::{Replayed, replay};
+
+/// A log buffer's usual length.
+const BUFFER_BYTES: usize = 1 << 20;
+/// The least RAM of the readable tail, in buffers.
+const TAIL_BUFFERS_MIN: usize = 4;
+/// Memory that may wait for the disk, in buffers.
+const BACKLOG_BUFFERS: usize = 32;
+/// The least number of segments: one to write, spares, the cleaner's reserve.
+const SEGMENTS_MIN: u64 = 8;
+
+/// What a start found.
+#[derive(Clone, Debug, Default)]
+pub struct RecoveryReport {
+    /// Entries taken from the checkpoint.
+    pub checkpoint_entries: u64,
+    /// Records replayed from the log's tail.
+    pub records_replayed: u64,
+    /// Bytes of the torn tail that were cut: nobody was told of them.
+    pub torn_bytes: u64,
+    /// Places that are lost.
+    pub damage: Vec<Damage>,
+}
+
+/// Why a shard cannot start. State: nothing was changed.
+#[derive(Clone, Debug)]
+pub enum OpenError {
+    /// The configuration contradicts itself or what is on disk.
+    Config(String),
+    /// The device failed.
+    Io(FileId, IoError),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(what) => write!(f, "{what}"),
+            Self::Io(file, error) => write!(
+                f,
+                "{file:?} could not be read: {error}; replace the disk, or restore the directory"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for OpenError {}
+
+fn check(config: &ShardConfig) -> Result<(), OpenError> {
+    let block = config.block_bytes;
+    let wrong = |what: String| Err(OpenError::Config(what));
+    if !block.is_power_of_two() || !(512..=65_536).contains(&block) {
+        return wrong(format!(
+            "block_bytes is {block}; a power of two from 512 to 65536 is needed"
+        ));
+    }
+    if !config.segment_bytes.is_multiple_of(block) || config.segment_bytes < 64 * block {
+        return wrong(format!(
+            "segment_bytes is {}; a multiple of the block, at least 64 of them, is needed",
+            config.segment_bytes
+        ));
+    }
+    let least = SEGMENTS_MIN * u64::from(config.segment_bytes);
+    if config.capacity_bytes < least {
+        return wrong(format!(
+            "capacity_bytes is {}; at least {SEGMENTS_MIN} segments, {least} bytes, are needed",
+            config.capacity_bytes
+        ));
+    }
+    if config.value_bytes_max as usize > VALUE_BYTES_MAX {
+        return wrong(format!(
+            "value_bytes_max is {}; at most {VALUE_BYTES_MAX} is possible",
+            config.value_bytes_max
+        ));
+    }
+    Ok(())
+}
+
+/// Collects a checkpoint's entries, a partition at a time.
+struct Loader {
+    index: Index,
+    config: ShardConfig,
+    partition: PartitionId,
+    entries: Vec<(Token, Entry)>,
+}
+
+impl Loader {
+    fn new(config: &ShardConfig) -> Self {
+        let index = Index::new(config.slices, config.shard);
+        Self {
+            index,
+            config: config.clone(),
+            partition: PartitionId(0),
+            entries: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, token: Token, entry: Entry) {
+        let partition = self.config.slices.partition_of(token);
+        if partition != self.partition {
+            self.flush();
+            self.partition = partition;
+        }
+        self.entries.push((token, entry));
+    }
+
+    fn flush(&mut self) {
+        if !self.entries.is_empty() {
+            self.index.load(self.partition, &self.entries);
+            self.entries.clear();
+        }
+    }
+}
+
+impl Shard {
+    /// Opens a shard from what its directory holds (nothing: a new one).
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(
+        mut config: ShardConfig,
+        now: Now,
+        source: &mut dyn Source,
+    ) -> Result<(Self, RecoveryReport), OpenError> {
+        check(&config)?;
+        config.value_bytes_max = config.value_bytes_max.min(config.segment_bytes / 2);
+        let block = config.block_bytes as usize;
+        let layout = PlaceLayout::new(config.segment_bytes);
+        let owner = owner(config.node, config.shard);
+        let shape = shape(
+            owner,
+            config.slices.partitions(),
+            config.slices.shards(),
+            config.segment_bytes,
+        );
+        let mut report = RecoveryReport::default();
+
+        let loader = RefCell::new(Loader::new(&config));
+        let found = read_newest(
+            source,
+            block,
+            shape,
+            || *loader.borrow_mut() = Loader::new(&config),
+            |token, entry| loader.borrow_mut().take(token, entry),
+        )
+        .map_err(|(slot, error)| OpenError::Io(FileId::Checkpoint(slot), error))?;
+        let mut loader = loader.into_inner();
+        loader.flush();
+        let mut index = loader.index;
+        report.checkpoint_entries = index.len() as u64;
+        let (slot, header, from) = found.unwrap_or_default();
+
+        let mut is_tainted = false;
+        let put = |index: &mut Index, id: SegmentId, offset: u32, header: &RecordHeader| {
+            let place = layout.pack(
+                id,
+                offset,
+                header.record_bytes() as u32,
+                header.flags,
+                header.tag15,
+            );
+            index.put(
+                header.token,
+                header.tag15,
+                Entry {
+                    fingerprint: header.fingerprint,
+                    place,
+                },
+            );
+        };
+        let state = replay(source, block, owner, &from, |replayed| match replayed {
+            Replayed::Surveyed(segments) => {
+                index.remove_where(|_, entry| {
+                    let id = layout.segment(entry.place);
+                    !segments
+                        .get(id)
+                        .is_some_and(|segment| from.in_use.contains(&(id, segment.generation)))
+                });
+            }
+            Replayed::Record(id, offset, record) => {
+                put(&mut index, id, offset, &record.header);
+                report.records_replayed += 1;
+            }
+            Replayed::Lost(id, offset, header) => {
+                put(&mut index, id, offset, &header);
+                report.damage.push(Damage {
+                    segment: id,
+                    offset: u64::from(offset),
+                });
+            }
+            Replayed::Damage(id, offset) => {
+                is_tainted = true;
+                report.damage.push(Damage {
+                    segment: id,
+                    offset: u64::from(offset),
+                });
+            }
+        })
+        .map_err(|(id, error)| OpenError::Io(FileId::Segment(id), error))?;
+        report.torn_bytes = state.torn_bytes;
+
+        let mut segments = state.segments;
+        let mut digest = Digest::new(config.slices);
+        let mut live_bytes = 0;
+        for (token, entry) in index.scan_after(None) {
+            digest.replace(token, 0, entry.fingerprint);
+            let bytes = u64::from(entry.place.bytes_upper());
+            live_bytes += bytes;
+            if let Some(segment) = segments.get_mut(layout.segment(entry.place)) {
+                segment.live_bytes += bytes;
+            }
+        }
+
+        let buffer_bytes = BUFFER_BYTES
+            .min(config.segment_bytes as usize / 4)
+            .next_multiple_of(block);
+        let log_config = LogConfig {
+            block_bytes: block,
+            segment_bytes: config.segment_bytes,
+            segments_max: u32::try_from(config.capacity_bytes / u64::from(config.segment_bytes))
+                .unwrap_or(u32::MAX)
+                .min(layout.segments_max()),
+            buffer_bytes,
+            tail_bytes_max: (config.memory_bytes as usize / 2).max(TAIL_BUFFERS_MIN * buffer_bytes),
+            backlog_bytes_max: BACKLOG_BUFFERS * buffer_bytes,
+            owner,
+        };
+        let mut log = Log::new(
+            log_config,
+            segments,
+            state.next_generation,
+            state.last,
+            state.next_number,
+        );
+        if let Some(id) = state.resume {
+            log.resume(id);
+        }
+        let hlc =
+            Hlc(state.hlc_ceiling.max(header.hlc_ceiling)).max(Hlc::from_ms(now.wall_ms).before());
+        let shard = Self::from_parts(Parts {
+            layout,
+            index,
+            digest,
+            log,
+            cache: RecordCache::new(config.memory_bytes / 2),
+            hlc,
+            checkpoints: Checkpoints::new(slot, header.sequence, header.replay_generation),
+            damage: report.damage.clone(),
+            is_tainted,
+            live_bytes,
+            config,
+        });
+        Ok((shard, report))
+    }
+}

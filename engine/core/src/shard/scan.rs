@@ -1,0 +1,94 @@
+//! Scans: the keys of this shard in token order.
+//!
+//! Keys are not in RAM, so a scan reads records. Where one is missing from memory, all of this call's are asked of the
+//! disk at once, and what was found so far is the answer; only a call that found nothing waits.
+//!
+//! The cursor is the token of the last entry looked at: it stays valid whatever is written, and every key that is there
+//! from beginning to end of a walk is seen.
+
+use crate::base::ids::Token;
+use crate::base::time::Now;
+use crate::port::{ByteRange, Effects, Outcome, Request};
+use crate::shard::Shard;
+use crate::shard::machine::Fetched;
+use crate::store::format::stored_bucket;
+use crate::store::place::Place;
+use crate::version::ObjectView;
+
+/// Entries that one call looks at, at most.
+const SCAN_COUNT_MAX: u32 = 4096;
+
+impl Shard {
+    pub(super) fn scan(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        (cursor, count): (u64, u32),
+        fetched: Option<Fetched<'_>>,
+        effects: &mut Effects,
+    ) {
+        let count = count.clamp(1, SCAN_COUNT_MAX) as usize;
+        let start = effects.bytes.len() as u32;
+        let after = (cursor != 0).then_some(Token(cursor));
+        let mut next_cursor = 0;
+        let mut found = 0;
+        let mut missing: Vec<(Place, Token)> = Vec::new();
+        let mut last_token = None;
+        for (looked_at, (token, entry)) in self.index.scan_after(after).enumerate() {
+            // Entries of one token are looked at together: the cursor cannot stand between them.
+            if looked_at >= count && last_token != Some(token) {
+                next_cursor = last_token.map_or(0, |token: Token| token.0);
+                break;
+            }
+            let before = last_token.replace(token);
+            if entry.place.is_tombstone() {
+                continue;
+            }
+            let Some(record) = self.find(entry.place, token, fetched) else {
+                if missing.is_empty() && found > 0 {
+                    next_cursor = before.map_or(0, |token: Token| token.0);
+                }
+                missing.push((entry.place, token));
+                continue;
+            };
+            if !missing.is_empty() {
+                continue;
+            }
+            let Some((bucket, key, object)) = record.split() else {
+                continue;
+            };
+            if bucket != stored_bucket(request.bucket) {
+                continue;
+            }
+            if entry.place.expires()
+                && ObjectView::parse(object).is_ok_and(|view| view.is_tombstone_only(now.wall_ms))
+            {
+                continue;
+            }
+            effects
+                .bytes
+                .extend_from_slice(&(key.len() as u32).to_le_bytes());
+            effects.bytes.extend_from_slice(key);
+            found += 1;
+        }
+        let Some((first, first_token)) = missing.first().copied() else {
+            let keys = ByteRange {
+                start,
+                end: effects.bytes.len() as u32,
+            };
+            return effects.reply(request.id, Outcome::Keys { next_cursor, keys });
+        };
+        for (place, token) in &missing[1..] {
+            self.start_read(*place, *token, effects);
+        }
+        if found > 0 {
+            self.start_read(first, first_token, effects);
+            let keys = ByteRange {
+                start,
+                end: effects.bytes.len() as u32,
+            };
+            return effects.reply(request.id, Outcome::Keys { next_cursor, keys });
+        }
+        self.wait_for_read(first, request, effects);
+    }
+}

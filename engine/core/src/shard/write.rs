@@ -1,0 +1,675 @@
+//! Writes: puts, deletes, changes of expiry, merges. One path decides, one appends.
+//!
+//! A `latest` put without conditions needs no read and allocates nothing: its object dominates whatever is there. All
+//! others read what is there first, unless the index shows the very fingerprint that their context names (design,
+//! section 3, "Writes without a read").
+
+use crate::base::ids::BatchNumber;
+use crate::base::time::{Hlc, Now};
+use crate::port::{
+    Condition, ContextArg, Durability, Effects, Expiry, Failure, Op, Outcome, Request,
+};
+use crate::shard::Shard;
+use crate::shard::machine::{Admission, Answer, CEILING_AHEAD_MS, Fetched, KeyId};
+use crate::store::format::{FLAG_EXPIRES, FLAG_TOMBSTONE};
+use crate::store::index::Entry;
+use crate::store::log::{Appended, Head, NoRoom};
+use crate::version::{
+    ClientContext, Conflict, Content, Dot, Fingerprint, Local, Object, ObjectView, PutError,
+    PutInput, PutMode, WriteId, dominates_without_read, latest_encoded_len, put, write_latest,
+    write_latest_context,
+};
+
+/// Where the written content comes from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Value(&'a [u8]),
+    Tombstone,
+    Old,
+}
+
+/// A write, whatever its command was.
+#[derive(Clone, Copy)]
+struct Write<'a> {
+    context: ContextArg<'a>,
+    source: Source<'a>,
+    expiry: Expiry,
+    condition: Condition,
+    want_previous: bool,
+    want_context: bool,
+    write_id: Option<WriteId>,
+}
+
+/// How the write follows what is there.
+enum Mode {
+    Latest,
+    Other(Option<ClientContext>, PutKind),
+}
+
+#[derive(Clone, Copy)]
+enum PutKind {
+    Supersede,
+    Sibling,
+    Context,
+}
+
+impl<'a> Write<'a> {
+    fn of(op: &Op<'a>) -> Option<Self> {
+        let plain = Write {
+            context: ContextArg::Latest,
+            source: Source::Old,
+            expiry: Expiry::Default,
+            condition: Condition::Always,
+            want_previous: false,
+            want_context: false,
+            write_id: None,
+        };
+        match *op {
+            Op::Put(put) => Some(Write {
+                context: put.context,
+                source: Source::Value(put.value),
+                expiry: put.expiry,
+                condition: put.condition,
+                want_previous: put.want_previous,
+                want_context: put.want_context,
+                write_id: put.write_id,
+            }),
+            Op::Delete {
+                context,
+                want_previous,
+                want_context,
+                write_id,
+            } => Some(Write {
+                context,
+                source: Source::Tombstone,
+                expiry: Expiry::Never,
+                want_previous,
+                want_context,
+                write_id,
+                ..plain
+            }),
+            Op::SetExpiry {
+                expiry,
+                want_previous,
+            } => Some(Write {
+                expiry,
+                condition: Condition::IfPresent,
+                want_previous,
+                ..plain
+            }),
+            Op::Get | Op::Exists | Op::Scan { .. } | Op::Count | Op::Merge { .. } => None,
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn write(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        fetched: Option<Fetched<'_>>,
+        effects: &mut Effects,
+    ) {
+        let is_delete = matches!(request.op, Op::Delete { .. });
+        if self.is_read_only {
+            return effects.reply(request.id, Outcome::Failed(Failure::ReadOnly));
+        }
+        if !is_delete {
+            match self.admission {
+                Admission::Full => {
+                    return effects.reply(request.id, Outcome::Failed(Failure::DiskFull));
+                }
+                Admission::Wait => return self.stall(request, effects),
+                Admission::Go => {}
+            }
+        }
+        match (&request.op, Write::of(&request.op)) {
+            (Op::Merge { object }, _) => self.merge(now, request, object, fetched, effects),
+            (_, Some(write)) => self.decide(now, request, write, fetched, effects),
+            (_, None) => unreachable!("only writes come here"),
+        }
+    }
+
+    fn decide(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        write: Write<'_>,
+        fetched: Option<Fetched<'_>>,
+        effects: &mut Effects,
+    ) {
+        let Some(bucket) = self.bucket(request.bucket) else {
+            return effects.reply(request.id, Outcome::Failed(Failure::NoBucket));
+        };
+        let (conflict, blind_put, ttl_ms, bucket_durability) = (
+            bucket.conflict,
+            bucket.blind_put,
+            bucket.ttl_ms,
+            bucket.durability,
+        );
+        if let Source::Value(value) = write.source
+            && value.len() > self.config.value_bytes_max as usize
+        {
+            let (bytes, bytes_max) = (value.len() as u64, u64::from(self.config.value_bytes_max));
+            return effects.reply(
+                request.id,
+                Outcome::Failed(Failure::TooLarge { bytes, bytes_max }),
+            );
+        }
+        let mode = match write.context {
+            _ if conflict == Conflict::Lww => Ok(Mode::Latest),
+            ContextArg::Latest => Ok(Mode::Latest),
+            ContextArg::Blind => match blind_put.mode() {
+                Some(PutMode::Latest) => Ok(Mode::Latest),
+                Some(PutMode::Sibling) => Ok(Mode::Other(None, PutKind::Sibling)),
+                Some(PutMode::Supersede | PutMode::Context(_)) => {
+                    Ok(Mode::Other(None, PutKind::Supersede))
+                }
+                None => Err(Failure::Stale {
+                    current: effects.keep(&[]),
+                }),
+            },
+            ContextArg::Opaque(bytes) => match ClientContext::decode_opaque(bytes) {
+                Ok(context) => Ok(Mode::Other(Some(context), PutKind::Context)),
+                Err(_) => Err(Failure::BadContext),
+            },
+        };
+        let mode = match mode {
+            Ok(mode) => mode,
+            Err(failure) => return effects.reply(request.id, Outcome::Failed(failure)),
+        };
+        let key = self.key_id(request);
+        let entry = self.index.get(key.token, key.tag15);
+        if entry.is_none()
+            && self.is_tainted
+            && (write.condition != Condition::Always || write.want_previous)
+        {
+            return effects.reply(request.id, Outcome::Failed(Failure::Unknown));
+        }
+        let alive = entry.filter(|entry| !entry.place.is_tombstone());
+        let is_dominant = match &mode {
+            Mode::Latest => true,
+            Mode::Other(Some(context), PutKind::Context) => {
+                let index = entry.and_then(|entry| Fingerprint::from_bits(entry.fingerprint));
+                entry.is_none()
+                    || conflict != Conflict::Reject && dominates_without_read(index, context)
+            }
+            Mode::Other(..) => entry.is_none(),
+        };
+        let is_content_wanted = write.want_previous
+            || write.expiry == Expiry::Keep
+            || matches!(write.source, Source::Old);
+        let is_state_wanted = write.condition != Condition::Always
+            && alive.is_some_and(|entry| entry.place.expires());
+        let needs_old = !is_dominant || alive.is_some() && (is_content_wanted || is_state_wanted);
+        // What is there, copied out, since the log that it lies in is appended to.
+        let mut old = core::mem::take(&mut self.old_object);
+        old.clear();
+        if needs_old && let Some(entry) = entry {
+            let Some(record) = self.find(entry.place, key.token, fetched) else {
+                self.old_object = old;
+                return self.wait_for_read(entry.place, request, effects);
+            };
+            match record.object_of(request.bucket, request.key) {
+                Some(object) => old.extend_from_slice(object),
+                None => {
+                    self.old_object = old;
+                    return effects.reply(request.id, Outcome::Failed(self.corrupt(entry)));
+                }
+            }
+        }
+        let durability = request.durability.unwrap_or(bucket_durability);
+        let plan = Plan {
+            key,
+            entry,
+            alive: alive.is_some(),
+            mode,
+            conflict,
+            ttl_ms,
+            durability,
+        };
+        self.carry_out(now, request, write, plan, &old, effects);
+        self.old_object = old;
+    }
+
+    fn carry_out(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        write: Write<'_>,
+        plan: Plan,
+        old: &[u8],
+        effects: &mut Effects,
+    ) {
+        let old_view = if old.is_empty() {
+            None
+        } else {
+            ObjectView::parse(old).ok()
+        };
+        if let (Some(entry), true) = (plan.entry, old_view.is_none() && !old.is_empty()) {
+            return effects.reply(request.id, Outcome::Failed(self.corrupt(entry)));
+        }
+        let existed = match old_view {
+            Some(view) => !view.is_tombstone_only(now.wall_ms),
+            None => plan.alive,
+        };
+        let previous = if write.want_previous && existed {
+            Some(effects.keep(old))
+        } else {
+            None
+        };
+        let is_met = match write.condition {
+            Condition::Always => true,
+            Condition::IfAbsent => !existed,
+            Condition::IfPresent => existed,
+        };
+        if !is_met {
+            return effects.reply(request.id, Outcome::ConditionNotMet { previous });
+        }
+        let is_delete = matches!(write.source, Source::Tombstone);
+        if is_delete && plan.entry.is_none_or(|_| !existed) && matches!(plan.mode, Mode::Latest) {
+            // Nothing to delete: one replica that holds nothing needs no tombstone.
+            let answer = Answer {
+                existed: false,
+                ..Answer::default()
+            };
+            return self.answer(now, request, None, Durability::Buffered, answer, effects);
+        }
+        let latest = old_view.and_then(|view| {
+            view.siblings()
+                .filter(|sibling| !sibling.is_dead(now.wall_ms))
+                .max_by_key(|sibling| sibling.dot.rank())
+        });
+        let content = match write.source {
+            Source::Value(value) => Content::Value(value),
+            Source::Tombstone => Content::Tombstone,
+            Source::Old => latest.map_or(Content::Tombstone, |sibling| sibling.content),
+        };
+        let expires_at_ms = match write.expiry {
+            Expiry::Default => plan.ttl_ms.map(|ttl| now.wall_ms.saturating_add(ttl)),
+            Expiry::Never => None,
+            Expiry::AtMs(at) => Some(at),
+            Expiry::Keep => latest.and_then(|sibling| sibling.expires_at_ms),
+        };
+        let what = What {
+            content,
+            expires_at_ms,
+            write_id: write.write_id,
+        };
+        let written = match &plan.mode {
+            Mode::Latest => {
+                self.put_latest(now, request, plan.key, what, write.want_context, effects)
+            }
+            Mode::Other(context, kind) => self.put_causal(
+                now,
+                request,
+                &plan,
+                (context.as_ref(), *kind),
+                old_view,
+                (what, write.want_context),
+                effects,
+            ),
+        };
+        match written {
+            Ok((batch, context)) => {
+                let answer = Answer {
+                    existed,
+                    context,
+                    previous,
+                };
+                self.answer(now, request, Some(batch), plan.durability, answer, effects);
+            }
+            Err(NotWritten::NoRoom(no_room)) => self.no_room(no_room, is_delete, request, effects),
+            Err(NotWritten::Failed(failure)) => effects.reply(request.id, Outcome::Failed(failure)),
+        }
+    }
+
+    fn put_latest(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        key: KeyId,
+        what: What<'_>,
+        want_context: bool,
+        effects: &mut Effects,
+    ) -> Result<(BatchNumber, Option<crate::port::ByteRange>), NotWritten> {
+        let hlc = self.clock.tick(now.wall_ms);
+        let dot = Dot::newborn(self.config.node, hlc);
+        let fingerprint = Fingerprint::of_dot(key.token.0, dot).bits();
+        let tombstone = if matches!(what.content, Content::Tombstone) {
+            FLAG_TOMBSTONE
+        } else {
+            0
+        };
+        let flags = tombstone
+            | if what.expires_at_ms.is_some() {
+                FLAG_EXPIRES
+            } else {
+                0
+            };
+        let bytes = latest_encoded_len(what.write_id, what.content, what.expires_at_ms);
+        let head = Head {
+            token: key.token,
+            tag15: key.tag15,
+            flags,
+            fingerprint,
+            bucket: request.bucket,
+            key: request.key,
+        };
+        self.raise_ceiling(now, hlc);
+        let appended = self.log.append(
+            head,
+            bytes,
+            |out| write_latest(out, dot, what.write_id, what.content, what.expires_at_ms),
+            now.mono_ns,
+            effects,
+        )?;
+        self.note_written(key, fingerprint, flags, appended);
+        let context = want_context.then(|| {
+            let start = effects.bytes.len() as u32;
+            write_latest_context(&mut effects.bytes, key.token.0, dot);
+            crate::port::ByteRange {
+                start,
+                end: effects.bytes.len() as u32,
+            }
+        });
+        Ok((appended.batch, context))
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call site; the two pairs are what a put is made of"
+    )]
+    fn put_causal(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        plan: &Plan,
+        (context, kind): (Option<&ClientContext>, PutKind),
+        old: Option<ObjectView<'_>>,
+        (what, want_context): (What<'_>, bool),
+        effects: &mut Effects,
+    ) -> Result<(BatchNumber, Option<crate::port::ByteRange>), NotWritten> {
+        let met = context.map_or(Hlc::default(), |context| {
+            context.greatest.max(context.context.max_hlc())
+        });
+        if self
+            .clock
+            .observe(met, now.wall_ms, self.config.clock_drift_ms_max)
+            .is_err()
+        {
+            self.stats.clocks_refused += 1;
+            return Err(NotWritten::Failed(Failure::ClockBehind));
+        }
+        let mode = match (kind, context) {
+            (PutKind::Context, Some(context)) => PutMode::Context(context),
+            (PutKind::Sibling, _) => PutMode::Sibling,
+            (PutKind::Supersede | PutKind::Context, _) => PutMode::Supersede,
+        };
+        let local = match (&old, plan.entry) {
+            (Some(view), _) => Local::Read(view),
+            (None, Some(_)) => Local::Unread,
+            (None, None) => Local::Absent,
+        };
+        if let Some(view) = &old {
+            let _ = self.clock.observe(view.max_hlc(), now.wall_ms, u64::MAX);
+        }
+        let input = PutInput {
+            key_hash: plan.key.token.0,
+            node: self.config.node,
+            since: Hlc::default(),
+            now: self.clock.tick(now.wall_ms),
+            mode,
+            conflict: plan.conflict,
+            write_id: what.write_id,
+            content: what.content,
+            expires_at_ms: what.expires_at_ms,
+        };
+        let outcome = match put(local, &input) {
+            Ok(outcome) => outcome,
+            Err(PutError::Stale { .. }) => {
+                let current = effects.keep(old.map_or(&[], |view| view.as_bytes()));
+                return Err(NotWritten::Failed(Failure::Stale { current }));
+            }
+            Err(PutError::ClockBehind { .. }) => {
+                return Err(NotWritten::Failed(Failure::ClockBehind));
+            }
+        };
+        let batch = if outcome.is_repeated {
+            self.log.newest()
+        } else {
+            self.raise_ceiling(now, input.now);
+            self.append_object(now, request, plan.key, &outcome.object, effects)?
+        };
+        let context = want_context.then(|| {
+            let start = effects.bytes.len() as u32;
+            self.stats.context_entries_dropped +=
+                outcome.returned.encode_opaque(&mut effects.bytes) as u64;
+            crate::port::ByteRange {
+                start,
+                end: effects.bytes.len() as u32,
+            }
+        });
+        Ok((batch, context))
+    }
+
+    fn append_object(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        key: KeyId,
+        object: &Object,
+        effects: &mut Effects,
+    ) -> Result<BatchNumber, NotWritten> {
+        let mut encoded = core::mem::take(&mut self.new_object);
+        encoded.clear();
+        object.encode(&mut encoded);
+        let siblings = object.siblings();
+        let tombstone = if siblings.iter().all(|sibling| sibling.value.is_none()) {
+            FLAG_TOMBSTONE
+        } else {
+            0
+        };
+        let expires = if siblings
+            .iter()
+            .any(|sibling| sibling.expires_at_ms.is_some())
+        {
+            FLAG_EXPIRES
+        } else {
+            0
+        };
+        let flags = tombstone | expires;
+        let fingerprint = object.fingerprint(key.token.0).bits();
+        let head = Head {
+            token: key.token,
+            tag15: key.tag15,
+            flags,
+            fingerprint,
+            bucket: request.bucket,
+            key: request.key,
+        };
+        let appended = self.log.append(
+            head,
+            encoded.len(),
+            |out| out.extend_from_slice(&encoded),
+            now.mono_ns,
+            effects,
+        );
+        self.new_object = encoded;
+        let appended = appended?;
+        self.note_written(key, fingerprint, flags, appended);
+        Ok(appended.batch)
+    }
+
+    /// Merges an object of another replica, a file, or another shard of this node.
+    fn merge(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        object: &[u8],
+        fetched: Option<Fetched<'_>>,
+        effects: &mut Effects,
+    ) {
+        let Ok(view) = ObjectView::parse(object) else {
+            return effects.reply(request.id, Outcome::Failed(Failure::BadObject));
+        };
+        if self
+            .clock
+            .observe(view.max_hlc(), now.wall_ms, self.config.clock_drift_ms_max)
+            .is_err()
+        {
+            self.stats.clocks_refused += 1;
+            return effects.reply(request.id, Outcome::Failed(Failure::BadObject));
+        }
+        let key = self.key_id(request);
+        let entry = self.index.get(key.token, key.tag15);
+        let merged = match entry {
+            None => view.to_owned(),
+            Some(entry) if entry.fingerprint == view.fingerprint(key.token.0).bits() => {
+                let answer = Answer {
+                    existed: true,
+                    ..Answer::default()
+                };
+                let durability = request.durability.unwrap_or_default();
+                return self.answer(
+                    now,
+                    request,
+                    Some(self.log.newest()),
+                    durability,
+                    answer,
+                    effects,
+                );
+            }
+            Some(entry) => {
+                let Some(record) = self.find(entry.place, key.token, fetched) else {
+                    return self.wait_for_read(entry.place, request, effects);
+                };
+                let held = record
+                    .object_of(request.bucket, request.key)
+                    .and_then(|held| ObjectView::parse(held).ok());
+                match held {
+                    Some(held) => held.to_owned().merge(&view.to_owned()),
+                    None => return effects.reply(request.id, Outcome::Failed(self.corrupt(entry))),
+                }
+            }
+        };
+        self.raise_ceiling(now, merged.max_hlc());
+        match self.append_object(now, request, key, &merged, effects) {
+            Ok(batch) => {
+                let answer = Answer {
+                    existed: entry.is_some(),
+                    ..Answer::default()
+                };
+                self.answer(
+                    now,
+                    request,
+                    Some(batch),
+                    request.durability.unwrap_or_default(),
+                    answer,
+                    effects,
+                );
+            }
+            Err(NotWritten::NoRoom(no_room)) => self.no_room(no_room, false, request, effects),
+            Err(NotWritten::Failed(failure)) => effects.reply(request.id, Outcome::Failed(failure)),
+        }
+    }
+
+    fn note_written(&mut self, key: KeyId, fingerprint: u64, flags: u8, appended: Appended) {
+        self.note_appended(key, fingerprint, flags, appended);
+        self.stats.puts += 1;
+        self.stats.written_bytes += u64::from(appended.bytes);
+    }
+
+    /// Keeps the clock's ceiling ahead of use, in the batch that is being built.
+    fn raise_ceiling(&mut self, now: Now, hlc: Hlc) {
+        let ahead = Hlc::from_ms(now.wall_ms.saturating_add(CEILING_AHEAD_MS)).max(hlc.after());
+        self.log.hlc_ceiling = self.log.hlc_ceiling.max(ahead.0);
+    }
+
+    fn answer(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        batch: Option<BatchNumber>,
+        durability: Durability,
+        answer: Answer,
+        effects: &mut Effects,
+    ) {
+        // A time that lies beyond what is on stable media may not leave: after a crash it could be used again.
+        let is_ahead = self.clock.last().0 > self.log.ceiling_durable();
+        match batch {
+            Some(batch)
+                if batch > self.log.durable()
+                    && (durability != Durability::Buffered || is_ahead) =>
+            {
+                self.log.fill_spares |= durability != Durability::Buffered;
+                self.answer_when_durable(now, request, batch, answer, effects);
+            }
+            _ => {
+                let on_stable_media =
+                    u8::from(batch.is_some_and(|batch| batch <= self.log.durable()));
+                let Answer {
+                    existed,
+                    context,
+                    previous,
+                } = answer;
+                let receipt = Self::receipt(on_stable_media, 0);
+                effects.reply(
+                    request.id,
+                    Outcome::Written {
+                        context,
+                        existed,
+                        previous,
+                        receipt,
+                    },
+                );
+            }
+        }
+    }
+
+    fn no_room(
+        &mut self,
+        no_room: NoRoom,
+        is_delete: bool,
+        request: &Request<'_>,
+        effects: &mut Effects,
+    ) {
+        let is_hopeless =
+            no_room == NoRoom::Segment && is_delete && self.admission == Admission::Full;
+        if is_hopeless {
+            return effects.reply(request.id, Outcome::Failed(Failure::DiskFull));
+        }
+        self.stall(request, effects);
+    }
+}
+
+/// What was found out about a write before it is carried out.
+struct Plan {
+    key: KeyId,
+    entry: Option<Entry>,
+    alive: bool,
+    mode: Mode,
+    conflict: Conflict,
+    ttl_ms: Option<u64>,
+    durability: Durability,
+}
+
+/// What is written.
+#[derive(Clone, Copy)]
+struct What<'a> {
+    content: Content<'a>,
+    expires_at_ms: Option<u64>,
+    write_id: Option<WriteId>,
+}
+
+/// Why nothing was written.
+enum NotWritten {
+    NoRoom(NoRoom),
+    Failed(Failure),
+}
+
+impl From<NoRoom> for NotWritten {
+    fn from(no_room: NoRoom) -> Self {
+        Self::NoRoom(no_room)
+    }
+}

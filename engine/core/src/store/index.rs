@@ -1,0 +1,385 @@
+//! The index: where the newest record of each key lies, and its fingerprint; 24 bytes a slot.
+//!
+//! Owns one table for each partition. A table is open addressing with linear probing whose entries are kept in token
+//! order (the home of a token rises with it), so a miss ends at the first greater token, a scan reads in order, and a
+//! table grows by one pass over it. Tables are small and grow by an eighth at different moments: no long pause, and
+//! never much empty space, so that a key costs at most 32 bytes all told.
+//! Never knows what a record holds; two keys of one token are told apart by 15 more bits of a seeded tag.
+//!
+//! Invariants:
+//! - in each table, occupied slots are in order of (token, place's tag order of arrival), none lies before its home;
+//! - between a token's home and its slot every slot is occupied.
+
+use crate::base::ids::{PartitionId, ShardIndex, Token};
+use crate::ring::Slices;
+use crate::store::place::Place;
+
+/// What the index knows of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Of the key's object.
+    pub fingerprint: u64,
+    /// Where its record lies.
+    pub place: Place,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    token: u64,
+    fingerprint: u64,
+    place: u64,
+}
+
+impl Slot {
+    const fn is_empty(&self) -> bool {
+        self.place == 0
+    }
+
+    const fn is_of(&self, token: u64, tag15: u16) -> bool {
+        self.token == token && Place(self.place).tag15() == tag15
+    }
+
+    const fn entry(&self) -> Entry {
+        Entry {
+            fingerprint: self.fingerprint,
+            place: Place(self.place),
+        }
+    }
+}
+
+/// Slots behind the last home, so that probing never wraps round.
+const SPILL_SLOTS: usize = 24;
+/// Homes of a table at its first growth.
+const HOMES_MIN: usize = 8;
+
+#[derive(Default)]
+struct Table {
+    slots: Vec<Slot>,
+    homes: usize,
+    len: usize,
+}
+
+/// A shard's index.
+pub struct Index {
+    tables: Vec<Table>,
+    slices: Slices,
+    shard: ShardIndex,
+    len: usize,
+    tombstones: usize,
+    slot_count: usize,
+}
+
+impl Table {
+    fn home(&self, fraction: u64) -> usize {
+        ((u128::from(fraction) * self.homes as u128) >> 64) as usize
+    }
+
+    /// The slot of a key, or the one that it would be put at.
+    fn find(&self, fraction: u64, token: u64, tag15: u16) -> Result<usize, usize> {
+        let mut at = self.home(fraction);
+        for slot in &self.slots[at.min(self.slots.len())..] {
+            if slot.is_empty() || slot.token > token {
+                return Err(at);
+            }
+            if slot.is_of(token, tag15) {
+                return Ok(at);
+            }
+            at += 1;
+        }
+        Err(at)
+    }
+}
+
+impl Index {
+    /// An empty index of one shard.
+    pub fn new(slices: Slices, shard: ShardIndex) -> Self {
+        let tables = (0..slices.partitions()).map(|_| Table::default()).collect();
+        Self {
+            tables,
+            slices,
+            shard,
+            len: 0,
+            tombstones: 0,
+            slot_count: 0,
+        }
+    }
+
+    fn table_of(&self, token: Token) -> usize {
+        self.slices.partition_of(token).0 as usize
+    }
+
+    /// A token's place within this shard's slice of its partition, as a fraction of 2^64.
+    fn fraction(&self, token: Token) -> u64 {
+        self.slices.within_slice(token, self.shard)
+    }
+
+    /// What is known of a key.
+    pub fn get(&self, token: Token, tag15: u16) -> Option<Entry> {
+        let table = &self.tables[self.table_of(token)];
+        let at = table.find(self.fraction(token), token.0, tag15).ok()?;
+        Some(table.slots[at].entry())
+    }
+
+    /// Sets what is known of a key; returns what was.
+    pub fn put(&mut self, token: Token, tag15: u16, entry: Entry) -> Option<Entry> {
+        assert!(entry.place.0 != 0, "no record lies at place 0");
+        assert!(
+            entry.place.tag15() == tag15,
+            "the place carries the key's tag"
+        );
+        let fraction = self.fraction(token);
+        let number = self.table_of(token);
+        let slot = Slot {
+            token: token.0,
+            fingerprint: entry.fingerprint,
+            place: entry.place.0,
+        };
+        self.tombstones += usize::from(entry.place.is_tombstone());
+        if let Ok(at) = self.tables[number].find(fraction, token.0, tag15) {
+            let former = core::mem::replace(&mut self.tables[number].slots[at], slot);
+            self.tombstones -= usize::from(Place(former.place).is_tombstone());
+            return Some(former.entry());
+        }
+        let table = &self.tables[number];
+        if table.len * 10 >= table.homes * 9 {
+            self.grow(number);
+        }
+        while !insert(&mut self.tables[number], fraction, slot) {
+            self.grow(number);
+        }
+        self.len += 1;
+        None
+    }
+
+    /// Moves a key's place, if it is still the expected one.
+    pub fn replace_place(
+        &mut self,
+        token: Token,
+        tag15: u16,
+        expected: Place,
+        place: Place,
+    ) -> bool {
+        match self.get(token, tag15) {
+            Some(entry) if entry.place == expected => {
+                self.put(token, tag15, Entry { place, ..entry });
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Forgets a key; returns what was known of it.
+    pub fn remove(&mut self, token: Token, tag15: u16) -> Option<Entry> {
+        let number = self.table_of(token);
+        let at = self.tables[number]
+            .find(self.fraction(token), token.0, tag15)
+            .ok()?;
+        let former = self.tables[number].slots[at].entry();
+        self.remove_at(number, at);
+        Some(former)
+    }
+
+    fn remove_at(&mut self, number: usize, at: usize) {
+        let former = self.tables[number].slots[at];
+        // Shift back what follows, up to the first that is at its home.
+        let mut hole = at;
+        loop {
+            let table = &self.tables[number];
+            let Some(next) = table
+                .slots
+                .get(hole + 1)
+                .copied()
+                .filter(|slot| !slot.is_empty())
+            else {
+                break;
+            };
+            if table.home(self.fraction(Token(next.token))) > hole {
+                break;
+            }
+            self.tables[number].slots[hole] = next;
+            hole += 1;
+        }
+        self.tables[number].slots[hole] = Slot::default();
+        self.tables[number].len -= 1;
+        self.len -= 1;
+        self.tombstones -= usize::from(Place(former.place).is_tombstone());
+    }
+
+    /// Removes every entry for which `is_gone` says so; returns how many.
+    pub fn remove_where(&mut self, mut is_gone: impl FnMut(Token, Entry) -> bool) -> usize {
+        let before = self.len;
+        for number in 0..self.tables.len() {
+            let mut at = 0;
+            while at < self.tables[number].slots.len() {
+                let slot = self.tables[number].slots[at];
+                if !slot.is_empty() && is_gone(Token(slot.token), slot.entry()) {
+                    self.remove_at(number, at);
+                } else {
+                    at += 1;
+                }
+            }
+        }
+        before - self.len
+    }
+
+    fn grow(&mut self, number: usize) {
+        let table = &self.tables[number];
+        let mut homes = (table.homes + table.homes / 8 + 1).max(HOMES_MIN);
+        loop {
+            match self.rebuilt(number, homes) {
+                Some(table) => {
+                    let former = core::mem::replace(&mut self.tables[number], table);
+                    self.slot_count =
+                        self.slot_count + self.tables[number].slots.len() - former.slots.len();
+                    return;
+                }
+                // A run at the end of the table does not fit behind it: rare, and gone with more homes.
+                None => homes += homes / 8 + 1,
+            }
+        }
+    }
+
+    fn rebuilt(&self, number: usize, homes: usize) -> Option<Table> {
+        let mut table = Table {
+            slots: vec![Slot::default(); homes + SPILL_SLOTS.min(homes)],
+            homes,
+            len: 0,
+        };
+        let mut next = 0;
+        for slot in self.tables[number]
+            .slots
+            .iter()
+            .filter(|slot| !slot.is_empty())
+        {
+            let at = table.home(self.fraction(Token(slot.token))).max(next);
+            *table.slots.get_mut(at)? = *slot;
+            next = at + 1;
+            table.len += 1;
+        }
+        Some(table)
+    }
+
+    /// Loads a partition's entries, which are in token order, into its empty table.
+    pub fn load(&mut self, partition: PartitionId, entries: &[(Token, Entry)]) {
+        let number = partition.0 as usize;
+        assert!(self.tables[number].len == 0, "loaded once");
+        let mut table = Table::default();
+        table.slots = entries
+            .iter()
+            .map(|(t, e)| Slot {
+                token: t.0,
+                fingerprint: e.fingerprint,
+                place: e.place.0,
+            })
+            .collect();
+        table.len = entries.len();
+        self.tables[number] = table;
+        let mut homes = (entries.len() + entries.len() / 6 + 1).max(HOMES_MIN);
+        let built = loop {
+            match self.rebuilt(number, homes) {
+                Some(built) => break built,
+                None => homes += homes / 8 + 1,
+            }
+        };
+        self.slot_count += built.slots.len();
+        self.len += built.len;
+        self.tombstones += entries
+            .iter()
+            .filter(|(_, entry)| entry.place.is_tombstone())
+            .count();
+        self.tables[number] = built;
+    }
+
+    /// How many keys are known, tombstones among them.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none is.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many are tombstones.
+    pub const fn tombstones(&self) -> usize {
+        self.tombstones
+    }
+
+    /// How many are not.
+    pub const fn values(&self) -> usize {
+        self.len - self.tombstones
+    }
+
+    /// RAM in use.
+    pub const fn memory_bytes(&self) -> usize {
+        self.slot_count * size_of::<Slot>() + self.tables.len() * size_of::<Table>()
+    }
+
+    /// The entries of a partition in token order.
+    pub fn partition_entries(
+        &self,
+        partition: PartitionId,
+    ) -> impl Iterator<Item = (Token, Entry)> + '_ {
+        let table = self.tables.get(partition.0 as usize);
+        let slots = table.map_or(&[][..], |table| &table.slots);
+        slots
+            .iter()
+            .filter(|slot| !slot.is_empty())
+            .map(|slot| (Token(slot.token), slot.entry()))
+    }
+
+    /// The entries after a token (from the first on without one), in token order.
+    pub fn scan_after(&self, after: Option<Token>) -> impl Iterator<Item = (Token, Entry)> + '_ {
+        let (first, from) = match after {
+            None => (0, 0),
+            Some(token) => {
+                let number = self.table_of(token);
+                let table = &self.tables[number];
+                let mut at = table.home(self.fraction(token)).min(table.slots.len());
+                while table
+                    .slots
+                    .get(at)
+                    .is_some_and(|slot| !slot.is_empty() && slot.token <= token.0)
+                {
+                    at += 1;
+                }
+                (number, at)
+            }
+        };
+        let rest = self
+            .tables
+            .get(first)
+            .map_or(&[][..], |table| &table.slots[from.min(table.slots.len())..]);
+        let later = self
+            .tables
+            .iter()
+            .skip(first + 1)
+            .flat_map(|table| table.slots.iter());
+        rest.iter()
+            .chain(later)
+            .filter(|slot| !slot.is_empty())
+            .map(|slot| (Token(slot.token), slot.entry()))
+    }
+}
+
+/// Puts a new slot in its order; false when the run would pass the table's end.
+fn insert(table: &mut Table, fraction: u64, slot: Slot) -> bool {
+    if table.homes == 0 {
+        return false;
+    }
+    let mut at = table.home(fraction);
+    while table
+        .slots
+        .get(at)
+        .is_some_and(|held| !held.is_empty() && held.token <= slot.token)
+    {
+        at += 1;
+    }
+    let Some(empty) = table.slots.iter().skip(at).position(Slot::is_empty) else {
+        return false;
+    };
+    table.slots.copy_within(at..at + empty, at + 1);
+    table.slots[at] = slot;
+    table.len += 1;
+    true
+}

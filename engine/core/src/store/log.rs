@@ -1,0 +1,813 @@
+//! The log: group commits into segments, the readable tail, and which batch is on stable media.
+//!
+//! Owns buffers, the open batch, commits on their way, the spares. Never decides who waits for what: the shard asks
+//! [`Log::durable`].
+//!
+//! Invariants:
+//! - batches become durable in order, however their writes finish;
+//! - a batch lies in one buffer and one segment; a record lies in one batch;
+//! - memory that is not durable yet is bounded: beyond it [`NoRoom::Backlog`].
+
+use std::collections::VecDeque;
+
+use crate::base::ids::{BatchNumber, SegmentId, Token};
+use crate::port::{Effect, Effects, FileId, IoError, LogRange, Ticket};
+use crate::store::buffer::LogBuffer;
+use crate::store::format::{
+    BATCH_HEADER_BYTES, BatchHeader, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, Spot,
+    record_bytes, stored_bucket,
+};
+use crate::store::segment::{SegmentState, Segments};
+
+/// Spare segments kept ready, so that the log never waits for one.
+const SPARES: u32 = 2;
+/// Buffers kept for reuse.
+const FREE_BUFFERS_MAX: usize = 4;
+/// A refused preparation is tried again after this.
+const PREPARE_RETRY_NS: u64 = 1_000_000_000;
+
+/// What the log is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct LogConfig {
+    /// The device's block.
+    pub block_bytes: usize,
+    /// A segment's length.
+    pub segment_bytes: u32,
+    /// The most segments.
+    pub segments_max: u32,
+    /// A buffer's usual length.
+    pub buffer_bytes: usize,
+    /// RAM of the readable tail.
+    pub tail_bytes_max: usize,
+    /// Memory that may wait for the disk.
+    pub backlog_bytes_max: usize,
+    /// Node and shard, folded.
+    pub owner: u32,
+}
+
+/// Why nothing can be appended just now. State: unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// The next segment is not ready.
+    Segment,
+    /// Too much waits for the disk.
+    Backlog,
+}
+
+/// What is appended, but for the object.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// The key's token.
+    pub token: Token,
+    /// 15 bits of its tag.
+    pub tag15: u16,
+    /// `format::FLAG_…`.
+    pub flags: u8,
+    /// Of the object.
+    pub fingerprint: u64,
+    /// The bucket's name.
+    pub bucket: &'a [u8],
+    /// The key.
+    pub key: &'a [u8],
+}
+
+/// Where a record went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its segment.
+    pub segment: SegmentId,
+    /// Its byte there.
+    pub offset: u32,
+    /// Its length with padding.
+    pub bytes: u32,
+    /// Its batch.
+    pub batch: BatchNumber,
+}
+
+#[derive(Debug)]
+struct OpenBatch {
+    number: BatchNumber,
+    start: usize,
+    records: u32,
+    began_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Commit {
+    pub(crate) number: BatchNumber,
+    pub(crate) ticket: Ticket,
+    pub(crate) buffer: u32,
+    pub(crate) start: usize,
+    pub(crate) bytes: usize,
+    hlc_ceiling: u64,
+    is_done: bool,
+}
+
+/// A shard's log.
+#[derive(Debug)]
+pub struct Log {
+    config: LogConfig,
+    /// The files.
+    pub segments: Segments,
+    // what is appended to
+    active: Option<SegmentId>,
+    next_generation: u64,
+    next_number: u64,
+    last_number: BatchNumber,
+    current: Option<u32>,
+    open: Option<OpenBatch>,
+    // memory
+    buffers: Vec<Option<LogBuffer>>,
+    free: Vec<LogBuffer>,
+    tail: VecDeque<u32>,
+    tail_bytes: usize,
+    // commits
+    in_flight: VecDeque<Commit>,
+    in_flight_bytes: usize,
+    /// Writes given up after a fault that have not ended yet: their buffers must stay.
+    given_up: Vec<Commit>,
+    durable: BatchNumber,
+    ceiling_durable: u64,
+    /// No time after this may be used before the next batch is durable; the shard keeps it ahead.
+    pub hlc_ceiling: u64,
+    // spares
+    preparing: Option<(Ticket, SegmentId)>,
+    prepare_not_before_ns: u64,
+    /// The device had no space for another segment when it was last asked.
+    pub is_device_full: bool,
+    /// Write new segments once with zeros: durable writes run faster on written blocks.
+    pub fill_spares: bool,
+    next_ticket: u64,
+    // counters
+    /// Group commits submitted.
+    pub commits: u64,
+    /// Bytes submitted.
+    pub submitted_bytes: u64,
+}
+
+impl Log {
+    /// An empty log that goes on after what recovery found.
+    pub fn new(
+        config: LogConfig,
+        segments: Segments,
+        next_generation: u64,
+        last_number: BatchNumber,
+        next_number: u64,
+    ) -> Self {
+        assert!(config.buffer_bytes.is_multiple_of(config.block_bytes));
+        assert!((config.segment_bytes as usize).is_multiple_of(config.block_bytes));
+        Self {
+            config,
+            segments,
+            active: None,
+            next_generation,
+            next_number,
+            last_number,
+            current: None,
+            open: None,
+            buffers: Vec::new(),
+            free: Vec::new(),
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            given_up: Vec::new(),
+            durable: last_number,
+            ceiling_durable: 0,
+            hlc_ceiling: 0,
+            preparing: None,
+            prepare_not_before_ns: 0,
+            is_device_full: false,
+            fill_spares: false,
+            next_ticket: 1,
+            commits: 0,
+            submitted_bytes: 0,
+        }
+    }
+
+    /// A new name for a disk operation.
+    pub fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    /// The greatest batch of which it and all before it are on stable media.
+    pub const fn durable(&self) -> BatchNumber {
+        self.durable
+    }
+
+    /// The batch that a record appended now would be in.
+    pub const fn newest(&self) -> BatchNumber {
+        match &self.open {
+            Some(open) => open.number,
+            None => self.last_number,
+        }
+    }
+
+    /// Times up to this were promised on stable media as possibly used.
+    pub const fn ceiling_durable(&self) -> u64 {
+        self.ceiling_durable
+    }
+
+    /// The next use of a segment; all before it have a smaller generation.
+    pub const fn next_generation(&self) -> u64 {
+        self.next_generation
+    }
+
+    /// The active segment's generation, or the next one's.
+    pub fn generation(&self) -> u64 {
+        self.active
+            .and_then(|id| self.segments.get(id))
+            .map_or(self.next_generation, |segment| segment.generation)
+    }
+
+    /// Where the next batch goes, if a segment is active: (segment, offset, generation).
+    pub fn end(&self) -> Option<(SegmentId, u32, u64)> {
+        let id = self.active?;
+        let segment = self.segments.get(id)?;
+        Some((id, segment.used_bytes, segment.generation))
+    }
+
+    /// Goes on appending to a segment after a clean stop.
+    pub fn resume(&mut self, id: SegmentId) {
+        self.segments.at(id).state = SegmentState::Active;
+        self.active = Some(id);
+    }
+
+    /// When the open batch was begun.
+    pub fn open_since_ns(&self) -> Option<u64> {
+        self.open.as_ref().map(|open| open.began_ns)
+    }
+
+    /// Commits on their way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// RAM of the tail.
+    pub const fn tail_bytes(&self) -> usize {
+        self.tail_bytes
+    }
+
+    /// When a refused preparation is tried again.
+    pub fn prepare_retry_ns(&self) -> Option<u64> {
+        self.is_device_full.then_some(self.prepare_not_before_ns)
+    }
+
+    /// Segments that may still be had: spares, and files not made yet.
+    pub fn free_segments(&self) -> u32 {
+        let unmade = if self.is_device_full {
+            0
+        } else {
+            self.config
+                .segments_max
+                .saturating_sub(self.segments.files())
+        };
+        self.segments.count(SegmentState::Ready) + u32::from(self.preparing.is_some()) + unmade
+    }
+
+    /// The bytes of a `Write` effect.
+    pub fn bytes(&self, range: LogRange) -> &[u8] {
+        let buffer = self
+            .buffers
+            .get(range.buffer as usize)
+            .and_then(Option::as_ref);
+        buffer.map_or(&[], |b| {
+            &b.bytes()[range.start as usize..(range.start + range.bytes) as usize]
+        })
+    }
+
+    /// The bytes from a place in the log on, when they are in memory.
+    pub fn in_memory(&self, segment: SegmentId, offset: u32) -> Option<&[u8]> {
+        let pieces = &self.segments.get(segment)?.buffers;
+        let newest_first = pieces
+            .iter()
+            .rev()
+            .take(2)
+            .find(|(start, _)| *start <= offset);
+        let (start, buffer) = match newest_first {
+            Some(piece) => *piece,
+            None => *pieces.get(
+                pieces
+                    .partition_point(|(start, _)| *start <= offset)
+                    .checked_sub(1)?,
+            )?,
+        };
+        self.buffers
+            .get(buffer as usize)?
+            .as_ref()?
+            .bytes()
+            .get((offset - start) as usize..)
+    }
+
+    /// Appends a record; `write_object` pushes exactly `object_bytes`.
+    ///
+    /// # Errors
+    /// [`NoRoom`], and nothing happened.
+    pub fn append(
+        &mut self,
+        head: Head<'_>,
+        object_bytes: usize,
+        write_object: impl FnOnce(&mut Vec<u8>),
+        now_ns: u64,
+        effects: &mut Effects,
+    ) -> Result<Appended, NoRoom> {
+        let bucket = stored_bucket(head.bucket);
+        let body_bytes = 1 + bucket.len() + head.key.len() + object_bytes;
+        let total = record_bytes(body_bytes);
+        self.make_room(total, now_ns, effects)?;
+        let (buffer, open) = self.current_batch();
+        let at = buffer.filled();
+        let offset = buffer.offset + at as u32;
+        let segment = buffer.segment;
+        buffer.append(total, |out| {
+            out.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+            out.push(bucket.len() as u8);
+            out.extend_from_slice(bucket);
+            out.extend_from_slice(head.key);
+            write_object(out);
+        });
+        let body = &buffer.bytes()[at + RECORD_HEADER_BYTES..];
+        assert!(
+            body.len() == body_bytes,
+            "the object has {object_bytes} bytes as announced"
+        );
+        let body_crc = crc32c::crc32c(body);
+        seal_record(buffer, at, head, body_bytes, body_crc);
+        open.records += 1;
+        let batch = open.number;
+        self.note_used();
+        Ok(Appended {
+            segment,
+            offset,
+            bytes: total as u32,
+            batch,
+        })
+    }
+
+    /// Appends a verified record's body as it is: what the cleaner and the mending of a failed write do.
+    ///
+    /// # Errors
+    /// [`NoRoom`], and nothing happened.
+    pub fn append_copy(
+        &mut self,
+        header: &RecordHeader,
+        body: &[u8],
+        now_ns: u64,
+        effects: &mut Effects,
+    ) -> Result<Appended, NoRoom> {
+        let total = header.record_bytes();
+        self.make_room(total, now_ns, effects)?;
+        let (buffer, open) = self.current_batch();
+        let at = buffer.filled();
+        let offset = buffer.offset + at as u32;
+        let segment = buffer.segment;
+        buffer.append(total, |out| {
+            out.extend_from_slice(&[0; RECORD_HEADER_BYTES]);
+            out.extend_from_slice(body);
+        });
+        seal_with(buffer, at, *header);
+        open.records += 1;
+        let batch = open.number;
+        self.note_used();
+        Ok(Appended {
+            segment,
+            offset,
+            bytes: total as u32,
+            batch,
+        })
+    }
+
+    fn current_batch(&mut self) -> (&mut LogBuffer, &mut OpenBatch) {
+        let current = self
+            .current
+            .and_then(|id| self.buffers[id as usize].as_mut());
+        match (current, self.open.as_mut()) {
+            (Some(buffer), Some(open)) => (buffer, open),
+            _ => unreachable!("make_room opened a batch"),
+        }
+    }
+
+    fn note_used(&mut self) {
+        if let Some(buffer) = self
+            .current
+            .and_then(|id| self.buffers[id as usize].as_ref())
+        {
+            let end =
+                buffer.offset as usize + buffer.filled().next_multiple_of(self.config.block_bytes);
+            let segment = buffer.segment;
+            self.segments.at(segment).used_bytes = end as u32;
+        }
+    }
+
+    /// Makes sure that a batch is open and that `total` bytes fit into it.
+    fn make_room(
+        &mut self,
+        total: usize,
+        now_ns: u64,
+        effects: &mut Effects,
+    ) -> Result<(), NoRoom> {
+        let fits = self
+            .current
+            .and_then(|id| self.buffers[id as usize].as_ref())
+            .is_some_and(|buffer| {
+                let at = match &self.open {
+                    Some(_) => buffer.filled(),
+                    None => {
+                        buffer.filled().next_multiple_of(self.config.block_bytes)
+                            + BATCH_HEADER_BYTES
+                    }
+                };
+                at + total <= buffer.room()
+            });
+        if fits && self.open.is_some() {
+            return Ok(());
+        }
+        if !fits {
+            if self.in_flight_bytes > self.config.backlog_bytes_max {
+                return Err(NoRoom::Backlog);
+            }
+            self.next_buffer(total, effects)?;
+        }
+        let number = BatchNumber(self.next_number);
+        let block = self.config.block_bytes;
+        let Some(buffer) = self
+            .current
+            .and_then(|id| self.buffers[id as usize].as_mut())
+        else {
+            unreachable!("next_buffer set one");
+        };
+        buffer.pad(block);
+        let start = buffer.filled();
+        buffer.append(BATCH_HEADER_BYTES, |out| {
+            out.extend_from_slice(&[0; BATCH_HEADER_BYTES])
+        });
+        self.open = Some(OpenBatch {
+            number,
+            start,
+            records: 0,
+            began_ns: now_ns,
+        });
+        self.next_number += 1;
+        Ok(())
+    }
+
+    /// Closes what is open and takes another buffer, in the next segment where this one is full.
+    fn next_buffer(&mut self, total: usize, effects: &mut Effects) -> Result<(), NoRoom> {
+        let need = (BATCH_HEADER_BYTES + total).next_multiple_of(self.config.block_bytes);
+        let left = self
+            .active
+            .and_then(|id| self.segments.get(id))
+            .map_or(0, |s| self.config.segment_bytes - s.used_bytes);
+        let is_new = (left as usize) < need;
+        if is_new && self.segments.first(SegmentState::Ready).is_none() {
+            return Err(NoRoom::Segment);
+        }
+        self.close_batch(effects);
+        self.current = None;
+        if is_new {
+            self.activate_next();
+        }
+        let Some((segment, offset, generation)) = self.end() else {
+            unreachable!("a segment is active")
+        };
+        let room = self
+            .config
+            .buffer_bytes
+            .max(need)
+            .min((self.config.segment_bytes - offset) as usize);
+        self.evict_tail(room);
+        let mut buffer = match self.free.iter().position(|b| b.room() == room) {
+            Some(at) => self.free.swap_remove(at),
+            None => LogBuffer::new(room, self.config.block_bytes),
+        };
+        buffer.reset(segment, generation, offset);
+        let id = self.place_buffer(buffer);
+        self.tail.push_back(id);
+        self.tail_bytes += room;
+        self.segments.at(segment).buffers.push_back((offset, id));
+        self.current = Some(id);
+        Ok(())
+    }
+
+    fn activate_next(&mut self) {
+        self.seal_active();
+        let next = self.segments.first(SegmentState::Ready);
+        let Some(id) = next else {
+            unreachable!("the caller found a spare")
+        };
+        let segment = self.segments.at(id);
+        segment.state = SegmentState::Active;
+        segment.generation = self.next_generation;
+        segment.used_bytes = 0;
+        segment.live_bytes = 0;
+        self.next_generation += 1;
+        self.active = Some(id);
+    }
+
+    fn seal_active(&mut self) {
+        if let Some(id) = self.active.take() {
+            self.segments.at(id).state = SegmentState::Sealed;
+        }
+    }
+
+    /// Submits the open batch, if there is one.
+    pub fn close_batch(&mut self, effects: &mut Effects) {
+        let Some(open) = self.open.take() else { return };
+        let Some(id) = self.current else {
+            unreachable!("an open batch has a buffer")
+        };
+        let ticket = self.ticket();
+        let Some(buffer) = self.buffers[id as usize].as_mut() else {
+            unreachable!("the current buffer is there")
+        };
+        let segment = buffer.segment;
+        let header = BatchHeader {
+            generation: self.segments.at(segment).generation,
+            number: open.number,
+            bytes: (buffer.filled() - open.start) as u32,
+            records: open.records,
+            durable: self.durable,
+            hlc_ceiling: self.hlc_ceiling,
+            previous: self.last_number,
+            owner: self.config.owner,
+            offset: buffer.offset + open.start as u32,
+        };
+        buffer.patch(open.start, &header.encode());
+        buffer.pad(self.config.block_bytes);
+        let bytes = buffer.filled() - open.start;
+        let offset = u64::from(buffer.offset) + open.start as u64;
+        let commit = Commit {
+            number: open.number,
+            ticket,
+            buffer: id,
+            start: open.start,
+            bytes,
+            hlc_ceiling: self.hlc_ceiling,
+            is_done: false,
+        };
+        self.in_flight.push_back(commit);
+        self.in_flight_bytes += bytes;
+        self.last_number = open.number;
+        self.commits += 1;
+        self.submitted_bytes += bytes as u64;
+        let data = LogRange {
+            buffer: id,
+            start: open.start as u32,
+            bytes: bytes as u32,
+        };
+        effects.list.push(Effect::Write {
+            ticket,
+            file: FileId::Segment(segment),
+            offset,
+            data,
+        });
+    }
+
+    /// Whether a finished write is one of the log's; notes it, and advances [`durable`](Self::durable).
+    pub fn write_done(&mut self, ticket: Ticket) -> bool {
+        self.given_up.retain(|commit| commit.ticket != ticket);
+        let Some(commit) = self
+            .in_flight
+            .iter_mut()
+            .find(|commit| commit.ticket == ticket)
+        else {
+            return false;
+        };
+        commit.is_done = true;
+        while let Some(first) = self.in_flight.front().filter(|commit| commit.is_done) {
+            self.durable = first.number;
+            self.ceiling_durable = self.ceiling_durable.max(first.hlc_ceiling);
+            self.in_flight_bytes -= first.bytes;
+            self.in_flight.pop_front();
+        }
+        true
+    }
+
+    /// Takes back everything that is not durable after a failed write: seals the segment and returns the commits
+    /// concerned, oldest first, whose records must be appended anew. `None` when the ticket is not the log's.
+    pub(crate) fn write_failed(
+        &mut self,
+        ticket: Ticket,
+        effects: &mut Effects,
+    ) -> Option<Vec<Commit>> {
+        self.given_up.retain(|commit| commit.ticket != ticket);
+        self.in_flight
+            .iter()
+            .find(|commit| commit.ticket == ticket)?;
+        self.close_batch(effects);
+        // A batch that was closed just now must not be written behind a hole: its effect is the last one.
+        let newest = self.in_flight.back().map(|commit| commit.ticket);
+        let is_unwritten = matches!(effects.list.last(), Some(Effect::Write { ticket, .. }) if Some(*ticket) == newest);
+        if is_unwritten {
+            effects.list.pop();
+        }
+        let failed: Vec<Commit> = self.in_flight.drain(..).collect();
+        let on_the_way = failed.iter().filter(|c| {
+            !c.is_done && c.ticket != ticket && !(is_unwritten && Some(c.ticket) == newest)
+        });
+        self.given_up.extend(on_the_way);
+        self.in_flight_bytes = 0;
+        self.last_number = self.durable;
+        self.current = None;
+        self.seal_active();
+        Some(failed)
+    }
+
+    /// The bytes of a commit that is still in memory.
+    pub(crate) fn commit_bytes(&self, commit: &Commit) -> (&[u8], SegmentId) {
+        match self
+            .buffers
+            .get(commit.buffer as usize)
+            .and_then(Option::as_ref)
+        {
+            Some(buffer) => (
+                &buffer.bytes()[commit.start..commit.start + commit.bytes],
+                buffer.segment,
+            ),
+            None => (&[], SegmentId(0)),
+        }
+    }
+
+    /// A buffer for other bytes than the log's (a checkpoint's), to be written like them.
+    pub fn lend_buffer(&mut self, room: usize) -> u32 {
+        let buffer = LogBuffer::new(room, self.config.block_bytes);
+        self.place_buffer(buffer)
+    }
+
+    /// Fills a lent buffer anew and pads it; returns its length.
+    pub fn fill_lent(&mut self, id: u32, block: usize, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let Some(buffer) = self.buffers.get_mut(id as usize).and_then(Option::as_mut) else {
+            return 0;
+        };
+        buffer.reset(SegmentId(0), 0, 0);
+        buffer.append(buffer.room(), write);
+        buffer.pad(block);
+        buffer.filled()
+    }
+
+    /// Takes a lent buffer back.
+    pub fn take_back(&mut self, id: u32) {
+        if let Some(buffer) = self.buffers.get_mut(id as usize) {
+            *buffer = None;
+        }
+    }
+
+    fn place_buffer(&mut self, buffer: LogBuffer) -> u32 {
+        let id = match self.buffers.iter().position(Option::is_none) {
+            Some(at) => at,
+            None => {
+                self.buffers.push(None);
+                self.buffers.len() - 1
+            }
+        };
+        self.buffers[id] = Some(buffer);
+        id as u32
+    }
+
+    fn evict_tail(&mut self, room: usize) {
+        while self.tail_bytes + room > self.config.tail_bytes_max {
+            let Some(oldest) = self.tail.front().copied() else {
+                return;
+            };
+            let is_busy = self.current == Some(oldest)
+                || self
+                    .in_flight
+                    .iter()
+                    .chain(&self.given_up)
+                    .any(|commit| commit.buffer == oldest);
+            if is_busy {
+                return;
+            }
+            self.tail.pop_front();
+            self.drop_buffer(oldest);
+        }
+    }
+
+    fn drop_buffer(&mut self, id: u32) {
+        let Some(buffer) = self.buffers[id as usize].take() else {
+            return;
+        };
+        self.tail_bytes -= buffer.room();
+        self.segments
+            .at(buffer.segment)
+            .buffers
+            .retain(|(_, held)| *held != id);
+        if self.free.len() < FREE_BUFFERS_MAX && buffer.room() == self.config.buffer_bytes {
+            self.free.push(buffer);
+        }
+    }
+
+    /// Forgets the pieces of a segment that are in memory, since it is used anew.
+    fn drop_segment_buffers(&mut self, id: SegmentId) {
+        let held: Vec<u32> = self
+            .segments
+            .at(id)
+            .buffers
+            .iter()
+            .map(|(_, buffer)| *buffer)
+            .collect();
+        for buffer in held {
+            self.tail.retain(|at| *at != buffer);
+            self.drop_buffer(buffer);
+        }
+    }
+
+    /// Makes an emptied segment a spare, or removes its file where there are spares enough.
+    pub fn recycle(&mut self, id: SegmentId, effects: &mut Effects) {
+        self.drop_segment_buffers(id);
+        let spares = self.segments.count(SegmentState::Ready);
+        let segment = self.segments.at(id);
+        segment.live_bytes = 0;
+        segment.used_bytes = 0;
+        if spares > SPARES {
+            segment.state = SegmentState::Absent;
+            effects.list.push(Effect::Remove {
+                file: FileId::Segment(id),
+            });
+        } else {
+            segment.state = SegmentState::Ready;
+        }
+    }
+
+    /// Asks for another spare where there are too few.
+    pub fn keep_spares(&mut self, now_ns: u64, effects: &mut Effects) {
+        let spares = self.segments.count(SegmentState::Ready);
+        if self.preparing.is_some() || spares >= SPARES || now_ns < self.prepare_not_before_ns {
+            return;
+        }
+        if self.segments.files() >= self.config.segments_max {
+            return;
+        }
+        let id = self
+            .segments
+            .first(SegmentState::Absent)
+            .unwrap_or_else(|| SegmentId(self.segments.iter().count() as u32));
+        self.segments.reach(id).state = SegmentState::Preparing;
+        let ticket = self.ticket();
+        self.preparing = Some((ticket, id));
+        let bytes = u64::from(self.config.segment_bytes);
+        effects.list.push(Effect::Prepare {
+            ticket,
+            file: FileId::Segment(id),
+            bytes,
+            fill: self.fill_spares,
+        });
+    }
+
+    /// Whether a finished preparation is one of the log's; notes its end.
+    pub fn prepare_done(
+        &mut self,
+        ticket: Ticket,
+        result: Result<(), IoError>,
+        now_ns: u64,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some((_, id)) = self.preparing.take_if(|(asked, _)| *asked == ticket) else {
+            return false;
+        };
+        match result {
+            Ok(()) => {
+                self.is_device_full = false;
+                self.segments.at(id).state = SegmentState::Ready;
+            }
+            Err(_) => {
+                self.is_device_full = true;
+                self.prepare_not_before_ns = now_ns.saturating_add(PREPARE_RETRY_NS);
+                self.segments.at(id).state = SegmentState::Absent;
+                effects.list.push(Effect::Remove {
+                    file: FileId::Segment(id),
+                });
+            }
+        }
+        true
+    }
+}
+
+fn seal_record(
+    buffer: &mut LogBuffer,
+    at: usize,
+    head: Head<'_>,
+    body_bytes: usize,
+    body_crc: u32,
+) {
+    let header = RecordHeader {
+        body_crc,
+        body_bytes: body_bytes as u32,
+        key_bytes: head.key.len() as u16,
+        tag15: head.tag15,
+        flags: head.flags,
+        token: head.token,
+        fingerprint: head.fingerprint,
+    };
+    seal_with(buffer, at, header);
+}
+
+fn seal_with(buffer: &mut LogBuffer, at: usize, header: RecordHeader) {
+    let spot = Spot {
+        generation: buffer.generation,
+        offset: buffer.offset + at as u32,
+    };
+    buffer.patch(at, &header.encode(spot));
+    buffer.pad(RECORD_ALIGN);
+}

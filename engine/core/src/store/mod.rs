@@ -1,0 +1,19 @@
+//! Bytes on disk: the log, its index, its checkpoints. Knows nothing of owners.
+//!
+//! # Layout
+//! - `format`: batches and records as bytes;
+//! - `place`: where a record lies, in 64 bits;
+//! - `buffer`, `segment`, `log`: what is appended to, and read while it is in memory;
+//! - `index`, `cache`, `digest`: what is in RAM of each key;
+//! - `recovery`, `checkpoint`: from files to an index and a log that goes on.
+
+pub mod buffer;
+pub mod cache;
+pub mod checkpoint;
+pub mod digest;
+pub mod format;
+pub mod index;
+pub mod log;
+pub mod place;
+pub mod recovery;
+pub mod segment;
