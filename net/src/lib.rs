@@ -1,1 +1,3 @@
-//! Placeholder.
+//! gramme on the network.
+
+pub mod wire;

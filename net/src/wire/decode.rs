@@ -1,0 +1,356 @@
+//! A message read from a receive buffer, in place.
+//!
+//! Owns the order of the checks: header, length, checksum, archive, tail. Total: any bytes give a message, a wish for
+//! more bytes, or an error. Never copies but for the ring.
+//!
+//! Invariants: what is accepted has every part of its tail, and nothing after it; every number that stands for a word
+//! is a known one.
+
+use std::fmt;
+
+use gramme_core::port::{Condition, ContextArg, Durability, Expiry, Receipt};
+use gramme_core::version::WriteId;
+use rkyv::Portable;
+use rkyv::api::high::HighValidator;
+use rkyv::bytecheck::CheckBytes;
+use rkyv::rancor::Error;
+
+use super::body::{
+    ANSWER_CONTEXT, ANSWER_EXISTED, ANSWER_PREVIOUS, ArchivedAnswerBody, ArchivedErrorBody,
+    ArchivedGetBody, ArchivedHelloBody, ArchivedRingBody, ArchivedRingNodeBody, ArchivedWriteBody,
+    WRITE_ID, WRITE_WANT_CONTEXT, WRITE_WANT_PREVIOUS,
+};
+use super::header::{CHECKSUM_OFFSET, FLAG_CHECKSUM, HEADER_BYTES, Header, Kind};
+use super::message::{
+    Answer, Delete, Effect, ErrorCode, Get, Hello, Message, Problem, Put, Quorum, Reply, Ring,
+    RingNode, Write,
+};
+
+/// A frame that was read.
+#[derive(Clone, Debug)]
+pub struct Frame<'a> {
+    /// Its header.
+    pub header: Header,
+    /// What it says.
+    pub message: Message<'a>,
+}
+
+/// What the beginning of a buffer holds.
+#[derive(Clone, Debug)]
+pub enum Parse<'a> {
+    /// A frame; the next begins after `frame_bytes` of its header.
+    Done(Frame<'a>),
+    /// Not yet a frame: at least so many bytes must be there.
+    NeedMore(usize),
+    /// Not a frame; this connection ends.
+    Bad(FrameError),
+}
+
+/// Why bytes are not a frame. State: nothing happened. What to do: the connection is closed with an error frame; look
+/// for a client of another version, or for a network that changes bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A protocol version that is not spoken here.
+    Version {
+        /// What was there.
+        found: u8,
+    },
+    /// An unknown kind.
+    Kind {
+        /// What was there.
+        found: u8,
+    },
+    /// An unknown flag.
+    Flags {
+        /// What was there.
+        found: u8,
+    },
+    /// Shorter than a header or over the limit.
+    Length {
+        /// What was announced.
+        found: usize,
+    },
+    /// The bytes changed on their way.
+    Checksum {
+        /// Computed.
+        expected: u32,
+        /// In the header.
+        found: u32,
+    },
+    /// A body that cannot be read.
+    Body {
+        /// Of which frame.
+        kind: Kind,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version { found } => write!(
+                f,
+                "protocol version {found} is not spoken here (only {}); is this a gramme client of this release?",
+                super::PROTOCOL_VERSION
+            ),
+            Self::Kind { found } => write!(f, "unknown kind of frame, {found}"),
+            Self::Flags { found } => write!(f, "unknown flags, {found:#04x}"),
+            Self::Length { found } => write!(
+                f,
+                "a frame of {found} bytes; from {HEADER_BYTES} to {} are allowed",
+                super::FRAME_BYTES_MAX
+            ),
+            Self::Checksum { expected, found } => write!(
+                f,
+                "the frame's checksum is {found:08x}, not {expected:08x}: bytes changed on the way"
+            ),
+            Self::Body { kind, what } => write!(f, "the body of a {kind:?} frame {what}"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// Reads the frame at the beginning of `bytes`.
+pub fn parse(bytes: &[u8]) -> Parse<'_> {
+    let Some((header, _)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return Parse::NeedMore(HEADER_BYTES);
+    };
+    let header = match Header::from_bytes(header) {
+        Ok(header) => header,
+        Err(error) => return Parse::Bad(error),
+    };
+    let frame_bytes = header.frame_bytes as usize;
+    let Some(frame) = bytes.get(..frame_bytes) else {
+        return Parse::NeedMore(frame_bytes);
+    };
+    match check_sum(&header, frame).and_then(|()| read(&header, &frame[HEADER_BYTES..])) {
+        Ok(message) => Parse::Done(Frame { header, message }),
+        Err(error) => Parse::Bad(error),
+    }
+}
+
+fn check_sum(header: &Header, frame: &[u8]) -> Result<(), FrameError> {
+    let expected = if header.flags & FLAG_CHECKSUM == 0 {
+        0
+    } else {
+        let before = crc32c::crc32c(&frame[..CHECKSUM_OFFSET]);
+        let field = crc32c::crc32c_append(before, &[0; 4]);
+        crc32c::crc32c_append(field, &frame[CHECKSUM_OFFSET + 4..])
+    };
+    if expected == header.checksum {
+        Ok(())
+    } else {
+        Err(FrameError::Checksum {
+            expected,
+            found: header.checksum,
+        })
+    }
+}
+
+fn read<'a>(header: &Header, rest: &'a [u8]) -> Result<Message<'a>, FrameError> {
+    let kind = header.kind;
+    let (body, tail) = rest.split_at(header.body_bytes as usize);
+    let mut tail = Tail { kind, bytes: tail };
+    let message = match kind {
+        Kind::Hello => {
+            let body: &ArchivedHelloBody = archive(kind, body)?;
+            Message::Hello(Hello {
+                version_max: body.version_max,
+                client: body.client.to_native(),
+            })
+        }
+        Kind::Ring => Message::Ring(ring(kind, archive(kind, body)?)?),
+        Kind::Get => Message::Get(get(archive(kind, body)?, &mut tail)?),
+        Kind::Put => {
+            let body: &ArchivedWriteBody = archive(kind, body)?;
+            let write = write(body, &mut tail)?;
+            Message::Put(Put {
+                write,
+                expiry: match body.expiry {
+                    0 => Expiry::Default,
+                    1 => Expiry::Never,
+                    2 => Expiry::AtMs(body.expires_at_ms.to_native()),
+                    3 => Expiry::Keep,
+                    _ => return Err(tail.bad("has an unknown expiry")),
+                },
+                condition: match body.condition {
+                    0 => Condition::Always,
+                    1 => Condition::IfAbsent,
+                    2 => Condition::IfPresent,
+                    _ => return Err(tail.bad("has an unknown condition")),
+                },
+                value: tail.rest(),
+            })
+        }
+        Kind::Delete => Message::Delete(Delete {
+            write: write(archive(kind, body)?, &mut tail)?,
+        }),
+        Kind::Answer => Message::Answer(answer(archive(kind, body)?, &mut tail)?),
+        Kind::Error => Message::Error(problem(archive(kind, body)?, &mut tail)?),
+        Kind::Ping => Message::Ping,
+        Kind::Pong => Message::Pong,
+    };
+    if matches!(kind, Kind::Ping | Kind::Pong) && !body.is_empty() || !tail.bytes.is_empty() {
+        return Err(tail.bad("has bytes after its end"));
+    }
+    Ok(message)
+}
+
+/// The checked access.
+fn archive<A>(kind: Kind, body: &[u8]) -> Result<&A, FrameError>
+where
+    A: Portable + for<'a> CheckBytes<HighValidator<'a, Error>>,
+{
+    rkyv::access::<A, Error>(body).map_err(|_| FrameError::Body {
+        kind,
+        what: "is not an archive",
+    })
+}
+
+/// What follows the archive.
+struct Tail<'a> {
+    kind: Kind,
+    bytes: &'a [u8],
+}
+
+impl<'a> Tail<'a> {
+    fn bad(&self, what: &'static str) -> FrameError {
+        FrameError::Body {
+            kind: self.kind,
+            what,
+        }
+    }
+
+    fn take(&mut self, bytes: u32) -> Result<&'a [u8], FrameError> {
+        let (part, rest) = self
+            .bytes
+            .split_at_checked(bytes as usize)
+            .ok_or(self.bad("is cut off"))?;
+        self.bytes = rest;
+        Ok(part)
+    }
+
+    fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+fn get<'a>(body: &ArchivedGetBody, tail: &mut Tail<'a>) -> Result<Get<'a>, FrameError> {
+    Ok(Get {
+        bucket: tail.take(u32::from(body.bucket_bytes.to_native()))?,
+        key: tail.take(body.key_bytes.to_native())?,
+        deadline_us: body.deadline_us.to_native(),
+        quorum: Quorum {
+            n: body.n,
+            r: body.r,
+            w: body.w,
+        },
+    })
+}
+
+fn write<'a>(body: &ArchivedWriteBody, tail: &mut Tail<'a>) -> Result<Write<'a>, FrameError> {
+    let target = get(&body.target, tail)?;
+    let context = tail.take(body.context_bytes.to_native())?;
+    if body.flags & !(WRITE_WANT_CONTEXT | WRITE_WANT_PREVIOUS | WRITE_ID) != 0 {
+        return Err(tail.bad("has an unknown flag"));
+    }
+    Ok(Write {
+        target,
+        context: match (body.context, context) {
+            (0, []) => ContextArg::Blind,
+            (1, []) => ContextArg::Latest,
+            (2, bytes) => ContextArg::Opaque(bytes),
+            _ => return Err(tail.bad("has an unknown form of context")),
+        },
+        durability: match body.durability {
+            0 => None,
+            1 => Some(Durability::Buffered),
+            2 => Some(Durability::One),
+            3 => Some(Durability::All),
+            _ => return Err(tail.bad("has an unknown durability")),
+        },
+        write_id: (body.flags & WRITE_ID != 0).then(|| WriteId {
+            client: body.write_client.to_native(),
+            sequence: body.write_sequence.to_native(),
+        }),
+        want_context: body.flags & WRITE_WANT_CONTEXT != 0,
+        want_previous: body.flags & WRITE_WANT_PREVIOUS != 0,
+    })
+}
+
+fn answer<'a>(body: &ArchivedAnswerBody, tail: &mut Tail<'a>) -> Result<Answer<'a>, FrameError> {
+    let context = tail.take(body.context_bytes.to_native())?;
+    let context = (body.flags & ANSWER_CONTEXT != 0).then_some(context);
+    let object = tail.rest();
+    let previous = (body.flags & ANSWER_PREVIOUS != 0).then_some(object);
+    Ok(Answer {
+        reply: match body.form {
+            1 => Reply::Object {
+                object,
+                key_hash: body.key_hash.to_native(),
+            },
+            2 => Reply::Absent,
+            3 => Reply::Written {
+                context,
+                existed: body.flags & ANSWER_EXISTED != 0,
+                previous,
+            },
+            4 => Reply::ConditionNotMet { previous },
+            _ => return Err(tail.bad("has an unknown form")),
+        },
+        receipt: Receipt {
+            replicas: body.replicas,
+            zones: body.zones,
+            on_stable_media: body.on_stable_media,
+            stand_ins: body.stand_ins,
+            disk_ns: body.disk_ns.to_native(),
+        },
+        server_ns: body.server_ns.to_native(),
+        ring_epoch: body.ring_epoch.to_native(),
+    })
+}
+
+fn problem<'a>(body: &ArchivedErrorBody, tail: &mut Tail<'a>) -> Result<Problem<'a>, FrameError> {
+    let message = tail.take(body.message_bytes.to_native())?;
+    Ok(Problem {
+        code: ErrorCode::from_number(body.code.to_native())
+            .ok_or(tail.bad("has an unknown code"))?,
+        effect: match body.effect {
+            0 => Effect::NotApplied,
+            1 => Effect::InDoubt,
+            _ => return Err(tail.bad("has an unknown effect")),
+        },
+        retry_after_ms: body.retry_after_ms.to_native(),
+        message: std::str::from_utf8(message).map_err(|_| tail.bad("is not UTF-8"))?,
+        current: tail.rest(),
+    })
+}
+
+fn ring(kind: Kind, body: &ArchivedRingBody) -> Result<Ring, FrameError> {
+    let node = |node: &ArchivedRingNodeBody| {
+        Ok(RingNode {
+            node: node.node.to_native(),
+            host: String::from_utf8(node.host.as_slice().to_vec()).map_err(|_| {
+                FrameError::Body {
+                    kind,
+                    what: "has a host that is not UTF-8",
+                }
+            })?,
+            port: node.port.to_native(),
+            shard_ports: node
+                .shard_ports
+                .iter()
+                .map(|port| port.to_native())
+                .collect(),
+        })
+    };
+    Ok(Ring {
+        epoch: body.epoch.to_native(),
+        partitions: body.partitions.to_native(),
+        answered_by: body.answered_by.to_native(),
+        nodes: body.nodes.iter().map(node).collect::<Result<_, _>>()?,
+    })
+}

@@ -1,0 +1,166 @@
+//! The 24 bytes before every frame.
+//!
+//! ```text
+//! offset  bytes  little-endian
+//!      0      4  length of the whole frame, header included
+//!      4      1  kind
+//!      5      1  protocol version
+//!      6      1  flags: CHECKSUM
+//!      7      1  0
+//!      8      8  request id, chosen by whoever asks, repeated in the answer
+//!     16      4  crc32c of the frame with this field as zero; 0 without CHECKSUM
+//!     20      4  length of the archived body; what follows it is the tail (keys, values, objects, raw)
+//!     24         body, tail
+//! ```
+//! Owns the layout. Invariants: a header that was read has a known kind, this version, no unknown flag, and lengths that
+//! fit each other and [`FRAME_BYTES_MAX`].
+//!
+//! Why the tail is outside the archive: objects and values are copied once into the send buffer and read in place from
+//! the receive buffer, whatever the archive's own rules for slices are; and an archive of plain integers has nothing
+//! that a hostile peer could point elsewhere.
+
+use gramme_core::base::limits::{
+    BUCKET_BYTES_MAX, CONTEXT_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX,
+};
+
+use super::FrameError;
+
+/// The header's length.
+pub const HEADER_BYTES: usize = 24;
+
+/// The only protocol version so far.
+pub const PROTOCOL_VERSION: u8 = 1;
+
+/// The flag of a frame that carries a checksum.
+pub const FLAG_CHECKSUM: u8 = 0x01;
+
+/// Frames are refused beyond this length: the largest object with some siblings, and everything around it. A key with
+/// more siblings than fit is answered with an error.
+pub const FRAME_BYTES_MAX: usize = 4 * VALUE_BYTES_MAX;
+
+const _: () = assert!(
+    FRAME_BYTES_MAX
+        > HEADER_BYTES
+            + 4096
+            + BUCKET_BYTES_MAX
+            + KEY_BYTES_MAX
+            + CONTEXT_BYTES_MAX
+            + VALUE_BYTES_MAX,
+    "the largest put fits into a frame"
+);
+
+/// Where the checksum lies.
+pub(super) const CHECKSUM_OFFSET: usize = 16;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// The first frame of a client.
+    Hello = 1,
+    /// The routing table.
+    Ring = 2,
+    /// Reads a key.
+    Get = 3,
+    /// Writes a value.
+    Put = 4,
+    /// Writes a tombstone.
+    Delete = 5,
+    /// The answer to a get, put or delete.
+    Answer = 6,
+    /// The answer to what failed, or the end of this connection.
+    Error = 7,
+    /// Asks whether the other side is there.
+    Ping = 8,
+    /// The answer to a ping.
+    Pong = 9,
+}
+
+impl Kind {
+    /// The kind of a byte.
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Hello,
+            2 => Self::Ring,
+            3 => Self::Get,
+            4 => Self::Put,
+            5 => Self::Delete,
+            6 => Self::Answer,
+            7 => Self::Error,
+            8 => Self::Ping,
+            9 => Self::Pong,
+            _ => return None,
+        })
+    }
+}
+
+/// A frame's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The whole frame's length.
+    pub frame_bytes: u32,
+    /// What it is.
+    pub kind: Kind,
+    /// Flags that are set.
+    pub flags: u8,
+    /// Which request it belongs to.
+    pub request_id: u64,
+    /// The checksum, 0 without the flag.
+    pub checksum: u32,
+    /// The archived body's length.
+    pub body_bytes: u32,
+}
+
+impl Header {
+    /// Its bytes.
+    pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[0..4].copy_from_slice(&self.frame_bytes.to_le_bytes());
+        bytes[4] = self.kind as u8;
+        bytes[5] = PROTOCOL_VERSION;
+        bytes[6] = self.flags;
+        bytes[8..16].copy_from_slice(&self.request_id.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.checksum.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.body_bytes.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a header from anywhere.
+    ///
+    /// # Errors
+    /// [`FrameError`] says what is wrong; the connection cannot go on, since where the next frame begins is unknown.
+    pub fn from_bytes(bytes: &[u8; HEADER_BYTES]) -> Result<Self, FrameError> {
+        let u32_at = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        if bytes[5] != PROTOCOL_VERSION {
+            return Err(FrameError::Version { found: bytes[5] });
+        }
+        let kind = Kind::from_byte(bytes[4]).ok_or(FrameError::Kind { found: bytes[4] })?;
+        let flags = bytes[6];
+        if flags & !FLAG_CHECKSUM != 0 || bytes[7] != 0 {
+            return Err(FrameError::Flags { found: flags });
+        }
+        let mut request_id = [0; 8];
+        request_id.copy_from_slice(&bytes[8..16]);
+        let header = Self {
+            frame_bytes: u32_at(0),
+            kind,
+            flags,
+            request_id: u64::from_le_bytes(request_id),
+            checksum: u32_at(16),
+            body_bytes: u32_at(20),
+        };
+        let frame_bytes = header.frame_bytes as usize;
+        if !(HEADER_BYTES..=FRAME_BYTES_MAX).contains(&frame_bytes) {
+            return Err(FrameError::Length { found: frame_bytes });
+        }
+        if header.body_bytes as usize > frame_bytes - HEADER_BYTES {
+            return Err(FrameError::Body {
+                kind,
+                what: "is longer than its frame",
+            });
+        }
+        Ok(header)
+    }
+}

@@ -1,0 +1,28 @@
+//! The native protocol's frames: how a request, its answer and the ring look as bytes.
+//!
+//! Owns the header, the archived bodies (the only place with rkyv derives) and the reading of both from a receive
+//! buffer, in place. Never touches a socket, never decides what a request means.
+//!
+//! # Layout
+//! - `header`: 24 bytes before every frame, checked before anything else;
+//! - `body`: the archived part of each kind, flat;
+//! - `message`: what a frame says, borrowed from the buffer;
+//! - `encode`: a message appended to a send buffer;
+//! - `decode`: a message read from a receive buffer.
+
+mod body;
+mod decode;
+mod encode;
+mod header;
+mod message;
+
+#[cfg(test)]
+mod wire_tests;
+
+pub use decode::{Frame, FrameError, Parse, parse};
+pub use encode::encode;
+pub use header::{FLAG_CHECKSUM, FRAME_BYTES_MAX, HEADER_BYTES, Header, Kind, PROTOCOL_VERSION};
+pub use message::{
+    Answer, Delete, Effect, ErrorCode, Get, Hello, Message, Problem, Put, Quorum, Reply, Ring,
+    RingNode, Write,
+};
