@@ -61,20 +61,23 @@ impl Ring {
     /// # Errors
     /// What the kernel said: io_uring may be forbidden here (`kernel.io_uring_disabled`, seccomp) or locked memory short.
     pub fn new(entries: u32) -> io::Result<Self> {
+        let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+        Self::with_wake(entries, wake)
+    }
+
+    /// As [`new`](Self::new), with an event file that others ring too. It must be a blocking one: glommio's read of a
+    /// non-blocking one would not wait.
+    ///
+    /// # Errors
+    /// As for `new`.
+    pub fn with_wake(entries: u32, wake: OwnedFd) -> io::Result<Self> {
         let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            .setup_taskrun_flag()
             .setup_clamp()
             .setup_cqsize(entries.saturating_mul(4))
             .build(entries)?;
-        // SAFETY: a plain system call; the descriptor is owned from here on.
-        let wake = unsafe {
-            let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd)
-        };
         uring.submitter().register_eventfd(wake.as_raw_fd())?;
         Ok(Self {
             uring,
@@ -87,6 +90,17 @@ impl Ring {
     /// Becomes readable when an operation finishes while the executor sleeps.
     pub fn wake_fd(&self) -> RawFd {
         self.wake.as_raw_fd()
+    }
+
+    /// Lets completions ring the event file: before a sleep, and followed by a look at
+    /// [`has_pending`](Self::has_pending).
+    pub fn enable_wake(&mut self) {
+        self.uring.completion().enable_eventfd();
+    }
+
+    /// Spares the kernel the ringing while the loop is awake and looks for itself.
+    pub fn disable_wake(&mut self) {
+        self.uring.completion().disable_eventfd();
     }
 
     /// Queues one operation; it is submitted at the end of the turn.

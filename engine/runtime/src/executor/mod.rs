@@ -1,0 +1,621 @@
+//! One shard's loop: gather what is ready, step the machine, carry out what it asks, sleep when there is nothing.
+//!
+//! Owns the order of a turn. A turn: submit and collect the ring → completions → mailbox → due timers → effects →
+//! `TurnEnd`, which closes the group commit → effects → the edge's flush → answers, messages and doorbells. The next
+//! turn's submission carries all of it in one system call.
+//! Never decides anything about keys, versions or durability; never blocks.
+//!
+//! The loop is one glommio task. It sleeps by reading, through glommio, the event file that is registered with the ring
+//! and rung by doorbells, so that the other tasks of the executor (the callers' local futures) run meanwhile; it yields
+//! to them every turn while there are any, and to glommio itself about every millisecond.
+#![expect(
+    unsafe_code,
+    reason = "writes point into the machine's log buffers, which it keeps until they end"
+)]
+
+mod port;
+mod spin;
+mod timers;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use crossbeam_channel::Receiver;
+use glommio::io::BufferedFile;
+use gramme_core::base::ids::ShardIndex;
+use gramme_core::port::{Effect, Effects, Event, Outcome, RequestId};
+
+use crate::clock;
+use crate::disk::{Disk, Done};
+use crate::doorbell::Doorbell;
+use crate::edge::Edge;
+use crate::local::Local;
+use crate::mailbox::{Address, Message};
+use crate::ring::{Completion, Owner, Ring};
+
+pub(crate) use port::{Origin, ShardPort, Waiter};
+use spin::Spin;
+use timers::Timers;
+
+/// Messages that one turn takes from the mailbox.
+const MESSAGES_A_TURN_MAX: usize = 512;
+
+/// Unsent answers beyond this are sent before more requests are taken.
+const EFFECT_BYTES_A_TURN_MAX: usize = 4 << 20;
+
+/// How long the loop may be busy before glommio gets a turn.
+const BUSY_NS_MAX: u64 = 1_000_000;
+
+/// How long a stop waits for the edge's open operations.
+const EDGE_STOP_NS_MAX: u64 = 3_000_000_000;
+
+/// What a shard's loop is made of.
+pub(crate) struct Parts {
+    pub(crate) port: ShardPort,
+    pub(crate) ring: Ring,
+    pub(crate) disk: Disk,
+    pub(crate) edge: Option<Box<dyn Edge>>,
+    pub(crate) inbox: Receiver<Message>,
+    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) addresses: Vec<Address>,
+    /// Shards of this node that have not stopped.
+    pub(crate) running: Arc<AtomicUsize>,
+    pub(crate) spin_ns_max: u64,
+}
+
+/// One shard on its core.
+pub(crate) struct Core {
+    pub(crate) port: ShardPort,
+    ring: Ring,
+    disk: Disk,
+    edge: Option<Box<dyn Edge>>,
+    inbox: Receiver<Message>,
+    doorbell: Arc<Doorbell>,
+    addresses: Vec<Address>,
+    running: Arc<AtomicUsize>,
+    timers: Timers,
+    spin: Spin,
+
+    // Buffers that are reused.
+    carried_out: Effects,
+    completions: Vec<Completion>,
+    ended_at_once: Vec<Done>,
+
+    // The other tasks.
+    this: Weak<RefCell<Self>>,
+    locals_running: Rc<Cell<usize>>,
+    /// Wakes the loop while it sleeps.
+    sleeper: Option<Waker>,
+
+    stop: Stop,
+}
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    No,
+    /// Asked for; the edge is waited for until this time.
+    Asked {
+        edge_until_ns: u64,
+        is_shard_stopped: bool,
+    },
+    /// This shard has stopped; it answers its neighbours until they have too.
+    Done,
+}
+
+/// Runs a shard until the node stops.
+pub(crate) async fn run(core: Rc<RefCell<Core>>, wake: BufferedFile) -> io::Result<()> {
+    let mut read: Option<WakeRead<'_>> = None;
+    let mut yielded_at_ns = clock::mono_ns();
+    loop {
+        let (is_busy, has_locals) = {
+            let mut core = core.borrow_mut();
+            let is_busy = core.turn()?;
+            if core.is_stopped() {
+                return Ok(());
+            }
+            (is_busy, core.locals_running.get() > 0)
+        };
+        let now_ns = core.borrow().port.now.mono_ns;
+        if has_locals || (is_busy && now_ns - yielded_at_ns > BUSY_NS_MAX) {
+            glommio::executor().yield_now().await;
+            yielded_at_ns = now_ns;
+        }
+        if is_busy || core.borrow_mut().spin() {
+            continue;
+        }
+        let is_asleep = core.borrow_mut().fall_asleep()?;
+        if is_asleep {
+            sleep(&core, &wake, &mut read).await?;
+        }
+        let now_ns = clock::mono_ns();
+        core.borrow_mut().wake_up(is_asleep.then(|| now_ns));
+        yielded_at_ns = now_ns;
+    }
+}
+
+type WakeRead<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + 'a>>;
+
+/// Waits for the event file, or for a local future that has something for the loop. The read stays under way from one
+/// sleep to the next until it ends.
+async fn sleep<'a>(
+    core: &Rc<RefCell<Core>>,
+    wake: &'a BufferedFile,
+    read: &mut Option<WakeRead<'a>>,
+) -> io::Result<()> {
+    poll_fn(|context| {
+        {
+            let mut core = core.borrow_mut();
+            if core.port.is_turn_open || core.port.has_effects() {
+                return Poll::Ready(Ok(()));
+            }
+            core.sleeper = Some(context.waker().clone());
+        }
+        let reading = read.get_or_insert_with(|| {
+            Box::pin(async move {
+                wake.read_at(0, 8).await.map_err(io::Error::from)?;
+                Ok(())
+            })
+        });
+        let polled = poll_read(reading, context);
+        if polled.is_ready() {
+            *read = None;
+        }
+        polled
+    })
+    .await
+}
+
+fn poll_read(read: &mut WakeRead<'_>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    read.as_mut().poll(context)
+}
+
+impl Core {
+    pub(crate) fn new(parts: Parts) -> Rc<RefCell<Self>> {
+        Rc::new_cyclic(|this| {
+            RefCell::new(Self {
+                port: parts.port,
+                ring: parts.ring,
+                disk: parts.disk,
+                edge: parts.edge,
+                inbox: parts.inbox,
+                doorbell: parts.doorbell,
+                addresses: parts.addresses,
+                running: parts.running,
+                timers: Timers::default(),
+                spin: Spin::new(parts.spin_ns_max),
+                carried_out: Effects::default(),
+                completions: Vec::new(),
+                ended_at_once: Vec::new(),
+                this: Weak::clone(this),
+                locals_running: Rc::default(),
+                sleeper: None,
+                stop: Stop::No,
+            })
+        })
+    }
+
+    /// Starts the edge.
+    pub(crate) fn start(&mut self) -> io::Result<()> {
+        self.port.now = clock::now();
+        match &mut self.edge {
+            Some(edge) => edge.start(&mut self.ring, &mut self.port),
+            None => Ok(()),
+        }
+    }
+
+    /// One turn; returns whether there was anything to do.
+    fn turn(&mut self) -> io::Result<bool> {
+        self.port.now = clock::now();
+        if self.ring.has_unsubmitted() || self.ring.has_pending() {
+            self.ring.submit()?;
+        }
+        let mut is_busy = self.complete();
+        is_busy |= self.take_messages();
+        is_busy |= self.take_timers();
+        is_busy |= self.port.has_effects() || self.port.is_turn_open;
+        if !is_busy {
+            return Ok(false);
+        }
+        self.carry_out();
+        self.port.step(Event::TurnEnd);
+        self.port.is_turn_open = false;
+        self.carry_out();
+        if let Some(edge) = &mut self.edge {
+            edge.flush(&mut self.ring, &mut self.port);
+        }
+        self.port.send();
+        self.stop_further();
+        Ok(true)
+    }
+
+    fn complete(&mut self) -> bool {
+        let mut completions = core::mem::take(&mut self.completions);
+        self.ring.completions(&mut completions);
+        let is_any = !completions.is_empty();
+        for completion in completions.drain(..) {
+            if completion.owner == Owner::Disk as u8 {
+                if let Some(done) = self.disk.completion(completion, &mut self.ring) {
+                    self.disk_done(done);
+                }
+            } else if completion.owner == Owner::Edge as u8 {
+                if let Some(edge) = &mut self.edge {
+                    edge.completion(completion, &mut self.ring, &mut self.port);
+                }
+            } else {
+                self.timers.completion(completion.own);
+            }
+            self.carry_out_if_much();
+        }
+        self.completions = completions;
+        is_any
+    }
+
+    fn disk_done(&mut self, done: Done) {
+        match done {
+            Done::Write { ticket, result } => {
+                self.port.step(Event::WriteDone { ticket, result });
+            }
+            Done::Read { ticket, result } => match result {
+                Ok((buffer, read_bytes)) => {
+                    let result = Ok(buffer.bytes(read_bytes));
+                    self.port.step(Event::ReadDone { ticket, result });
+                    self.disk.give_back(buffer);
+                }
+                Err(error) => {
+                    let result = Err(error);
+                    self.port.step(Event::ReadDone { ticket, result });
+                }
+            },
+        }
+    }
+
+    fn take_messages(&mut self) -> bool {
+        for taken in 0..MESSAGES_A_TURN_MAX {
+            let Ok(message) = self.inbox.try_recv() else {
+                return taken > 0;
+            };
+            self.message(message);
+            self.carry_out_if_much();
+        }
+        true
+    }
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Forward {
+                from,
+                slot,
+                request,
+                bytes,
+            } => self.port.forwarded(from, slot, &request, bytes),
+            Message::Answer {
+                slot,
+                outcome,
+                bytes,
+            } => {
+                if let Some(id) = self.port.forward_answered(slot) {
+                    answer(&mut self.edge, &mut self.port, id, &outcome, &bytes);
+                }
+                self.port.spare(bytes);
+            }
+            Message::Edge(message) => {
+                if let Some(edge) = &mut self.edge {
+                    edge.message(message, &mut self.ring, &mut self.port);
+                }
+            }
+            Message::Run(make) => self.spawn(make),
+            Message::Calls(batch) => self.port.called(batch),
+            Message::Prepared { ticket, result } => {
+                let result = result.map(|prepared| self.disk.prepared(prepared));
+                self.port.step(Event::PrepareDone { ticket, result });
+            }
+            Message::Status(to) => {
+                // Whoever asked may have gone.
+                let _ = to.send(self.port.shard.status());
+            }
+            Message::Stop => self.begin_stop(),
+            Message::Wake => {}
+        }
+    }
+
+    fn spawn(&self, make: crate::mailbox::MakeLocal) {
+        let Some(core) = self.this.upgrade() else {
+            return;
+        };
+        let running = Rc::clone(&self.locals_running);
+        running.set(running.get() + 1);
+        let ended = Running(running);
+        // The caller's closure runs as a part of the task, not here: it may use the shard at once.
+        glommio::spawn_local(async move {
+            let _ended = ended;
+            make(Local::new(core)).await;
+        })
+        .detach();
+    }
+
+    fn take_timers(&mut self) -> bool {
+        let now_ns = self.port.now.mono_ns;
+        let mut is_any = false;
+        if self.port.shard.next_deadline_ns().is_some_and(|at_ns| at_ns <= now_ns) {
+            self.port.step(Event::Tick);
+            is_any = true;
+        }
+        if self.port.wake_at_ns.is_some_and(|at_ns| at_ns <= now_ns) {
+            self.port.wake_at_ns = None;
+            is_any = true;
+        }
+        if let Stop::Asked { edge_until_ns, .. } = self.stop {
+            is_any |= edge_until_ns <= now_ns;
+        }
+        is_any
+    }
+
+    fn carry_out_if_much(&mut self) {
+        if self.port.effects.bytes.len() > EFFECT_BYTES_A_TURN_MAX {
+            self.carry_out();
+        }
+    }
+
+    /// Carries out what the machine has asked for, and what it asks for meanwhile.
+    pub(crate) fn carry_out(&mut self) {
+        while self.port.has_effects() {
+            let mut effects = core::mem::take(&mut self.carried_out);
+            core::mem::swap(&mut effects, &mut self.port.effects);
+            for effect in effects.list.drain(..) {
+                self.carry_out_one(effect, &effects.bytes);
+            }
+            effects.clear();
+            self.carried_out = effects;
+            for (id, outcome) in core::mem::take(&mut self.port.refused) {
+                answer(&mut self.edge, &mut self.port, id, &outcome, &[]);
+            }
+            let mut ended = core::mem::take(&mut self.ended_at_once);
+            for done in ended.drain(..) {
+                self.disk_done(done);
+            }
+            self.ended_at_once = ended;
+        }
+    }
+
+    fn carry_out_one(&mut self, effect: Effect, bytes: &[u8]) {
+        match effect {
+            Effect::Reply { id, outcome } => {
+                answer(&mut self.edge, &mut self.port, id, &outcome, bytes);
+            }
+            Effect::Write {
+                ticket,
+                file,
+                offset,
+                data,
+            } => {
+                let data = self.port.shard.log_bytes(data);
+                // SAFETY: log bytes stay where they are, unchanged, until the write's `WriteDone`; a loop that ends
+                // early keeps the machine alive (`engine::thread`).
+                let ended = unsafe {
+                    self.disk
+                        .write(&mut self.ring, ticket, (file, offset), data)
+                };
+                self.ended_at_once.extend(ended);
+            }
+            Effect::Read {
+                ticket,
+                file,
+                offset,
+                bytes,
+                background: _,
+            } => {
+                let ended = self
+                    .disk
+                    .read(&mut self.ring, ticket, (file, offset), bytes);
+                self.ended_at_once.extend(ended);
+            }
+            Effect::Prepare {
+                ticket,
+                file,
+                bytes,
+                fill,
+            } => self.disk.prepare(ticket, file, bytes, fill),
+            Effect::Remove { file } => self.disk.remove(file),
+            Effect::Stopped => {
+                if let Stop::Asked {
+                    is_shard_stopped, ..
+                } = &mut self.stop
+                {
+                    *is_shard_stopped = true;
+                }
+            }
+        }
+    }
+
+    /// Steps the machine for a local future; its answer, if it is at hand, goes to `read` without a copy, and everything
+    /// else that the machine asks for is carried out.
+    pub(crate) fn step_local<R>(
+        &mut self,
+        id: RequestId,
+        step: impl FnOnce(&mut ShardPort),
+        read: impl FnOnce(&Outcome, &[u8]) -> R,
+    ) -> Option<R> {
+        step(&mut self.port);
+        self.wake_loop();
+        let mut read = Some(read);
+        let mut result = None;
+        let mut effects = core::mem::take(&mut self.carried_out);
+        core::mem::swap(&mut effects, &mut self.port.effects);
+        for effect in effects.list.drain(..) {
+            match (effect, read.take()) {
+                (Effect::Reply { id: of, outcome }, Some(read)) if of == id => {
+                    result = Some(read(&outcome, &effects.bytes));
+                }
+                (effect, unread) => {
+                    read = unread;
+                    self.carry_out_one(effect, &effects.bytes);
+                }
+            }
+        }
+        effects.clear();
+        self.carried_out = effects;
+        result
+    }
+
+    /// Has the loop take a turn, if it sleeps.
+    pub(crate) fn wake_loop(&mut self) {
+        if let Some(sleeper) = self.sleeper.take() {
+            sleeper.wake();
+        }
+    }
+
+    /// This shard.
+    pub(crate) const fn index(&self) -> ShardIndex {
+        self.port.index
+    }
+
+    fn begin_stop(&mut self) {
+        if self.stop != Stop::No {
+            return;
+        }
+        self.stop = Stop::Asked {
+            edge_until_ns: self.port.now.mono_ns + EDGE_STOP_NS_MAX,
+            is_shard_stopped: false,
+        };
+        if let Some(edge) = &mut self.edge {
+            edge.stop(&mut self.ring, &mut self.port);
+        }
+        self.port.step(Event::Stop);
+    }
+
+    fn stop_further(&mut self) {
+        let Stop::Asked {
+            edge_until_ns,
+            is_shard_stopped: true,
+        } = self.stop
+        else {
+            return;
+        };
+        let is_edge_stopped = self.edge.as_ref().is_none_or(|edge| edge.is_stopped());
+        let is_edge_late = edge_until_ns <= self.port.now.mono_ns;
+        if !self.disk.is_idle() || !(is_edge_stopped || is_edge_late) {
+            return;
+        }
+        if !is_edge_stopped {
+            tracing::warn!(shard = %self.port.index, "connections did not end in time; they are dropped");
+        }
+        self.stop = Stop::Done;
+        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            for address in &self.addresses {
+                // One that is gone, or that has messages to take anyway, looks by itself.
+                let _ = address.post(Message::Wake);
+            }
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop == Stop::Done && self.running.load(Ordering::Acquire) == 0
+    }
+
+    fn has_work(&mut self) -> bool {
+        !self.inbox.is_empty()
+            || self.ring.has_unsubmitted()
+            || self.ring.has_pending()
+            || self.port.is_turn_open
+            || self.port.has_effects()
+    }
+
+    /// Looks on for a moment, while that pays; returns whether there is something to do.
+    fn spin(&mut self) -> bool {
+        if self.has_work() {
+            return true;
+        }
+        if self.port.outboxes.is_blocked() {
+            // A neighbour's mailbox is full: it is behind, and may need this core.
+            std::thread::yield_now();
+            self.port.send();
+            return true;
+        }
+        let spin_ns = self.spin.spin_ns();
+        if spin_ns == 0 {
+            return false;
+        }
+        let until_ns = clock::mono_ns() + spin_ns;
+        let has_paid = loop {
+            if self.has_work() {
+                break true;
+            }
+            if clock::mono_ns() >= until_ns {
+                break false;
+            }
+            core::hint::spin_loop();
+        };
+        self.spin.spun(has_paid);
+        has_paid
+    }
+
+    /// Makes everything ready that can wake the loop; returns whether it may sleep.
+    fn fall_asleep(&mut self) -> io::Result<bool> {
+        let edge_until_ns = match self.stop {
+            Stop::Asked { edge_until_ns, .. } => Some(edge_until_ns),
+            Stop::No | Stop::Done => None,
+        };
+        let deadline_ns = [
+            self.port.shard.next_deadline_ns(),
+            self.port.wake_at_ns,
+            edge_until_ns,
+        ];
+        if let Some(at_ns) = deadline_ns.into_iter().flatten().min() {
+            self.timers.wake_at(at_ns, &mut self.ring);
+            if self.ring.has_unsubmitted() {
+                self.ring.submit()?;
+            }
+        }
+        self.ring.enable_wake();
+        self.doorbell.fall_asleep();
+        let may_sleep = !self.has_work() && !self.is_stopped();
+        if may_sleep {
+            self.port.now = clock::now();
+        }
+        Ok(may_sleep)
+    }
+
+    fn wake_up(&mut self, woken_at_ns: Option<u64>) {
+        self.ring.disable_wake();
+        self.doorbell.wake_up();
+        self.sleeper = None;
+        if let Some(woken_at_ns) = woken_at_ns {
+            self.spin
+                .slept(woken_at_ns.saturating_sub(self.port.now.mono_ns));
+        }
+    }
+}
+
+/// Takes an answer to whoever asked.
+fn answer(
+    edge: &mut Option<Box<dyn Edge>>,
+    port: &mut ShardPort,
+    id: RequestId,
+    outcome: &Outcome,
+    bytes: &[u8],
+) {
+    match Origin::of(id) {
+        Origin::Edge(own) => {
+            if let Some(edge) = edge {
+                edge.reply(RequestId(own), outcome, bytes, port);
+            }
+        }
+        origin => port.answer(origin, outcome, bytes),
+    }
+}
+
+/// Counts a local future until it ends, also when it panics.
+struct Running(Rc<Cell<usize>>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
