@@ -45,7 +45,12 @@ impl Found {
         self.values.first().map_or(&[], Vec::as_slice)
     }
 
-    fn parse(object: &[u8], key_hash: u64, receipt: Receipt, wall_ms: u64) -> Result<Option<Self>, Error> {
+    fn parse(
+        object: &[u8],
+        key_hash: u64,
+        receipt: Receipt,
+        wall_ms: u64,
+    ) -> Result<Option<Self>, Error> {
         let view = ObjectView::parse(object).map_err(Error::Malformed)?;
         let mut live: Vec<_> = view
             .live(wall_ms)
@@ -106,7 +111,9 @@ impl Error {
         match self {
             Self::Failed(failure) => matches!(failure, Failure::InDoubt),
             Self::Stopped { in_doubt } => *in_doubt,
-            Self::Stale(_) | Self::Malformed(_) | Self::Unexpected | Self::Contended { .. } => false,
+            Self::Stale(_) | Self::Malformed(_) | Self::Unexpected | Self::Contended { .. } => {
+                false
+            }
         }
     }
 }
@@ -130,7 +137,10 @@ impl fmt::Display for Error {
                 f,
                 "the stored object does not parse: {error}; the key is unknown, not absent; report this"
             ),
-            Self::Unexpected => write!(f, "the shard's answer does not fit the request; report this"),
+            Self::Unexpected => write!(
+                f,
+                "the shard's answer does not fit the request; report this"
+            ),
             Self::Contended { tries } => write!(
                 f,
                 "other writers came first {tries} times; nothing was written; try again later"
@@ -170,7 +180,11 @@ pub(crate) fn written(outcome: &Outcome, bytes: &[u8], wall_ms: u64) -> Result<W
 }
 
 /// The latest value of an answer to a get, in place.
-pub(crate) fn latest<'a>(outcome: &Outcome, bytes: &'a [u8], wall_ms: u64) -> Result<Option<&'a [u8]>, Error> {
+pub(crate) fn latest<'a>(
+    outcome: &Outcome,
+    bytes: &'a [u8],
+    wall_ms: u64,
+) -> Result<Option<&'a [u8]>, Error> {
     match *outcome {
         Outcome::Object { object, .. } => {
             let view = ObjectView::parse(object.of(bytes)).map_err(Error::Malformed)?;

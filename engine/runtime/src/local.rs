@@ -87,7 +87,8 @@ impl Local {
     /// [`Error`] says what failed, and whether the write is in doubt.
     pub async fn put(&self, key: &[u8], value: &[u8]) -> Result<Written, Error> {
         let options = Options::default();
-        self.request(options.put(key, value, false), answer::written).await
+        self.request(options.put(key, value, false), answer::written)
+            .await
     }
 
     /// Writes a value with options; the answer has the context that the writer goes on with.
@@ -100,7 +101,8 @@ impl Local {
         value: &[u8],
         options: &Options<'_>,
     ) -> Result<Written, Error> {
-        self.request(options.put(key, value, true), answer::written).await
+        self.request(options.put(key, value, true), answer::written)
+            .await
     }
 
     /// Deletes the key.
@@ -109,14 +111,19 @@ impl Local {
     /// As for [`put`](Self::put).
     pub async fn delete(&self, key: &[u8]) -> Result<Written, Error> {
         let options = Options::default();
-        self.request(options.delete(key, false), answer::written).await
+        self.request(options.delete(key, false), answer::written)
+            .await
     }
 
     /// Reads with options.
     ///
     /// # Errors
     /// As for [`get`](Self::get).
-    pub async fn get_options(&self, key: &[u8], options: &Options<'_>) -> Result<Option<Found>, Error> {
+    pub async fn get_options(
+        &self,
+        key: &[u8],
+        options: &Options<'_>,
+    ) -> Result<Option<Found>, Error> {
         self.request(options.get(key), answer::found).await
     }
 
@@ -176,9 +183,7 @@ impl Waiting {
                 .get_mut(self.slot)
                 .expect("a waiter's slot is its own until it is answered");
             match waiter {
-                Waiter::Done(outcome, bytes) => {
-                    Poll::Ready((*outcome, core::mem::take(bytes)))
-                }
+                Waiter::Done(outcome, bytes) => Poll::Ready((*outcome, core::mem::take(bytes))),
                 Waiter::Waiting(_) | Waiter::Abandoned => {
                     *waiter = Waiter::Waiting(Some(context.waker().clone()));
                     Poll::Pending

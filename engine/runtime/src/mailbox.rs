@@ -219,9 +219,14 @@ mod tests {
         for _ in 0..MAILBOX_MESSAGES_MAX {
             assert!(address.put(Message::Wake).is_ok());
         }
-        assert!(matches!(address.put(Message::Wake), Err(NotSent::Full(message)) if is_wake(&message)));
+        assert!(
+            matches!(address.put(Message::Wake), Err(NotSent::Full(message)) if is_wake(&message))
+        );
         drop(receiver);
-        assert!(matches!(address.put(Message::Wake), Err(NotSent::Closed(_))));
+        assert!(matches!(
+            address.put(Message::Wake),
+            Err(NotSent::Closed(_))
+        ));
     }
 
     #[test]

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use gramme_core::base::hash;
 use gramme_core::base::limits::BUCKET_DEFAULT;
-use gramme_core::port::{
-    Condition, ContextArg, Durability, Expiry, Op, Put, Request, RequestId,
-};
+use gramme_core::port::{Condition, ContextArg, Durability, Expiry, Op, Put, Request, RequestId};
 use gramme_core::version::WriteId;
 
 use crate::answer::Context;
@@ -52,15 +50,21 @@ impl Options<'_> {
     }
 
     fn context_arg(&self) -> ContextArg<'_> {
-        self.context
-            .map_or(ContextArg::Blind, |context| ContextArg::Opaque(context.as_bytes()))
+        self.context.map_or(ContextArg::Blind, |context| {
+            ContextArg::Opaque(context.as_bytes())
+        })
     }
 
     pub(crate) fn get<'b>(&'b self, key: &'b [u8]) -> Request<'b> {
         self.request(key, Op::Get)
     }
 
-    pub(crate) fn put<'b>(&'b self, key: &'b [u8], value: &'b [u8], want_context: bool) -> Request<'b> {
+    pub(crate) fn put<'b>(
+        &'b self,
+        key: &'b [u8],
+        value: &'b [u8],
+        want_context: bool,
+    ) -> Request<'b> {
         let expiry = self.ttl.map_or(Expiry::Default, |ttl| {
             let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
             Expiry::AtMs(clock::now().wall_ms.saturating_add(ttl_ms))

@@ -40,6 +40,9 @@ enum PackedOp {
         want_context: bool,
         write_id: Option<WriteId>,
     },
+    Merge {
+        object: ByteRange,
+    },
     SetExpiry {
         expiry: Expiry,
         want_previous: bool,
@@ -104,6 +107,9 @@ impl Packed {
                 want_context,
                 write_id,
             },
+            Op::Merge { object } => PackedOp::Merge {
+                object: append(buffer, object),
+            },
             Op::SetExpiry {
                 expiry,
                 want_previous,
@@ -157,6 +163,9 @@ impl Packed {
                 want_context: *want_context,
                 write_id: *write_id,
             },
+            PackedOp::Merge { object } => Op::Merge {
+                object: object.of(buffer),
+            },
             PackedOp::SetExpiry {
                 expiry,
                 want_previous,
@@ -185,7 +194,10 @@ impl Packed {
     pub(crate) const fn is_write(&self) -> bool {
         matches!(
             self.op,
-            PackedOp::Put { .. } | PackedOp::Delete { .. } | PackedOp::SetExpiry { .. }
+            PackedOp::Put { .. }
+                | PackedOp::Delete { .. }
+                | PackedOp::Merge { .. }
+                | PackedOp::SetExpiry { .. }
         )
     }
 }

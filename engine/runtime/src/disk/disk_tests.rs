@@ -46,12 +46,17 @@ impl Bench {
 
     fn write(&mut self, file: FileId, offset: u64, data: &[u8]) -> Done {
         // SAFETY: `data` outlives the wait below.
-        let done = unsafe { self.disk.write(&mut self.ring, Ticket(1), (file, offset), data) };
+        let done = unsafe {
+            self.disk
+                .write(&mut self.ring, Ticket(1), (file, offset), data)
+        };
         done.unwrap_or_else(|| self.wait())
     }
 
     fn read(&mut self, file: FileId, offset: u64, bytes: u32) -> Result<Vec<u8>, IoError> {
-        let done = self.disk.read(&mut self.ring, Ticket(2), (file, offset), bytes);
+        let done = self
+            .disk
+            .read(&mut self.ring, Ticket(2), (file, offset), bytes);
         let Done::Read { ticket, result } = done.unwrap_or_else(|| self.wait()) else {
             panic!("a read was asked");
         };
@@ -98,7 +103,13 @@ fn what_is_written_is_read_back_and_the_rest_of_a_prepared_file_is_zero() {
         bench.prepare(file, 3 << 20, fill).expect("prepared");
         let data = blocks(2, 0xab);
         let done = bench.write(file, 8192, data.bytes(2 * BLOCK));
-        assert!(matches!(done, Done::Write { ticket: Ticket(1), result: Ok(()) }));
+        assert!(matches!(
+            done,
+            Done::Write {
+                ticket: Ticket(1),
+                result: Ok(())
+            }
+        ));
         let read = bench.read(file, 4096, 16384).expect("read");
         assert_eq!(read.len(), 16384);
         assert!(read[..4096].iter().all(|byte| *byte == 0));
@@ -116,7 +127,9 @@ fn preparing_again_keeps_what_is_there() {
     bench.prepare(SEGMENT, 1 << 20, true).expect("prepared");
     let data = blocks(1, 7);
     bench.write(SEGMENT, 0, data.bytes(BLOCK));
-    bench.prepare(SEGMENT, 2 << 20, true).expect("prepared again");
+    bench
+        .prepare(SEGMENT, 2 << 20, true)
+        .expect("prepared again");
     assert_eq!(bench.read(SEGMENT, 0, 4096).expect("read"), vec![7; 4096]);
     assert!(bench.directory.path().join("segment-0000002a.log").exists());
 }
@@ -144,7 +157,9 @@ fn a_removed_file_is_gone_though_it_was_open() {
     bench.prepare(SEGMENT, 8192, false).expect("prepared");
     bench.disk.remove(SEGMENT);
     // The helper thread works in order.
-    bench.prepare(FileId::Checkpoint(0), 4096, false).expect("prepared");
+    bench
+        .prepare(FileId::Checkpoint(0), 4096, false)
+        .expect("prepared");
     assert!(!bench.directory.path().join(file_name(SEGMENT)).exists());
     assert!(bench.read(SEGMENT, 0, 4096).is_err());
 }

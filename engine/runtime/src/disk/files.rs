@@ -93,7 +93,11 @@ pub(super) fn start(
 
 /// Opens a file of the log for the data path.
 pub(super) fn open(path: &Path, create: bool) -> io::Result<OwnedFd> {
-    let create = if create { OFlags::CREATE } else { OFlags::empty() };
+    let create = if create {
+        OFlags::CREATE
+    } else {
+        OFlags::empty()
+    };
     open_direct(path, OFlags::RDWR | OFlags::DSYNC | create)
 }
 

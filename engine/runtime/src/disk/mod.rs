@@ -259,7 +259,9 @@ impl Disk {
     fn send(&self, job: Job) {
         // The thread ends only when this sender is dropped.
         if self.jobs.send(job).is_err() {
-            tracing::error!("the helper thread for files has died; the shard goes on without new files");
+            tracing::error!(
+                "the helper thread for files has died; the shard goes on without new files"
+            );
         }
     }
 }

@@ -343,7 +343,12 @@ impl Core {
     fn take_timers(&mut self) -> bool {
         let now_ns = self.port.now.mono_ns;
         let mut is_any = false;
-        if self.port.shard.next_deadline_ns().is_some_and(|at_ns| at_ns <= now_ns) {
+        if self
+            .port
+            .shard
+            .next_deadline_ns()
+            .is_some_and(|at_ns| at_ns <= now_ns)
+        {
             self.port.step(Event::Tick);
             is_any = true;
         }

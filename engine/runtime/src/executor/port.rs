@@ -189,7 +189,10 @@ impl ShardPort {
             self.route(request.unpack(bytes, Origin::Call(slot, call).id()));
         });
         let inserted = self.batches.insert(batch);
-        assert_eq!(inserted, slot, "nothing else takes batches while one begins");
+        assert_eq!(
+            inserted, slot,
+            "nothing else takes batches while one begins"
+        );
     }
 
     /// Answers a request of anyone but the edge.
@@ -257,8 +260,7 @@ impl ShardPort {
 
     /// Keeps a buffer for the next message.
     pub(crate) fn spare(&mut self, mut bytes: Vec<u8>) {
-        if self.spare.len() < SPARE_BUFFERS_MAX
-            && (1..=SPARE_BYTES_MAX).contains(&bytes.capacity())
+        if self.spare.len() < SPARE_BUFFERS_MAX && (1..=SPARE_BYTES_MAX).contains(&bytes.capacity())
         {
             bytes.clear();
             self.spare.push(bytes);
