@@ -21,3 +21,6 @@ pub use config::{Bucket, ShardConfig};
 pub use machine::Shard;
 pub use open::{OpenError, RecoveryReport};
 pub use status::{Damage, ShardStatus, WriteState};
+
+#[cfg(test)]
+mod model_tests;

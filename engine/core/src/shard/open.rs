@@ -171,6 +171,7 @@ impl Shard {
         let (slot, header, from) = found.unwrap_or_default();
 
         let mut is_tainted = false;
+        let mut gone = Vec::new();
         let put = |index: &mut Index, id: SegmentId, offset: u32, header: &RecordHeader| {
             let place = layout.pack(
                 id,
@@ -190,11 +191,14 @@ impl Shard {
         };
         let state = replay(source, block, owner, &from, |replayed| match replayed {
             Replayed::Surveyed(segments) => {
-                index.remove_where(|_, entry| {
+                index.remove_where(|token, entry| {
                     let id = layout.segment(entry.place);
-                    !segments
-                        .get(id)
-                        .is_some_and(|segment| from.in_use.contains(&(id, segment.generation)))
+                    let is_same_use =
+                        segments.get(id).is_some_and(|segment| from.in_use.contains(&(id, segment.generation)));
+                    if !is_same_use && !entry.place.is_tombstone() && !entry.place.expires() {
+                        gone.push((token, entry.place));
+                    }
+                    !is_same_use
                 });
             }
             Replayed::Record(id, offset, record) => {
@@ -218,6 +222,18 @@ impl Shard {
         })
         .map_err(|(id, error)| OpenError::Io(FileId::Segment(id), error))?;
         report.torn_bytes = state.torn_bytes;
+        // A value whose segment was given back since the checkpoint was moved or followed, and the tail tells so. One of
+        // which it does not lay in a file that is missing.
+        for (token, place) in gone {
+            let segment = layout.segment(place);
+            let is_noted = report.damage.iter().any(|damage| damage.segment == segment && damage.offset == 0);
+            if index.get(token, place.tag15()).is_none() {
+                is_tainted = true;
+                if !is_noted {
+                    report.damage.push(Damage { segment, offset: 0 });
+                }
+            }
+        }
 
         let mut segments = state.segments;
         let mut digest = Digest::new(config.slices);

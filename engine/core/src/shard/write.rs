@@ -268,12 +268,11 @@ impl Shard {
         }
         let is_delete = matches!(write.source, Source::Tombstone);
         if is_delete && plan.entry.is_none_or(|_| !existed) && matches!(plan.mode, Mode::Latest) {
-            // Nothing to delete: one replica that holds nothing needs no tombstone.
-            let answer = Answer {
-                existed: false,
-                ..Answer::default()
-            };
-            return self.answer(now, request, None, Durability::Buffered, answer, effects);
+            // Nothing to delete: one replica that holds nothing needs no tombstone. What it holds nothing by, a former
+            // delete, may itself not be durable yet.
+            let answer = Answer::default();
+            let batch = self.log.newest();
+            return self.answer(now, request, batch, plan.durability, answer, effects);
         }
         let latest = old_view.and_then(|view| {
             view.siblings()
@@ -317,7 +316,7 @@ impl Shard {
                     context,
                     previous,
                 };
-                self.answer(now, request, Some(batch), plan.durability, answer, effects);
+                self.answer(now, request, batch, plan.durability, answer, effects);
             }
             Err(NotWritten::NoRoom(no_room)) => self.no_room(no_room, is_delete, request, effects),
             Err(NotWritten::Failed(failure)) => effects.reply(request.id, Outcome::Failed(failure)),
@@ -534,7 +533,7 @@ impl Shard {
                 return self.answer(
                     now,
                     request,
-                    Some(self.log.newest()),
+                    self.log.newest(),
                     durability,
                     answer,
                     effects,
@@ -563,7 +562,7 @@ impl Shard {
                 self.answer(
                     now,
                     request,
-                    Some(batch),
+                    batch,
                     request.durability.unwrap_or_default(),
                     answer,
                     effects,
@@ -590,41 +589,21 @@ impl Shard {
         &mut self,
         now: Now,
         request: &Request<'_>,
-        batch: Option<BatchNumber>,
+        batch: BatchNumber,
         durability: Durability,
         answer: Answer,
         effects: &mut Effects,
     ) {
         // A time that lies beyond what is on stable media may not leave: after a crash it could be used again.
         let is_ahead = self.clock.last().0 > self.log.ceiling_durable();
-        match batch {
-            Some(batch)
-                if batch > self.log.durable()
-                    && (durability != Durability::Buffered || is_ahead) =>
-            {
-                self.log.fill_spares |= durability != Durability::Buffered;
-                self.answer_when_durable(now, request, batch, answer, effects);
-            }
-            _ => {
-                let on_stable_media =
-                    u8::from(batch.is_some_and(|batch| batch <= self.log.durable()));
-                let Answer {
-                    existed,
-                    context,
-                    previous,
-                } = answer;
-                let receipt = Self::receipt(on_stable_media, 0);
-                effects.reply(
-                    request.id,
-                    Outcome::Written {
-                        context,
-                        existed,
-                        previous,
-                        receipt,
-                    },
-                );
-            }
+        let is_durable = batch <= self.log.durable();
+        if !is_durable && (durability != Durability::Buffered || is_ahead) {
+            self.log.fill_spares |= durability != Durability::Buffered;
+            return self.answer_when_durable(now, request, batch, answer, effects);
         }
+        let Answer { existed, context, previous } = answer;
+        let receipt = Self::receipt(u8::from(is_durable), 0);
+        effects.reply(request.id, Outcome::Written { context, existed, previous, receipt });
     }
 
     fn no_room(

@@ -72,6 +72,25 @@ struct Tail {
     id: SegmentId,
     bytes: u64,
     first: BatchHeader,
+    /// The last batch of this segment that can count.
+    counted_upto: u64,
+}
+
+/// Of the segments in the order of their generations, those that count: what a segment's first batch follows is the
+/// last one before it; a batch with a greater number in an older segment was cut by an earlier start.
+fn counted(tails: Vec<Tail>) -> Vec<Tail> {
+    let mut upto = u64::MAX;
+    let mut counted = Vec::with_capacity(tails.len());
+    for mut tail in tails.into_iter().rev() {
+        if tail.first.number.0 > upto {
+            continue;
+        }
+        tail.counted_upto = upto;
+        upto = upto.min(tail.first.previous.0);
+        counted.push(tail);
+    }
+    counted.reverse();
+    counted
 }
 
 struct Reader<'s> {
@@ -171,30 +190,15 @@ pub fn replay(
         segment.generation = first.generation;
         state.next_generation = state.next_generation.max(first.generation + 1);
         if first.generation >= from.generation {
-            tails.push(Tail { id, bytes, first });
+            tails.push(Tail { id, bytes, first, counted_upto: u64::MAX });
         } else if from.in_use.contains(&(id, first.generation)) {
             segment.state = SegmentState::Sealed;
             segment.used_bytes = bytes as u32;
         }
     }
-    for (id, generation) in &from.in_use {
-        let is_there = state
-            .segments
-            .get(*id)
-            .is_some_and(|segment| segment.generation == *generation);
-        let is_replayed = *generation >= from.generation;
-        if !is_there && !is_replayed {
-            // The file is gone or foreign; entries into it will fail their reads as damage.
-            each(Replayed::Damage(*id, 0));
-            let segment = state.segments.reach(*id);
-            if segment.state == SegmentState::Absent || segment.generation == 0 {
-                segment.state = SegmentState::Quarantined;
-                segment.generation = *generation;
-            }
-        }
-    }
     each(Replayed::Surveyed(&state.segments));
     tails.sort_unstable_by_key(|tail| tail.first.generation);
+    let tails = counted(tails);
     let mut is_cut = false;
     for (position, tail) in tails.iter().enumerate() {
         let later = &tails[position + 1..];
@@ -204,9 +208,8 @@ pub fn replay(
         } else {
             0
         };
-        // What the next segment's first batch follows is the last one of this segment that counts.
-        let counted_upto = later.first().map_or(u64::MAX, |next| next.first.previous.0);
-        while !is_cut {
+        let counted_upto = tail.counted_upto;
+        while !is_cut && state.last.0 < counted_upto {
             let header =
                 BatchHeader::decode(reader.at(tail.id, at, BATCH_HEADER_BYTES)?).filter(|h| {
                     h.owner == owner
@@ -251,9 +254,6 @@ pub fn replay(
                         state.torn_bytes += u64::from(found.bytes);
                         ahead = u64::from(found.offset)
                             + u64::from(found.bytes).next_multiple_of(block as u64);
-                    }
-                    if state.last.0 >= counted_upto && header.is_none() {
-                        break;
                     }
                     if promised < missing {
                         if let Some(torn) = header {
