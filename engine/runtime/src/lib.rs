@@ -7,6 +7,7 @@
 //! - `packed`: requests and answers whose bytes cross threads;
 //! - `calls`: batches of the embedded handle's requests;
 //! - `mailbox`: how threads and shards speak to a shard;
+//! - [`directory`]: the data directory, its lock and superblock;
 //! - `disk`: a shard's files;
 //! - [`edge`]: what a source of requests is;
 //! - `executor`: one shard's loop;
@@ -16,6 +17,7 @@
 pub mod answer;
 mod calls;
 pub mod clock;
+pub mod directory;
 mod disk;
 pub mod doorbell;
 pub mod edge;
