@@ -1,3 +1,4 @@
 //! gramme on the network.
 
+pub mod reactor;
 pub mod wire;
