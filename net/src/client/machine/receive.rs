@@ -1,0 +1,195 @@
+//! What comes from a server: answers to slots, the ring, and bytes that are neither.
+
+use std::time::Duration;
+
+use gramme_core::base::time::Now;
+
+use super::link::LinkState;
+use super::slot::SlotState;
+use super::{Action, HELLO_ID, LinkId, Machine};
+use crate::client::{ClientError, Outcome, Read, Written};
+use crate::client::answer::Context;
+use crate::wire::{
+    self, Answer, Effect, ErrorCode, Frame, Hello, Message, Parse, Problem, Reply,
+};
+
+impl Machine {
+    /// Bytes that came on a connection.
+    pub fn received(&mut self, now: Now, link: LinkId, bytes: &[u8]) {
+        let Some(entry) = self.links.get_mut(link.0) else {
+            return;
+        };
+        if entry.state != LinkState::Open {
+            return;
+        }
+        entry.heard_ns = now.mono_ns;
+        // Whole frames are read where they are; only a frame's beginning is kept.
+        let mut buffer = std::mem::take(&mut entry.incoming);
+        let is_direct = buffer.is_empty();
+        if !is_direct {
+            buffer.extend_from_slice(bytes);
+        }
+        let source = if is_direct { bytes } else { &buffer };
+        let mut used = 0;
+        let problem = loop {
+            match wire::parse(&source[used..]) {
+                Parse::Done(frame) => {
+                    used += frame.header.frame_bytes as usize;
+                    if let Err(problem) = self.frame(now, link, &frame) {
+                        break Some(problem);
+                    }
+                }
+                Parse::NeedMore(_) => break None,
+                Parse::Bad(error) => break Some(error.to_string()),
+            }
+        };
+        if let Some(problem) = problem {
+            self.actions.push_back(Action::Close { link });
+            self.lost(now, link, &problem);
+            return;
+        }
+        let entry = &mut self.links[link.0];
+        if is_direct {
+            entry.incoming.extend_from_slice(&bytes[used..]);
+        } else {
+            buffer.drain(..used);
+            entry.incoming = buffer;
+        }
+    }
+
+    fn frame(&mut self, now: Now, link: LinkId, frame: &Frame<'_>) -> Result<(), String> {
+        match &frame.message {
+            Message::Ring(ring) => {
+                let reached = self.links[link.0].address.clone();
+                self.routes.learn(ring, &reached)
+            }
+            Message::Answer(answer) => {
+                if let Some(index) = self.slot_of(frame.header.request_id) {
+                    self.answer(now, index, answer);
+                }
+                self.ask_for_newer_ring(link, answer.ring_epoch);
+                Ok(())
+            }
+            Message::Error(problem) => match self.slot_of(frame.header.request_id) {
+                Some(index) => {
+                    self.problem(now, index, problem);
+                    Ok(())
+                }
+                // Of the connection as a whole, or of a call that has ended.
+                None if problem.code == ErrorCode::BadFrame => Err(problem.message.to_string()),
+                None => Ok(()),
+            },
+            Message::Ping => {
+                let entry = &mut self.links[link.0];
+                let id = frame.header.request_id;
+                wire::encode(&mut entry.outgoing, id, entry.checksums, &Message::Pong);
+                Ok(())
+            }
+            Message::Pong => Ok(()),
+            Message::Hello(_) | Message::Get(_) | Message::Put(_) | Message::Delete(_) => {
+                Err("the other side sent a request; is it a client?".into())
+            }
+        }
+    }
+
+    /// The slot that still waits for this answer.
+    fn slot_of(&self, request_id: u64) -> Option<u32> {
+        let index = u32::try_from(request_id & u64::from(u32::MAX)).ok()?;
+        let slot = self.slots.get(index as usize)?;
+        let is_awaited = u64::from(slot.generation) == request_id >> 32;
+        (is_awaited && slot.state != SlotState::Free).then_some(index)
+    }
+
+    fn ask_for_newer_ring(&mut self, link: LinkId, epoch: u64) {
+        if self.routes.epoch().is_some_and(|known| known >= epoch) {
+            return;
+        }
+        let entry = &mut self.links[link.0];
+        if entry.asked_epoch >= epoch {
+            return;
+        }
+        entry.asked_epoch = epoch;
+        let hello = Message::Hello(Hello {
+            version_max: wire::PROTOCOL_VERSION,
+            client: self.client,
+        });
+        wire::encode(&mut entry.outgoing, HELLO_ID, entry.checksums, &hello);
+    }
+
+    fn answer(&mut self, now: Now, index: u32, answer: &Answer<'_>) {
+        let is_write = self.slots[index as usize]
+            .call
+            .as_ref()
+            .is_some_and(super::Call::is_write);
+        let written = |context: Option<&[u8]>, is_applied| {
+            Outcome::Written(Written {
+                context: context.map(Context::from_bytes),
+                is_applied,
+                receipt: answer.receipt,
+                server_ns: answer.server_ns,
+            })
+        };
+        let outcome = match answer.reply {
+            Reply::Absent if !is_write => {
+                Ok(Outcome::Read(Read::absent(answer.receipt, answer.server_ns)))
+            }
+            Reply::Object { object, key_hash } if !is_write => {
+                match Read::of_object(object, key_hash, now.wall_ms) {
+                    Some(read) => Ok(Outcome::Read(Read {
+                        receipt: answer.receipt,
+                        server_ns: answer.server_ns,
+                        ..read
+                    })),
+                    None => Err(ClientError::Protocol("an object that does not verify".into())),
+                }
+            }
+            Reply::Written { context, .. } if is_write => Ok(written(context, true)),
+            Reply::ConditionNotMet { .. } if is_write => Ok(written(None, false)),
+            Reply::Absent
+            | Reply::Object { .. }
+            | Reply::Written { .. }
+            | Reply::ConditionNotMet { .. } => {
+                Err(ClientError::Protocol("an answer to another question".into()))
+            }
+        };
+        self.finish(index, outcome);
+    }
+
+    fn problem(&mut self, now: Now, index: u32, problem: &Problem<'_>) {
+        if problem.code == ErrorCode::Stale {
+            let current = Read::of_object(problem.current, 0, now.wall_ms)
+                .unwrap_or(Read::absent(Default::default(), 0));
+            let current = Box::new(current);
+            self.finish(index, Err(ClientError::Stale { current }));
+            return;
+        }
+        let error = ClientError::Server {
+            code: problem.code,
+            effect: problem.effect,
+            message: problem.message.to_string(),
+        };
+        let in_doubt = problem.effect == Effect::InDoubt;
+        let wait = Duration::from_millis(u64::from(problem.retry_after_ms));
+        match problem.code {
+            ErrorCode::Overloaded | ErrorCode::Stopping | ErrorCode::InDoubt => {
+                self.failed(now, index, error, in_doubt, wait);
+            }
+            ErrorCode::Deadline
+            | ErrorCode::DiskFull
+            | ErrorCode::ReadOnly
+            | ErrorCode::Stale
+            | ErrorCode::TooLarge
+            | ErrorCode::BadContext
+            | ErrorCode::NoBucket
+            | ErrorCode::Unreadable
+            | ErrorCode::ClockBehind
+            | ErrorCode::BadFrame
+            | ErrorCode::BadRequest => {
+                let slot = &mut self.slots[index as usize];
+                slot.in_doubt |= in_doubt;
+                let effect = slot.effect();
+                self.finish(index, Err(error.with_effect(effect)));
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The client: talks to the shard that owns a key, retries what may be retried, and says honestly what is in doubt.
+//!
+//! Owns routing by the downloaded ring, deadlines, retries within a budget, and pipelining. Never decides what
+//! versions mean: siblings and contexts come from the server, merges from the caller.
+//!
+//! # Layout
+//! - `options`: what a caller may say, for a client and for a request;
+//! - `answer`: what comes back: values, contexts, receipts, errors;
+//! - `merge`: how siblings become one value;
+//! - `machine`: the state machine of it all; bytes in, bytes out, no clock, no socket;
+//! - `asynchronous`: [`Client`], on tokio;
+//! - `blocking`: [`blocking::Client`], on `std::net`.
+
+mod answer;
+mod asynchronous;
+pub mod blocking;
+mod call;
+pub mod machine;
+mod merge;
+mod options;
+
+#[cfg(test)]
+mod machine_tests;
+
+pub use answer::{ClientError, Context, Outcome, Read, Written};
+pub use asynchronous::Client;
+pub use call::{Call, CallOp};
+pub use merge::{Latest, Max, Merge, Set};
+pub use options::{ClientOptions, RequestOptions};
