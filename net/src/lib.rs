@@ -1,4 +1,5 @@
 //! gramme on the network.
 
+pub mod client;
 pub mod reactor;
 pub mod wire;

@@ -281,9 +281,7 @@ async fn read_all(
             Ok(0) => return std::io::Error::other("the node closed the connection"),
             Ok(bytes) => {
                 let mut state = shared.state();
-                state
-                    .machine
-                    .received(shared.now(), link, &buffer[..bytes]);
+                state.machine.received(shared.now(), link, &buffer[..bytes]);
                 shared.pump(&mut state);
             }
             Err(error) => return error,
@@ -324,7 +322,8 @@ async fn keep_time(shared: Weak<Shared>) {
             state.timer_ns.saturating_sub(now.mono_ns)
         };
         // A second at most, so that a client that was dropped meanwhile is noticed.
-        let wait = Duration::from_nanos(wait_ns).clamp(Duration::from_micros(100), Duration::from_secs(1));
+        let wait =
+            Duration::from_nanos(wait_ns).clamp(Duration::from_micros(100), Duration::from_secs(1));
         let _ = tokio::time::timeout(wait, strong.timer.notified()).await;
         drop(strong);
     }

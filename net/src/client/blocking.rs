@@ -51,10 +51,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Disconnected`] when none does.
-    pub fn connect_with(
-        addresses: &[String],
-        options: ClientOptions,
-    ) -> Result<Self, ClientError> {
+    pub fn connect_with(addresses: &[String], options: ClientOptions) -> Result<Self, ClientError> {
         let mut failures = Vec::new();
         for (index, address) in addresses.iter().enumerate() {
             match connect_socket(address, options.connect_timeout) {
@@ -143,9 +140,9 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn call(&self, call: Call) -> Result<Outcome, ClientError> {
-        self.pipeline([call]).pop().unwrap_or_else(|| {
-            Err(ClientError::Protocol("a call without an end".into()))
-        })
+        self.pipeline([call])
+            .pop()
+            .unwrap_or_else(|| Err(ClientError::Protocol("a call without an end".into())))
     }
 
     /// Many calls at once, in any order at the servers; the results in the calls' order.
@@ -207,8 +204,7 @@ impl Inner {
                             self.machine.connected(now(self.began), link);
                         }
                         Err(error) => {
-                            self.machine
-                                .lost(now(self.began), link, &error.to_string());
+                            self.machine.lost(now(self.began), link, &error.to_string());
                         }
                     }
                 }
@@ -229,8 +225,7 @@ impl Inner {
             };
             if let Err(error) = socket.write_all(&self.buffer) {
                 self.sockets.remove(&link);
-                self.machine
-                    .lost(now(self.began), link, &error.to_string());
+                self.machine.lost(now(self.began), link, &error.to_string());
             }
         }
     }

@@ -155,7 +155,14 @@ fn an_object_is_read_with_its_values_and_context() {
     let dot = Dot::newborn(NodeId(1), Hlc(9));
     write_latest(&mut object, dot, None, Content::Value(b"v"), None);
     let object = &object;
-    trace.receive(link, id, &answer(Reply::Object { object, key_hash: 3 }));
+    trace.receive(
+        link,
+        id,
+        &answer(Reply::Object {
+            object,
+            key_hash: 3,
+        }),
+    );
     let Some(Ok(Outcome::Read(read))) = trace.ended() else {
         panic!("not read");
     };
@@ -221,7 +228,11 @@ fn a_broken_connection_sends_the_write_elsewhere_under_the_same_name() {
     assert!(put.starts_with("Put"), "{put}");
     trace.pass(500);
     assert!(
-        trace.ended().expect("ended").expect_err("failed").is_in_doubt(),
+        trace
+            .ended()
+            .expect("ended")
+            .expect_err("failed")
+            .is_in_doubt(),
         "the first try may have been applied"
     );
 }
@@ -235,7 +246,13 @@ fn a_conditional_write_in_doubt_is_not_sent_again() {
     trace.machine.connected(trace.now(), link);
     trace.sent(link);
     trace.machine.lost(trace.now(), link, "reset");
-    assert!(trace.ended().expect("ended").expect_err("failed").is_in_doubt());
+    assert!(
+        trace
+            .ended()
+            .expect("ended")
+            .expect_err("failed")
+            .is_in_doubt()
+    );
 }
 
 #[test]

@@ -99,7 +99,10 @@ mod tests {
         let cart = |items: &[&str]| Set {
             members: items.iter().map(|item| item.as_bytes().to_vec()).collect(),
         };
-        let (a, b) = (cart(&["book", "pen"]).to_bytes(), cart(&["pen", "mug"]).to_bytes());
+        let (a, b) = (
+            cart(&["book", "pen"]).to_bytes(),
+            cart(&["pen", "mug"]).to_bytes(),
+        );
         let union = cart(&["book", "mug", "pen"]);
         assert_eq!(Set::union(&[a.clone(), b.clone()]), union);
         assert_eq!(Set::default().merge(&[b, a]), union.to_bytes());

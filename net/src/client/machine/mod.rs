@@ -323,7 +323,12 @@ impl Machine {
         let Some(call) = &slot.call else { return };
         let left = Duration::from_nanos(slot.deadline_ns.saturating_sub(now.mono_ns));
         let id = u64::from(slot.generation) << 32 | u64::from(index);
-        wire::encode(&mut entry.outgoing, id, entry.checksums, &call.message(left));
+        wire::encode(
+            &mut entry.outgoing,
+            id,
+            entry.checksums,
+            &call.message(left),
+        );
         slot.state = SlotState::Sent(link);
         slot.sent_ns = now.mono_ns;
         slot.tries += 1;
@@ -345,14 +350,7 @@ impl Machine {
     // ---- ends ----
 
     /// A try has failed. `in_doubt`: it may have been applied. Retries where that is allowed, else ends the call.
-    fn failed(
-        &mut self,
-        now: Now,
-        index: u32,
-        error: ClientError,
-        in_doubt: bool,
-        wait: Duration,
-    ) {
+    fn failed(&mut self, now: Now, index: u32, error: ClientError, in_doubt: bool, wait: Duration) {
         let slot = &mut self.slots[index as usize];
         let Some(call) = &slot.call else { return };
         slot.in_doubt |= in_doubt && call.is_write();

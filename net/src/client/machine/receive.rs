@@ -7,11 +7,9 @@ use gramme_core::base::time::Now;
 use super::link::LinkState;
 use super::slot::SlotState;
 use super::{Action, HELLO_ID, LinkId, Machine};
-use crate::client::{ClientError, Outcome, Read, Written};
 use crate::client::answer::Context;
-use crate::wire::{
-    self, Answer, Effect, ErrorCode, Frame, Hello, Message, Parse, Problem, Reply,
-};
+use crate::client::{ClientError, Outcome, Read, Written};
+use crate::wire::{self, Answer, Effect, ErrorCode, Frame, Hello, Message, Parse, Problem, Reply};
 
 impl Machine {
     /// Bytes that came on a connection.
@@ -130,9 +128,10 @@ impl Machine {
             })
         };
         let outcome = match answer.reply {
-            Reply::Absent if !is_write => {
-                Ok(Outcome::Read(Read::absent(answer.receipt, answer.server_ns)))
-            }
+            Reply::Absent if !is_write => Ok(Outcome::Read(Read::absent(
+                answer.receipt,
+                answer.server_ns,
+            ))),
             Reply::Object { object, key_hash } if !is_write => {
                 match Read::of_object(object, key_hash, now.wall_ms) {
                     Some(read) => Ok(Outcome::Read(Read {
@@ -140,7 +139,9 @@ impl Machine {
                         server_ns: answer.server_ns,
                         ..read
                     })),
-                    None => Err(ClientError::Protocol("an object that does not verify".into())),
+                    None => Err(ClientError::Protocol(
+                        "an object that does not verify".into(),
+                    )),
                 }
             }
             Reply::Written { context, .. } if is_write => Ok(written(context, true)),
@@ -148,9 +149,9 @@ impl Machine {
             Reply::Absent
             | Reply::Object { .. }
             | Reply::Written { .. }
-            | Reply::ConditionNotMet { .. } => {
-                Err(ClientError::Protocol("an answer to another question".into()))
-            }
+            | Reply::ConditionNotMet { .. } => Err(ClientError::Protocol(
+                "an answer to another question".into(),
+            )),
         };
         self.finish(index, outcome);
     }
