@@ -38,9 +38,23 @@ impl Random {
 const BLOCK: usize = 512;
 
 enum Pending {
-    Write { ticket: Ticket, file: FileId, offset: usize, bytes: Vec<u8> },
-    Read { ticket: Ticket, file: FileId, offset: usize, bytes: usize },
-    Prepare { ticket: Ticket, file: FileId, bytes: usize },
+    Write {
+        ticket: Ticket,
+        file: FileId,
+        offset: usize,
+        bytes: Vec<u8>,
+    },
+    Read {
+        ticket: Ticket,
+        file: FileId,
+        offset: usize,
+        bytes: usize,
+    },
+    Prepare {
+        ticket: Ticket,
+        file: FileId,
+        bytes: usize,
+    },
 }
 
 /// Files in memory; what is not done is on its way.
@@ -81,7 +95,15 @@ impl Disk {
     /// Power is lost: each write on its way is whole, torn at blocks, or lost.
     fn crash(&mut self, random: &mut Random) {
         for pending in core::mem::take(&mut self.pending) {
-            let Pending::Write { file, offset, bytes, .. } = pending else { continue };
+            let Pending::Write {
+                file,
+                offset,
+                bytes,
+                ..
+            } = pending
+            else {
+                continue;
+            };
             let kept = random.below(3);
             for (at, block) in bytes.chunks(BLOCK).enumerate() {
                 if kept == 0 || kept == 1 && random.chance(50) {
@@ -126,12 +148,26 @@ pub(crate) fn config(segments: u64, segment_bytes: u32) -> ShardConfig {
 
 impl Bench {
     pub(crate) fn new(seed: u64, config: ShardConfig) -> Self {
-        let now = Now { mono_ns: 1, wall_ms: 1_700_000_000_000 };
-        let mut disk = Disk { segments_max: usize::MAX, ..Disk::default() };
+        let now = Now {
+            mono_ns: 1,
+            wall_ms: 1_700_000_000_000,
+        };
+        let mut disk = Disk {
+            segments_max: usize::MAX,
+            ..Disk::default()
+        };
         let (shard, _) = Shard::open(config.clone(), now, &mut disk).expect("opens");
         let random = Random::new(seed);
-        let mut bench =
-            Self { shard, disk, random, now, config, answers: BTreeMap::new(), next_id: 1, stopped: false };
+        let mut bench = Self {
+            shard,
+            disk,
+            random,
+            now,
+            config,
+            answers: BTreeMap::new(),
+            next_id: 1,
+            stopped: false,
+        };
         bench.turns(3);
         bench
     }
@@ -175,20 +211,54 @@ impl Bench {
                     let former = self.answers.insert(id.0, (*outcome, effects.bytes.clone()));
                     assert!(former.is_none(), "one answer for {id:?}");
                 }
-                Effect::Write { ticket, file, offset, data } => {
+                Effect::Write {
+                    ticket,
+                    file,
+                    offset,
+                    data,
+                } => {
                     let bytes = self.shard.log_bytes(*data).to_vec();
-                    assert!(bytes.len() == data.bytes as usize && bytes.len().is_multiple_of(BLOCK));
+                    assert!(
+                        bytes.len() == data.bytes as usize && bytes.len().is_multiple_of(BLOCK)
+                    );
                     assert!(offset.is_multiple_of(BLOCK as u64));
-                    self.disk.pending.push(Pending::Write { ticket: *ticket, file: *file, offset: *offset as usize, bytes });
+                    self.disk.pending.push(Pending::Write {
+                        ticket: *ticket,
+                        file: *file,
+                        offset: *offset as usize,
+                        bytes,
+                    });
                 }
-                Effect::Read { ticket, file, offset, bytes, .. } => {
-                    assert!(offset.is_multiple_of(BLOCK as u64) && bytes.is_multiple_of(BLOCK as u32));
+                Effect::Read {
+                    ticket,
+                    file,
+                    offset,
+                    bytes,
+                    ..
+                } => {
+                    assert!(
+                        offset.is_multiple_of(BLOCK as u64) && bytes.is_multiple_of(BLOCK as u32)
+                    );
                     let (offset, bytes) = (*offset as usize, *bytes as usize);
-                    self.disk.pending.push(Pending::Read { ticket: *ticket, file: *file, offset, bytes });
+                    self.disk.pending.push(Pending::Read {
+                        ticket: *ticket,
+                        file: *file,
+                        offset,
+                        bytes,
+                    });
                 }
-                Effect::Prepare { ticket, file, bytes, .. } => {
+                Effect::Prepare {
+                    ticket,
+                    file,
+                    bytes,
+                    ..
+                } => {
                     let bytes = *bytes as usize;
-                    self.disk.pending.push(Pending::Prepare { ticket: *ticket, file: *file, bytes });
+                    self.disk.pending.push(Pending::Prepare {
+                        ticket: *ticket,
+                        file: *file,
+                        bytes,
+                    });
                 }
                 Effect::Remove { file } => {
                     self.disk.files.remove(file);
@@ -205,32 +275,70 @@ impl Bench {
         }
         let at = self.random.below(self.disk.pending.len() as u64) as usize;
         match self.disk.pending.swap_remove(at) {
-            Pending::Write { ticket, file, offset, bytes } => {
+            Pending::Write {
+                ticket,
+                file,
+                offset,
+                bytes,
+            } => {
                 let is_log = matches!(file, FileId::Segment(_));
                 if is_log && self.disk.fail_writes > 0 {
                     self.disk.fail_writes -= 1;
-                    let error = IoError { kind: IoKind::Failed, errno: 5 };
-                    self.event(Event::WriteDone { ticket, result: Err(error) });
+                    let error = IoError {
+                        kind: IoKind::Failed,
+                        errno: 5,
+                    };
+                    self.event(Event::WriteDone {
+                        ticket,
+                        result: Err(error),
+                    });
                 } else {
                     self.disk.write(file, offset, &bytes);
-                    self.event(Event::WriteDone { ticket, result: Ok(()) });
+                    self.event(Event::WriteDone {
+                        ticket,
+                        result: Ok(()),
+                    });
                 }
             }
-            Pending::Read { ticket, file, offset, bytes } => {
+            Pending::Read {
+                ticket,
+                file,
+                offset,
+                bytes,
+            } => {
                 let held = self.disk.files.get(&file).map_or(&[][..], Vec::as_slice);
                 let from = held.get(offset..).unwrap_or_default();
                 let copy = from[..from.len().min(bytes)].to_vec();
-                self.event(Event::ReadDone { ticket, result: Ok(&copy) });
+                self.event(Event::ReadDone {
+                    ticket,
+                    result: Ok(&copy),
+                });
             }
-            Pending::Prepare { ticket, file, bytes } => {
+            Pending::Prepare {
+                ticket,
+                file,
+                bytes,
+            } => {
                 let is_new = !self.disk.files.contains_key(&file);
-                if is_new && matches!(file, FileId::Segment(_)) && self.disk.files.len() >= self.disk.segments_max {
-                    let error = IoError { kind: IoKind::Full, errno: 28 };
-                    self.event(Event::PrepareDone { ticket, result: Err(error) });
+                if is_new
+                    && matches!(file, FileId::Segment(_))
+                    && self.disk.files.len() >= self.disk.segments_max
+                {
+                    let error = IoError {
+                        kind: IoKind::Full,
+                        errno: 28,
+                    };
+                    self.event(Event::PrepareDone {
+                        ticket,
+                        result: Err(error),
+                    });
                 } else {
                     let held = self.disk.files.entry(file).or_default();
                     held.resize(held.len().max(bytes), 0);
-                    self.event(Event::PrepareDone { ticket, result: Ok(()) });
+                    self.event(Event::PrepareDone {
+                        ticket,
+                        result: Ok(()),
+                    });
                 }
             }
         }
@@ -246,7 +354,11 @@ impl Bench {
             self.now.mono_ns += self.random.below(3_000_000);
             self.now.wall_ms += self.random.below(3);
             self.event(Event::TurnEnd);
-            if self.shard.next_deadline_ns().is_some_and(|deadline| deadline <= self.now.mono_ns) {
+            if self
+                .shard
+                .next_deadline_ns()
+                .is_some_and(|deadline| deadline <= self.now.mono_ns)
+            {
                 self.event(Event::Tick);
             }
         }
@@ -256,8 +368,15 @@ impl Bench {
         let id = self.next_id;
         self.next_id += 1;
         let token = hash::token(b"default", key);
-        let request =
-            Request { id: RequestId(id), deadline_ns: None, bucket: b"default", key, token, durability, op };
+        let request = Request {
+            id: RequestId(id),
+            deadline_ns: None,
+            bucket: b"default",
+            key,
+            token,
+            durability,
+            op,
+        };
         self.event(Event::Request(request));
         id
     }
@@ -286,7 +405,12 @@ impl Bench {
     }
 
     pub(crate) fn delete(&mut self, key: &[u8], durability: Option<Durability>) -> u64 {
-        let op = Op::Delete { context: ContextArg::Latest, want_previous: false, want_context: false, write_id: None };
+        let op = Op::Delete {
+            context: ContextArg::Latest,
+            want_previous: false,
+            want_context: false,
+            write_id: None,
+        };
         self.send(key, op, durability)
     }
 
@@ -328,7 +452,9 @@ fn apply(state: &mut State, write: &(Vec<u8>, Option<Vec<u8>>)) {
 impl History {
     fn present(&self) -> State {
         let mut state = self.base.clone();
-        self.writes.iter().for_each(|write| apply(&mut state, write));
+        self.writes
+            .iter()
+            .for_each(|write| apply(&mut state, write));
         state
     }
 
@@ -337,7 +463,10 @@ impl History {
         let found: State = (0..keys)
             .filter_map(|k| {
                 let key = name(k);
-                bench.get(&key).unwrap_or_else(|e| panic!("seed {seed}: {e}")).map(|value| (key, value))
+                bench
+                    .get(&key)
+                    .unwrap_or_else(|e| panic!("seed {seed}: {e}"))
+                    .map(|value| (key, value))
             })
             .collect();
         let mut state = self.base.clone();
@@ -354,7 +483,11 @@ impl History {
             "seed {seed}: the state is that of no prefix of at least {} of {total} writes",
             self.durable
         );
-        *self = Self { base: found, writes: Vec::new(), durable: 0 };
+        *self = Self {
+            base: found,
+            writes: Vec::new(),
+            durable: 0,
+        };
     }
 }
 
@@ -363,7 +496,11 @@ fn name(k: u64) -> Vec<u8> {
 }
 
 fn value(random: &mut Random, stamp: u64) -> Vec<u8> {
-    let length = if random.chance(3) { random.below(12_000) } else { random.below(300) };
+    let length = if random.chance(3) {
+        random.below(12_000)
+    } else {
+        random.below(300)
+    };
     let mut value = stamp.to_le_bytes().to_vec();
     value.resize(8 + length as usize, stamp as u8);
     value
@@ -394,17 +531,28 @@ fn history_of(seed: u64, steps: u64) {
             640..860 => {
                 let key = name(bench.random.below(keys));
                 // A write that waits for room may be carried out after this get began: only settled keys are compared.
-                let is_settled = unanswered.iter().all(|(_, at, _)| history.writes[at - 1].0 != key);
-                let found = bench.get(&key).unwrap_or_else(|e| panic!("seed {seed} step {step}: {e}"));
+                let is_settled = unanswered
+                    .iter()
+                    .all(|(_, at, _)| history.writes[at - 1].0 != key);
+                let found = bench
+                    .get(&key)
+                    .unwrap_or_else(|e| panic!("seed {seed} step {step}: {e}"));
                 if is_settled {
-                    assert_eq!(found, history.present().get(&key).cloned(), "seed {seed} step {step}");
+                    assert_eq!(
+                        found,
+                        history.present().get(&key).cloned(),
+                        "seed {seed} step {step}"
+                    );
                 }
             }
             860..990 => bench.turns(2),
             990..996 => {
                 for (id, ..) in unanswered.drain(..) {
                     let (outcome, _) = bench.wait(id);
-                    assert!(matches!(outcome, Outcome::Written { .. }), "seed {seed} step {step}: {outcome:?}");
+                    assert!(
+                        matches!(outcome, Outcome::Written { .. }),
+                        "seed {seed} step {step}: {outcome:?}"
+                    );
                 }
                 bench.stop_and_start();
                 history.durable = history.writes.len();
@@ -428,9 +576,16 @@ fn history_of(seed: u64, steps: u64) {
             Some((outcome, _)) => panic!("seed {seed} step {step}: {outcome:?}"),
         });
         // Writes are handed in one after the other: one that waits holds up the next, so that the order is known.
-        while let Some((id, at, is_durable)) = unanswered.first().copied().filter(|_| bench.shard.status().requests_waiting > 0) {
+        while let Some((id, at, is_durable)) = unanswered
+            .first()
+            .copied()
+            .filter(|_| bench.shard.status().requests_waiting > 0)
+        {
             let (outcome, _) = bench.wait(id);
-            assert!(matches!(outcome, Outcome::Written { .. }), "seed {seed} step {step}: {outcome:?}");
+            assert!(
+                matches!(outcome, Outcome::Written { .. }),
+                "seed {seed} step {step}: {outcome:?}"
+            );
             if is_durable {
                 history.durable = history.durable.max(at);
             }
@@ -443,7 +598,10 @@ fn history_of(seed: u64, steps: u64) {
 
 #[test]
 fn every_crash_leaves_a_prefix_that_holds_what_was_acknowledged_as_durable() {
-    let seeds = std::env::var("GRAMME_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(30);
+    let seeds = std::env::var("GRAMME_SEEDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(30);
     for seed in 0..seeds {
         history_of(seed, 4_000);
     }

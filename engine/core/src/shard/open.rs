@@ -13,7 +13,7 @@ use crate::shard::config::ShardConfig;
 use crate::shard::machine::{Parts, Shard};
 use crate::shard::status::Damage;
 use crate::store::cache::RecordCache;
-use crate::store::checkpoint::{read_newest, shape};
+use crate::store::checkpoint::{CheckpointError, read_newest, shape};
 use crate::store::digest::Digest;
 use crate::store::format::{RecordHeader, owner};
 use crate::store::index::{Entry, Index};
@@ -35,6 +35,8 @@ const SEGMENTS_MIN: u64 = 8;
 pub struct RecoveryReport {
     /// Entries taken from the checkpoint.
     pub checkpoint_entries: u64,
+    /// Slots whose checkpoint was looked at and not used, and why.
+    pub checkpoints_refused: Vec<(u8, CheckpointError)>,
     /// Records replayed from the log's tail.
     pub records_replayed: u64,
     /// Bytes of the torn tail that were cut: nobody was told of them.
@@ -156,7 +158,7 @@ impl Shard {
         let mut report = RecoveryReport::default();
 
         let loader = RefCell::new(Loader::new(&config));
-        let found = read_newest(
+        let newest = read_newest(
             source,
             block,
             shape,
@@ -168,7 +170,8 @@ impl Shard {
         loader.flush();
         let mut index = loader.index;
         report.checkpoint_entries = index.len() as u64;
-        let (slot, header, from) = found.unwrap_or_default();
+        report.checkpoints_refused = newest.refused;
+        let (slot, header, from) = newest.found.unwrap_or_default();
 
         let mut is_tainted = false;
         let mut gone = Vec::new();
@@ -193,8 +196,9 @@ impl Shard {
             Replayed::Surveyed(segments) => {
                 index.remove_where(|token, entry| {
                     let id = layout.segment(entry.place);
-                    let is_same_use =
-                        segments.get(id).is_some_and(|segment| from.in_use.contains(&(id, segment.generation)));
+                    let is_same_use = segments
+                        .get(id)
+                        .is_some_and(|segment| from.in_use.contains(&(id, segment.generation)));
                     if !is_same_use && !entry.place.is_tombstone() && !entry.place.expires() {
                         gone.push((token, entry.place));
                     }
@@ -226,7 +230,10 @@ impl Shard {
         // which it does not lay in a file that is missing.
         for (token, place) in gone {
             let segment = layout.segment(place);
-            let is_noted = report.damage.iter().any(|damage| damage.segment == segment && damage.offset == 0);
+            let is_noted = report
+                .damage
+                .iter()
+                .any(|damage| damage.segment == segment && damage.offset == 0);
             if index.get(token, place.tag15()).is_none() {
                 is_tainted = true;
                 if !is_noted {

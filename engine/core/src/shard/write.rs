@@ -530,14 +530,7 @@ impl Shard {
                     ..Answer::default()
                 };
                 let durability = request.durability.unwrap_or_default();
-                return self.answer(
-                    now,
-                    request,
-                    self.log.newest(),
-                    durability,
-                    answer,
-                    effects,
-                );
+                return self.answer(now, request, self.log.newest(), durability, answer, effects);
             }
             Some(entry) => {
                 let Some(record) = self.find(entry.place, key.token, fetched) else {
@@ -601,9 +594,21 @@ impl Shard {
             self.log.fill_spares |= durability != Durability::Buffered;
             return self.answer_when_durable(now, request, batch, answer, effects);
         }
-        let Answer { existed, context, previous } = answer;
+        let Answer {
+            existed,
+            context,
+            previous,
+        } = answer;
         let receipt = Self::receipt(u8::from(is_durable), 0);
-        effects.reply(request.id, Outcome::Written { context, existed, previous, receipt });
+        effects.reply(
+            request.id,
+            Outcome::Written {
+                context,
+                existed,
+                previous,
+                receipt,
+            },
+        );
     }
 
     fn no_room(

@@ -20,10 +20,12 @@
 //! The index is captured piece by piece while writes go on; entries captured late name records that lie behind the
 //! replay's beginning, and the replay sets them right.
 
+use core::fmt;
+
 use crate::base::ids::{BatchNumber, SegmentId, Token};
 use crate::port::{FileId, IoError, Source};
 use crate::store::index::Entry;
-use crate::store::place::Place;
+use crate::store::place::{Place, SEGMENTS_MAX, TAGS};
 use crate::store::recovery::ReplayFrom;
 
 /// The header's length; it has a block of its own.
@@ -34,6 +36,10 @@ const PIECE_HEADER_BYTES: usize = 12;
 pub const PIECE_BYTES_MAX: usize = 1 << 20;
 /// An entry's length.
 pub const ENTRY_BYTES: usize = 24;
+
+// One piece has room for all entries of one token, and for all segments.
+const _: () = assert!(PIECE_HEADER_BYTES + TAGS as usize * ENTRY_BYTES <= PIECE_BYTES_MAX);
+const _: () = assert!(PIECE_HEADER_BYTES + SEGMENTS_MAX as usize * 16 <= PIECE_BYTES_MAX);
 
 const MAGIC: &[u8; 8] = b"GRMCKPT1";
 const KIND_SEGMENTS: u32 = 1;
@@ -66,7 +72,10 @@ pub struct CheckpointHeader {
 
 /// What must be the same for a checkpoint to be this shard's.
 pub fn shape(owner: u32, partitions: u32, shards: u16, segment_bytes: u32) -> u64 {
-    let low = u64::from(partitions) << 32 | u64::from(shards) << 40 ^ u64::from(segment_bytes);
+    // Side by side, so that no two shapes are the same before they are folded: partitions are a power of two.
+    let low = u64::from(partitions.trailing_zeros()) << 48
+        | u64::from(shards) << 32
+        | u64::from(segment_bytes);
     (u64::from(owner) << 17) ^ low.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
@@ -156,10 +165,18 @@ pub fn write_entries(
     let start = out.len();
     out.extend_from_slice(&[0; PIECE_HEADER_BYTES]);
     let (mut count, mut last) = (0, None);
+    // Where the entries of the last token begin, how many were before, and of which token.
+    let mut run = (out.len(), 0, None);
     for (token, entry) in entries {
-        // Entries of one token stay in one piece, so that a capture can go on after the last token.
-        let is_full = out.len() - start + 4 * ENTRY_BYTES > PIECE_BYTES_MAX;
-        if is_full && last != Some(token) {
+        if last != Some(token) {
+            run = (out.len(), count, last);
+        }
+        if out.len() - start + ENTRY_BYTES > PIECE_BYTES_MAX {
+            // Entries of one token stay in one piece, so that a capture can go on after the last token.
+            if last == Some(token) {
+                out.truncate(run.0);
+                (count, last) = (run.1, run.2);
+            }
             break;
         }
         out.extend_from_slice(&token.0.to_le_bytes());
@@ -171,43 +188,142 @@ pub fn write_entries(
     (seal_piece(&mut out[start..], KIND_ENTRIES), count, last)
 }
 
+/// Why a checkpoint is not used. State: unchanged; the other slot's is taken, or the whole log is replayed.
+/// Operator: none of them comes from a crash alone where the newer one is concerned; look at the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointError {
+    /// Block 0 is neither empty nor a header.
+    Header,
+    /// Another node's or shard's, or one of other partitions, shards or segments.
+    Shape {
+        /// This shard's ([`shape`]).
+        expected: u64,
+        /// The file's.
+        found: u64,
+    },
+    /// The file ends within the piece that begins at this byte.
+    Short {
+        /// Byte of the file.
+        at: u64,
+    },
+    /// The piece does not match its checksum.
+    Checksum {
+        /// Byte of the file.
+        at: u64,
+        /// What the piece says.
+        expected: u32,
+        /// What its bytes give.
+        found: u32,
+    },
+    /// The piece is of no kind, its entries are out of order, or one of them names no place.
+    Malformed {
+        /// Byte of the file.
+        at: u64,
+    },
+    /// The pieces verify, but are not those of the header: they are of another checkpoint.
+    Totals {
+        /// Entries that the header promises.
+        expected: u64,
+        /// Entries that are there.
+        found: u64,
+    },
+}
+
+impl fmt::Display for CheckpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header => write!(f, "its first block is not a checkpoint's header"),
+            Self::Shape { .. } => write!(
+                f,
+                "it is of another node or shard, or of other partitions, shards or segments"
+            ),
+            Self::Short { at } => write!(f, "it ends within the piece at byte {at}"),
+            Self::Checksum { at, .. } => write!(f, "the piece at byte {at} fails its checksum"),
+            Self::Malformed { at } => write!(f, "the piece at byte {at} is malformed"),
+            Self::Totals { expected, found } => write!(
+                f,
+                "its pieces are of another checkpoint: {found} entries where the header has {expected}"
+            ),
+        }
+    }
+}
+
+/// What became of the two slots.
+#[derive(Debug, Default)]
+pub struct Newest {
+    /// The newest whole one: its slot, its header, where the replay begins. `None`: there is none.
+    pub found: Option<(u8, CheckpointHeader, ReplayFrom)>,
+    /// Those that were looked at and not used.
+    pub refused: Vec<(u8, CheckpointError)>,
+}
+
+enum Failure {
+    Refused(CheckpointError),
+    Io(IoError),
+}
+
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
+        Self::Refused(error)
+    }
+}
+
 /// Reads the newer of the two checkpoints that is whole; calls `each` with its entries in token order, and `restart`
-/// before the entries of each slot that is tried. `None` when neither is.
+/// before the entries of each slot that is tried, and when no slot's count after all.
+///
+/// # Errors
+/// The device failed on a slot: whether it holds the newest is then unknown, and what an older one or the log alone
+/// says may be what was deleted since.
 pub fn read_newest(
     source: &mut dyn Source,
     block: usize,
     shape: u64,
     mut restart: impl FnMut(),
     mut each: impl FnMut(Token, Entry),
-) -> Result<Option<(u8, CheckpointHeader, ReplayFrom)>, (u8, IoError)> {
-    let mut found = Vec::new();
+) -> Result<Newest, (u8, IoError)> {
+    let mut newest = Newest::default();
+    let mut whole_headers = Vec::new();
     for slot in 0..2 {
         let mut bytes = vec![0; block];
         let read = source
             .read(FileId::Checkpoint(slot), 0, &mut bytes)
-            .unwrap_or(0);
-        if let Some(header) =
-            CheckpointHeader::decode(&bytes[..read]).filter(|header| header.shape == shape)
-        {
-            found.push((header.sequence, slot, header));
+            .map_err(|error| (slot, error))?;
+        bytes.truncate(read);
+        match CheckpointHeader::decode(&bytes) {
+            Some(header) if header.shape == shape => whole_headers.push((slot, header)),
+            Some(header) => newest.refused.push((
+                slot,
+                CheckpointError::Shape {
+                    expected: shape,
+                    found: header.shape,
+                },
+            )),
+            // A file that was made and never finished is empty there.
+            None if bytes.iter().all(|byte| *byte == 0) => {}
+            None => newest.refused.push((slot, CheckpointError::Header)),
         }
     }
-    found.sort_unstable_by_key(|(sequence, ..)| core::cmp::Reverse(*sequence));
-    for (_, slot, header) in found {
+    whole_headers.sort_unstable_by_key(|(_, header)| core::cmp::Reverse(header.sequence));
+    for (slot, header) in whole_headers {
         restart();
-        if let Some(in_use) = read_body(source, block, slot, &header, &mut each) {
-            let from = ReplayFrom {
-                generation: header.replay_generation,
-                offset: header.replay_offset,
-                last: header.replay_last,
-                in_use,
-                is_end: header.is_end,
-            };
-            return Ok(Some((slot, header, from)));
+        match read_body(source, block, slot, &header, &mut each) {
+            Ok(in_use) => {
+                let from = ReplayFrom {
+                    generation: header.replay_generation,
+                    offset: header.replay_offset,
+                    last: header.replay_last,
+                    in_use,
+                    is_end: header.is_end,
+                };
+                newest.found = Some((slot, header, from));
+                return Ok(newest);
+            }
+            Err(Failure::Refused(error)) => newest.refused.push((slot, error)),
+            Err(Failure::Io(error)) => return Err((slot, error)),
         }
     }
     restart();
-    Ok(None)
+    Ok(newest)
 }
 
 fn read_body(
@@ -216,63 +332,103 @@ fn read_body(
     slot: u8,
     header: &CheckpointHeader,
     each: &mut impl FnMut(Token, Entry),
-) -> Option<Vec<(SegmentId, u64)>> {
+) -> Result<Vec<(SegmentId, u64)>, Failure> {
     let mut window = vec![0; (4 * PIECE_BYTES_MAX).next_multiple_of(block)];
-    let (mut held, mut at) = (0..0, 0u64);
+    let (mut held, mut offset) = (0..0, 0u64);
     let (mut sums, mut entries, mut last) = (0, 0, None);
     let mut in_use = None;
-    while at < header.body_bytes {
-        if held.len() < PIECE_BYTES_MAX && at + (held.len() as u64) < header.body_bytes {
+    while offset < header.body_bytes {
+        let at = (block as u64).saturating_add(offset);
+        let is_more = offset.saturating_add(held.len() as u64) < header.body_bytes;
+        if held.len() < PIECE_BYTES_MAX && is_more {
             let read = source
-                .read(FileId::Checkpoint(slot), block as u64 + at, &mut window)
-                .ok()?;
-            held = 0..read;
+                .read(FileId::Checkpoint(slot), at, &mut window)
+                .map_err(Failure::Io)?;
+            held = 0..read.min(window.len());
         }
-        let piece = &window[held.clone()];
-        let payload = u32::from_le_bytes(piece.get(4..8)?.try_into().ok()?) as usize;
-        let whole = piece.get(..PIECE_HEADER_BYTES.checked_add(payload)?)?;
-        let crc = crc32c::crc32c(whole.get(4..)?);
-        if whole.get(..4)? != crc.to_le_bytes() {
-            return None;
-        }
-        sums ^= crc;
-        let body = whole.get(PIECE_HEADER_BYTES..)?;
-        let word = |bytes: &[u8], at: usize| {
-            bytes
-                .get(at..at + 8)
-                .and_then(|b| b.try_into().ok())
-                .map(u64::from_le_bytes)
-        };
-        match u32::from_le_bytes(whole.get(8..12)?.try_into().ok()?) {
+        let piece = Piece::parse(&window[held.clone()], at)?;
+        sums ^= piece.crc;
+        let malformed = CheckpointError::Malformed { at };
+        match piece.kind {
             KIND_SEGMENTS => {
-                let pairs = body
-                    .chunks_exact(16)
-                    .map(|pair| Some((SegmentId(word(pair, 0)? as u32), word(pair, 8)?)));
-                in_use = Some(pairs.collect::<Option<Vec<_>>>()?);
+                let (pairs, rest) = piece.body.as_chunks::<16>();
+                if !rest.is_empty() || in_use.is_some() {
+                    return Err(malformed.into());
+                }
+                let pairs = pairs
+                    .iter()
+                    .map(|pair| (SegmentId(word(pair, 0) as u32), word(pair, 1)));
+                in_use = Some(pairs.collect());
             }
             KIND_ENTRIES => {
-                for entry in body.chunks_exact(ENTRY_BYTES) {
-                    let (token, place) = (Token(word(entry, 0)?), Place(word(entry, 16)?));
+                let (slots, rest) = piece.body.as_chunks::<ENTRY_BYTES>();
+                if !rest.is_empty() {
+                    return Err(malformed.into());
+                }
+                for slot in slots {
+                    let (token, place) = (Token(word(slot, 0)), Place(word(slot, 2)));
                     if last.is_some_and(|last| token < last) || place.0 == 0 {
-                        return None;
+                        return Err(malformed.into());
                     }
                     last = Some(token);
-                    each(
-                        token,
-                        Entry {
-                            fingerprint: word(entry, 8)?,
-                            place,
-                        },
-                    );
-                    entries += 1;
+                    let fingerprint = word(slot, 1);
+                    each(token, Entry { fingerprint, place });
                 }
+                entries += slots.len() as u64;
             }
-            _ => return None,
+            _ => return Err(malformed.into()),
         }
-        let step = (whole.len()).next_multiple_of(block);
-        at += step as u64;
+        let step = (PIECE_HEADER_BYTES + piece.body.len()).next_multiple_of(block);
+        offset = offset.saturating_add(step as u64);
         held.start = (held.start + step).min(held.end);
     }
     let is_whole = sums == header.sums && entries == header.entries;
-    if is_whole { in_use } else { None }
+    in_use
+        .filter(|_| is_whole)
+        .ok_or(Failure::Refused(CheckpointError::Totals {
+            expected: header.entries,
+            found: entries,
+        }))
 }
+
+/// The 64-bit word of that number.
+fn word<const BYTES: usize>(bytes: &[u8; BYTES], number: usize) -> u64 {
+    let (words, _) = bytes.as_chunks::<8>();
+    words
+        .get(number)
+        .map_or(0, |word| u64::from_le_bytes(*word))
+}
+
+struct Piece<'a> {
+    crc: u32,
+    kind: u32,
+    body: &'a [u8],
+}
+
+impl<'a> Piece<'a> {
+    /// The verified piece at the beginning of these bytes, which begin at that byte of the file.
+    fn parse(bytes: &'a [u8], at: u64) -> Result<Self, CheckpointError> {
+        let short = CheckpointError::Short { at };
+        let (head, rest) = bytes
+            .split_first_chunk::<PIECE_HEADER_BYTES>()
+            .ok_or(short)?;
+        let [crc, payload, kind] = [0, 1, 2].map(|number| {
+            let (words, _) = head.as_chunks::<4>();
+            u32::from_le_bytes(words[number])
+        });
+        let body = rest.get(..payload as usize).ok_or(short)?;
+        let found = crc32c::crc32c_append(crc32c::crc32c(&head[4..]), body);
+        if crc != found {
+            return Err(CheckpointError::Checksum {
+                at,
+                expected: crc,
+                found,
+            });
+        }
+        Ok(Self { crc, kind, body })
+    }
+}
+
+#[cfg(test)]
+#[path = "checkpoint_tests.rs"]
+mod tests;

@@ -50,3 +50,7 @@ impl Digest {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "digest_props.rs"]
+mod props;

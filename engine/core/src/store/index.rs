@@ -2,13 +2,18 @@
 //!
 //! Owns one table for each partition. A table is open addressing with linear probing whose entries are kept in token
 //! order (the home of a token rises with it), so a miss ends at the first greater token, a scan reads in order, and a
-//! table grows by one pass over it. Tables are small and grow by an eighth at different moments: no long pause, and
-//! never much empty space, so that a key costs at most 32 bytes all told.
+//! table grows by one pass over it. Tables are small and grow by an eighth or less at different moments: no long pause,
+//! and never much empty space, so that from 48 keys a partition on a key costs at most 32 bytes all told.
 //! Never knows what a record holds; two keys of one token are told apart by 15 more bits of a seeded tag.
 //!
 //! Invariants:
-//! - in each table, occupied slots are in order of (token, place's tag order of arrival), none lies before its home;
-//! - between a token's home and its slot every slot is occupied.
+//! - in each table, occupied slots are in order of token (those of one token in the order of their arrival), none lies
+//!   before its home;
+//! - between a token's home and its slot every slot is occupied;
+//! - `slot_count` is the sum of the tables' capacities.
+//!
+//! Why the slots behind the last home are added as they are needed: keys may be chosen to share a token (its hash has no
+//! secret), and no fixed number of them, nor any number of homes, holds a run that all begins at the last home.
 
 use crate::base::ids::{PartitionId, ShardIndex, Token};
 use crate::ring::Slices;
@@ -47,10 +52,35 @@ impl Slot {
     }
 }
 
-/// Slots behind the last home, so that probing never wraps round.
-const SPILL_SLOTS: usize = 24;
 /// Homes of a table at its first growth.
 const HOMES_MIN: usize = 8;
+/// Below so many homes a table grows by a sixteenth: the last growth's empty slots weigh more where keys are few.
+const HOMES_SMALL_MAX: usize = 512;
+/// A table is grown when more than nine in ten of its homes' number are occupied.
+const LOAD_TENTHS_MAX: usize = 9;
+
+/// Slots behind the last home, so that probing never wraps round; more are added when a run passes them.
+const fn spill_slots(homes: usize) -> usize {
+    let share = homes / 64;
+    if share < 2 {
+        2
+    } else if share > 16 {
+        16
+    } else {
+        share
+    }
+}
+
+/// The homes of a table after its growth.
+const fn grown(homes: usize) -> usize {
+    if homes < HOMES_MIN {
+        HOMES_MIN
+    } else if homes < HOMES_SMALL_MAX {
+        homes + homes / 16 + 1
+    } else {
+        homes + homes / 8
+    }
+}
 
 #[derive(Default)]
 struct Table {
@@ -87,6 +117,41 @@ impl Table {
             at += 1;
         }
         Err(at)
+    }
+
+    fn occupied(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.slots.iter().filter(|slot| !slot.is_empty()).copied()
+    }
+
+    /// Puts a new slot in its order.
+    fn insert(&mut self, fraction: u64, slot: Slot) {
+        let mut at = self.home(fraction);
+        while self
+            .slots
+            .get(at)
+            .is_some_and(|held| !held.is_empty() && held.token <= slot.token)
+        {
+            at += 1;
+        }
+        let run = self.slots.get(at..).unwrap_or(&[]);
+        let empty = match run.iter().position(Slot::is_empty) {
+            Some(steps) => at + steps,
+            None => {
+                let end = self.slots.len();
+                self.extend_spill();
+                end
+            }
+        };
+        self.slots.copy_within(at..empty, at + 1);
+        self.slots[at] = slot;
+        self.len += 1;
+    }
+
+    /// More slots behind the last home, by a share of those that are there already, so that a long run costs few moves.
+    fn extend_spill(&mut self) {
+        let more = ((self.slots.len() - self.homes) / 8).max(2);
+        self.slots.reserve_exact(more);
+        self.slots.resize(self.slots.len() + more, Slot::default());
     }
 }
 
@@ -141,12 +206,13 @@ impl Index {
             return Some(former.entry());
         }
         let table = &self.tables[number];
-        if table.len * 10 >= table.homes * 9 {
-            self.grow(number);
+        let capacity = table.slots.capacity();
+        if table.len * 10 >= table.homes * LOAD_TENTHS_MAX {
+            let homes = grown(table.homes);
+            self.tables[number] = self.laid_out(homes, table.occupied());
         }
-        while !insert(&mut self.tables[number], fraction, slot) {
-            self.grow(number);
-        }
+        self.tables[number].insert(fraction, slot);
+        self.slot_count = self.slot_count + self.tables[number].slots.capacity() - capacity;
         self.len += 1;
         None
     }
@@ -222,72 +288,46 @@ impl Index {
         before - self.len
     }
 
-    fn grow(&mut self, number: usize) {
-        let table = &self.tables[number];
-        let mut homes = (table.homes + table.homes / 8 + 1).max(HOMES_MIN);
-        loop {
-            match self.rebuilt(number, homes) {
-                Some(table) => {
-                    let former = core::mem::replace(&mut self.tables[number], table);
-                    self.slot_count =
-                        self.slot_count + self.tables[number].slots.len() - former.slots.len();
-                    return;
-                }
-                // A run at the end of the table does not fit behind it: rare, and gone with more homes.
-                None => homes += homes / 8 + 1,
-            }
-        }
-    }
-
-    fn rebuilt(&self, number: usize, homes: usize) -> Option<Table> {
+    /// A table of so many homes that holds these slots, which are in token order: one pass.
+    fn laid_out(&self, homes: usize, slots: impl Iterator<Item = Slot>) -> Table {
         let mut table = Table {
-            slots: vec![Slot::default(); homes + SPILL_SLOTS.min(homes)],
+            slots: vec![Slot::default(); homes + spill_slots(homes)],
             homes,
             len: 0,
         };
         let mut next = 0;
-        for slot in self.tables[number]
-            .slots
-            .iter()
-            .filter(|slot| !slot.is_empty())
-        {
+        for slot in slots {
             let at = table.home(self.fraction(Token(slot.token))).max(next);
-            *table.slots.get_mut(at)? = *slot;
+            if at >= table.slots.len() {
+                table.extend_spill();
+            }
+            table.slots[at] = slot;
             next = at + 1;
             table.len += 1;
         }
-        Some(table)
+        table
     }
 
     /// Loads a partition's entries, which are in token order, into its empty table.
     pub fn load(&mut self, partition: PartitionId, entries: &[(Token, Entry)]) {
         let number = partition.0 as usize;
         assert!(self.tables[number].len == 0, "loaded once");
-        let mut table = Table::default();
-        table.slots = entries
-            .iter()
-            .map(|(t, e)| Slot {
-                token: t.0,
-                fingerprint: e.fingerprint,
-                place: e.place.0,
-            })
-            .collect();
-        table.len = entries.len();
-        self.tables[number] = table;
-        let mut homes = (entries.len() + entries.len() / 6 + 1).max(HOMES_MIN);
-        let built = loop {
-            match self.rebuilt(number, homes) {
-                Some(built) => break built,
-                None => homes += homes / 8 + 1,
-            }
-        };
-        self.slot_count += built.slots.len();
-        self.len += built.len;
+        // As full as a table that has grown to this on average.
+        let homes = (entries.len() + entries.len() / 6 + 1).max(HOMES_MIN);
+        let slots = entries.iter().map(|(token, entry)| Slot {
+            token: token.0,
+            fingerprint: entry.fingerprint,
+            place: entry.place.0,
+        });
+        let former_capacity = self.tables[number].slots.capacity();
+        let table = self.laid_out(homes, slots);
+        self.slot_count = self.slot_count + table.slots.capacity() - former_capacity;
+        self.len += table.len;
         self.tombstones += entries
             .iter()
             .filter(|(_, entry)| entry.place.is_tombstone())
             .count();
-        self.tables[number] = built;
+        self.tables[number] = table;
     }
 
     /// How many keys are known, tombstones among them.
@@ -362,24 +402,6 @@ impl Index {
     }
 }
 
-/// Puts a new slot in its order; false when the run would pass the table's end.
-fn insert(table: &mut Table, fraction: u64, slot: Slot) -> bool {
-    if table.homes == 0 {
-        return false;
-    }
-    let mut at = table.home(fraction);
-    while table
-        .slots
-        .get(at)
-        .is_some_and(|held| !held.is_empty() && held.token <= slot.token)
-    {
-        at += 1;
-    }
-    let Some(empty) = table.slots.iter().skip(at).position(Slot::is_empty) else {
-        return false;
-    };
-    table.slots.copy_within(at..at + empty, at + 1);
-    table.slots[at] = slot;
-    table.len += 1;
-    true
-}
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

@@ -17,6 +17,12 @@ const CLASS_BITS: u32 = 7;
 const FLAGS_SHIFT: u32 = LOCATION_BITS + CLASS_BITS;
 const TAG_SHIFT: u32 = FLAGS_SHIFT + 2;
 
+/// The greatest number of segments of a shard. More capacity than that: it is not used; longer segments are needed.
+pub const SEGMENTS_MAX: u32 = 65_000;
+
+/// How many tags there are, and so the greatest number of entries of one token.
+pub const TAGS: u32 = 1 << (64 - TAG_SHIFT);
+
 /// The 15 bits of a key's tag that the index keeps.
 pub const fn tag15(hash: u64) -> u16 {
     (hash >> TAG_SHIFT) as u16
@@ -45,13 +51,19 @@ impl Place {
     /// At least the record's length, at most a quarter more; the same for all records of one length.
     pub const fn bytes_upper(self) -> u32 {
         let class = ((self.0 >> LOCATION_BITS) & ((1 << CLASS_BITS) - 1)) as u32;
-        class_units(class) * RECORD_ALIGN as u32
+        // A class beyond what fits is never packed, but may be read from a disk.
+        let bytes = class_units(class) * RECORD_ALIGN as u64;
+        if bytes > u32::MAX as u64 {
+            u32::MAX
+        } else {
+            bytes as u32
+        }
     }
 }
 
 /// The greatest number of units of a class: a float with two bits of mantissa.
-const fn class_units(class: u32) -> u32 {
-    let (exponent, mantissa) = (class >> 2, class & 3);
+const fn class_units(class: u32) -> u64 {
+    let (exponent, mantissa) = (class >> 2, (class & 3) as u64);
     if exponent == 0 {
         mantissa + 1
     } else {
@@ -94,9 +106,14 @@ impl PlaceLayout {
         }
     }
 
-    /// How many segments can be told apart.
+    /// How many segments a shard can have: those that can be told apart, and that a checkpoint has room to name.
     pub const fn segments_max(&self) -> u32 {
-        1 << (LOCATION_BITS - self.offset_bits)
+        let told_apart = 1u64 << (LOCATION_BITS - self.offset_bits);
+        if told_apart > SEGMENTS_MAX as u64 {
+            SEGMENTS_MAX
+        } else {
+            told_apart as u32
+        }
     }
 
     /// A place.
@@ -148,7 +165,7 @@ mod tests {
         let mut last = 0;
         for units in (1..5000).chain((5000..20_000_000).step_by(9973)) {
             let class = class_of(units);
-            let upper = class_units(class);
+            let upper = class_units(class) as u32;
             assert!(class < 1 << CLASS_BITS);
             assert!(upper >= units, "{units} units in class {class} of {upper}");
             assert!(
@@ -157,6 +174,28 @@ mod tests {
             );
             assert!(class >= last, "classes rise");
             last = class;
+        }
+    }
+
+    #[test]
+    fn any_64_bits_can_be_looked_at() {
+        for class in 0..1u64 << CLASS_BITS {
+            assert!(Place(class << LOCATION_BITS).bytes_upper() >= 8);
+        }
+        assert_eq!(Place(u64::MAX).bytes_upper(), u32::MAX);
+    }
+
+    #[test]
+    fn segments_of_every_length_leave_numbers_that_fit() {
+        for segment_bytes in [32 << 10, 1 << 20, 100 << 20, 256 << 20, 1 << 30, u32::MAX] {
+            let layout = PlaceLayout::new(segment_bytes);
+            let last = SegmentId(layout.segments_max() - 1);
+            let offset = (segment_bytes - 8) / 8 * 8;
+            let place = layout.pack(last, offset, 8, 0, 0);
+            assert_eq!(
+                (layout.segment(place), layout.offset(place)),
+                (last, offset)
+            );
         }
     }
 

@@ -190,7 +190,12 @@ pub fn replay(
         segment.generation = first.generation;
         state.next_generation = state.next_generation.max(first.generation + 1);
         if first.generation >= from.generation {
-            tails.push(Tail { id, bytes, first, counted_upto: u64::MAX });
+            tails.push(Tail {
+                id,
+                bytes,
+                first,
+                counted_upto: u64::MAX,
+            });
         } else if from.in_use.contains(&(id, first.generation)) {
             segment.state = SegmentState::Sealed;
             segment.used_bytes = bytes as u32;
