@@ -11,8 +11,10 @@
 //! - `disk`: a shard's files;
 //! - [`edge`]: what a source of requests is;
 //! - `executor`: one shard's loop;
-//! - [`options`], [`answer`]: what a caller says about a request, and what it gets;
-//! - [`local`]: a shard seen by a future on its own core.
+//! - [`options`], [`answer`], [`merge`]: what a caller says about a request, what it gets, and how it reconciles;
+//! - [`local`]: a shard seen by a future on its own core;
+//! - `directory`: the data directory, its lock and its identity;
+//! - `engine`: all shards of a node, and the handle to them.
 
 pub mod answer;
 mod calls;
@@ -21,11 +23,18 @@ pub mod directory;
 mod disk;
 pub mod doorbell;
 pub mod edge;
+mod engine;
 mod executor;
 pub mod local;
 mod mailbox;
+pub mod merge;
 pub mod options;
 mod packed;
 pub mod ring;
 
+pub use answer::{Context, Error, Found, Written};
+pub use engine::{EdgeFactory, Engine, EngineConfig, OpenError, Pipeline, Reply};
 pub use gramme_core as core;
+pub use local::Local;
+pub use merge::Merge;
+pub use options::Options;

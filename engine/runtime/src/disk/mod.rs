@@ -29,11 +29,11 @@ use io_uring::{opcode, squeue, types};
 use slab::Slab;
 
 pub(crate) use buffers::Buffer;
-pub(crate) use files::{Prepared, file_name};
+pub(crate) use files::{Prepared, file_name, io_error};
 
 use crate::mailbox::Address;
 use crate::ring::{Completion, Owner, Ring, user_data};
-use files::{Job, io_error, io_error_of};
+use files::{Job, io_error_of};
 
 /// One finished operation.
 #[derive(Debug)]

@@ -10,7 +10,7 @@
 //! to them every turn while there are any, and to glommio itself about every millisecond.
 #![expect(
     unsafe_code,
-    reason = "writes point into the machine's log buffers, which it keeps until they end"
+    reason = "writes point into the machine's log buffers, which it keeps until they end; glommio takes raw descriptors"
 )]
 
 mod port;
@@ -20,8 +20,9 @@ mod timers;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -30,13 +31,14 @@ use crossbeam_channel::Receiver;
 use glommio::io::BufferedFile;
 use gramme_core::base::ids::ShardIndex;
 use gramme_core::port::{Effect, Effects, Event, Outcome, RequestId};
+use gramme_core::shard::WriteState;
 
 use crate::clock;
 use crate::disk::{Disk, Done};
 use crate::doorbell::Doorbell;
 use crate::edge::Edge;
 use crate::local::Local;
-use crate::mailbox::{Address, Message};
+use crate::mailbox::{Address, MakeLocal, Message};
 use crate::ring::{Completion, Owner, Ring};
 
 pub(crate) use port::{Origin, ShardPort, Waiter};
@@ -67,6 +69,8 @@ pub(crate) struct Parts {
     /// Shards of this node that have not stopped.
     pub(crate) running: Arc<AtomicUsize>,
     pub(crate) spin_ns_max: u64,
+    /// Called once, when the shard can take writes (or never will, for want of space).
+    pub(crate) on_ready: Box<dyn FnOnce()>,
 }
 
 /// One shard on its core.
@@ -88,11 +92,12 @@ pub(crate) struct Core {
     ended_at_once: Vec<Done>,
 
     // The other tasks.
-    this: Weak<RefCell<Self>>,
+    locals_new: Vec<MakeLocal>,
     locals_running: Rc<Cell<usize>>,
     /// Wakes the loop while it sleeps.
     sleeper: Option<Waker>,
 
+    on_ready: Option<Box<dyn FnOnce()>>,
     stop: Stop,
 }
 
@@ -109,19 +114,25 @@ enum Stop {
     Done,
 }
 
+/// The event file as glommio reads it; made inside the executor that reads it.
+pub(crate) fn wake_file(event: OwnedFd) -> BufferedFile {
+    // SAFETY: the descriptor is given up here and owned by the file.
+    unsafe { BufferedFile::from_raw_fd(event.into_raw_fd()) }
+}
+
 /// Runs a shard until the node stops.
-pub(crate) async fn run(core: Rc<RefCell<Core>>, wake: BufferedFile) -> io::Result<()> {
+pub(crate) async fn run(core: Rc<RefCell<Core>>, wake: &BufferedFile) -> io::Result<()> {
     let mut read: Option<WakeRead<'_>> = None;
     let mut yielded_at_ns = clock::mono_ns();
     loop {
-        let (is_busy, has_locals) = {
+        let (is_busy, is_stopped) = {
             let mut core = core.borrow_mut();
-            let is_busy = core.turn()?;
-            if core.is_stopped() {
-                return Ok(());
-            }
-            (is_busy, core.locals_running.get() > 0)
+            (core.turn()?, core.is_stopped())
         };
+        if is_stopped {
+            return Ok(());
+        }
+        let has_locals = spawn_locals(&core);
         let now_ns = core.borrow().port.now.mono_ns;
         if has_locals || (is_busy && now_ns - yielded_at_ns > BUSY_NS_MAX) {
             glommio::executor().yield_now().await;
@@ -132,12 +143,35 @@ pub(crate) async fn run(core: Rc<RefCell<Core>>, wake: BufferedFile) -> io::Resu
         }
         let is_asleep = core.borrow_mut().fall_asleep()?;
         if is_asleep {
-            sleep(&core, &wake, &mut read).await?;
+            sleep(&core, wake, &mut read).await?;
         }
         let now_ns = clock::mono_ns();
         core.borrow_mut().wake_up(is_asleep.then(|| now_ns));
         yielded_at_ns = now_ns;
     }
+}
+
+/// Starts the callers' futures that have arrived; returns whether any run. glommio polls a new task at once, so the core
+/// must not be borrowed here.
+fn spawn_locals(core: &Rc<RefCell<Core>>) -> bool {
+    let (new, running) = {
+        let mut core = core.borrow_mut();
+        (
+            core::mem::take(&mut core.locals_new),
+            Rc::clone(&core.locals_running),
+        )
+    };
+    for make in new {
+        running.set(running.get() + 1);
+        let ended = Running(Rc::clone(&running));
+        let local = Local::new(Rc::clone(core));
+        glommio::spawn_local(async move {
+            let _ended = ended;
+            make(local).await;
+        })
+        .detach();
+    }
+    running.get() > 0
 }
 
 type WakeRead<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + 'a>>;
@@ -178,32 +212,33 @@ fn poll_read(read: &mut WakeRead<'_>, context: &mut Context<'_>) -> Poll<io::Res
 
 impl Core {
     pub(crate) fn new(parts: Parts) -> Rc<RefCell<Self>> {
-        Rc::new_cyclic(|this| {
-            RefCell::new(Self {
-                port: parts.port,
-                ring: parts.ring,
-                disk: parts.disk,
-                edge: parts.edge,
-                inbox: parts.inbox,
-                doorbell: parts.doorbell,
-                addresses: parts.addresses,
-                running: parts.running,
-                timers: Timers::default(),
-                spin: Spin::new(parts.spin_ns_max),
-                carried_out: Effects::default(),
-                completions: Vec::new(),
-                ended_at_once: Vec::new(),
-                this: Weak::clone(this),
-                locals_running: Rc::default(),
-                sleeper: None,
-                stop: Stop::No,
-            })
-        })
+        Rc::new(RefCell::new(Self {
+            port: parts.port,
+            ring: parts.ring,
+            disk: parts.disk,
+            edge: parts.edge,
+            inbox: parts.inbox,
+            doorbell: parts.doorbell,
+            addresses: parts.addresses,
+            running: parts.running,
+            timers: Timers::default(),
+            spin: Spin::new(parts.spin_ns_max),
+            carried_out: Effects::default(),
+            completions: Vec::new(),
+            ended_at_once: Vec::new(),
+            locals_new: Vec::new(),
+            locals_running: Rc::default(),
+            sleeper: None,
+            on_ready: Some(parts.on_ready),
+            stop: Stop::No,
+        }))
     }
 
     /// Starts the edge.
     pub(crate) fn start(&mut self) -> io::Result<()> {
         self.port.now = clock::now();
+        // The first turn gives the machine the occasion to ask for its first files.
+        self.port.is_turn_open = true;
         match &mut self.edge {
             Some(edge) => edge.start(&mut self.ring, &mut self.port),
             None => Ok(()),
@@ -231,8 +266,22 @@ impl Core {
             edge.flush(&mut self.ring, &mut self.port);
         }
         self.port.send();
+        self.say_ready();
         self.stop_further();
         Ok(true)
+    }
+
+    fn say_ready(&mut self) {
+        if self.on_ready.is_none() {
+            return;
+        }
+        let shard = &self.port.shard;
+        // A full disk must not keep a shard from serving reads.
+        if (shard.is_ready() || shard.status().writes != WriteState::Open)
+            && let Some(on_ready) = self.on_ready.take()
+        {
+            on_ready();
+        }
     }
 
     fn complete(&mut self) -> bool {
@@ -310,7 +359,7 @@ impl Core {
                     edge.message(message, &mut self.ring, &mut self.port);
                 }
             }
-            Message::Run(make) => self.spawn(make),
+            Message::Run(make) => self.locals_new.push(make),
             Message::Calls(batch) => self.port.called(batch),
             Message::Prepared { ticket, result } => {
                 let result = result.map(|prepared| self.disk.prepared(prepared));
@@ -323,21 +372,6 @@ impl Core {
             Message::Stop => self.begin_stop(),
             Message::Wake => {}
         }
-    }
-
-    fn spawn(&self, make: crate::mailbox::MakeLocal) {
-        let Some(core) = self.this.upgrade() else {
-            return;
-        };
-        let running = Rc::clone(&self.locals_running);
-        running.set(running.get() + 1);
-        let ended = Running(running);
-        // The caller's closure runs as a part of the task, not here: it may use the shard at once.
-        glommio::spawn_local(async move {
-            let _ended = ended;
-            make(Local::new(core)).await;
-        })
-        .detach();
     }
 
     fn take_timers(&mut self) -> bool {

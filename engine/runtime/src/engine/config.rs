@@ -1,0 +1,90 @@
+//! What an engine is opened with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gramme_core::base::ids::ShardIndex;
+use gramme_core::base::limits::{BUCKET_DEFAULT, VALUE_BYTES_MAX_DEFAULT};
+use gramme_core::port::Durability;
+use gramme_core::shard::Bucket;
+
+use crate::edge::Edge;
+
+/// Makes the edge of each shard, on that shard's thread.
+pub type EdgeFactory = Box<dyn Fn(ShardIndex) -> Box<dyn Edge> + Send + Sync>;
+
+/// An engine's configuration: `EngineConfig::new(dir)`, then change what should differ.
+pub struct EngineConfig {
+    /// The data directory; made when it is not there.
+    pub dir: PathBuf,
+    /// Shards. More use more cores for requests of different keys; none said: one a core. The count may change between
+    /// starts; the data is then dealt anew, which takes as long as reading it.
+    pub shards: Option<u16>,
+    /// RAM for values, all shards together: the log's readable tail and the cache. The index comes on top, up to 32
+    /// bytes a key. More means fewer reads from the disk.
+    pub memory_bytes: u64,
+    /// What the directory may take. None: nine tenths of what the file system has, counting what is there already. At
+    /// the limit writes fail (`DiskFull`), reads and deletes go on.
+    pub capacity_bytes: Option<u64>,
+    /// How durable a write of the default bucket is unless it says otherwise.
+    pub durability: Durability,
+    /// How long a buffered write may be only in memory. Longer gathers larger commits; a crash may lose this much.
+    pub commit_interval: Duration,
+    /// Group commits that may be on their way to the disk at once, for each shard. 1 to 16.
+    pub commits_in_flight_max: u32,
+    /// The greatest value accepted, up to 8 MiB.
+    pub value_bytes_max: u32,
+    /// Log bytes between checkpoints, for each shard. Less makes a start after a crash faster and writes more.
+    pub checkpoint_bytes: u64,
+    /// Requests that may wait at once in each shard; beyond it they are refused (`Overloaded`).
+    pub requests_max: u32,
+    /// Buckets beside `default`, or instead of its usual rules.
+    pub buckets: Vec<Bucket>,
+    /// The length of a segment of the log; fixed when the directory is made, ignored afterwards. Smaller ones suit small
+    /// directories (a shard needs at least eight), larger ones have less overhead.
+    pub segment_bytes: u32,
+    /// How long a shard may look on for work before it sleeps, while that pays. Zero: never; less CPU, more latency.
+    pub spin_max: Duration,
+    /// Whether each shard's thread is bound to a core of its own, where the process has that many. Bind when the
+    /// engine has the machine to itself, not when other threads of the process compete for the same cores.
+    pub pin_to_cores: bool,
+    /// How far ahead of this node's wall clock a context's or an object's may be.
+    pub clock_drift_max: Duration,
+    /// What brings requests from elsewhere (the network); none for an embedded engine.
+    pub edge: Option<EdgeFactory>,
+}
+
+impl EngineConfig {
+    /// The configuration that is right for most.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            shards: None,
+            memory_bytes: 256 << 20,
+            capacity_bytes: None,
+            durability: Durability::Buffered,
+            commit_interval: Duration::from_millis(10),
+            commits_in_flight_max: 4,
+            value_bytes_max: VALUE_BYTES_MAX_DEFAULT as u32,
+            checkpoint_bytes: 1 << 30,
+            requests_max: 65_536,
+            buckets: Vec::new(),
+            segment_bytes: 64 << 20,
+            spin_max: Duration::from_micros(30),
+            pin_to_cores: true,
+            clock_drift_max: Duration::from_millis(500),
+            edge: None,
+        }
+    }
+
+    /// All buckets; `default` is always among them.
+    pub(super) fn all_buckets(&self) -> Vec<Bucket> {
+        let mut buckets = self.buckets.clone();
+        if !buckets.iter().any(|bucket| bucket.name == BUCKET_DEFAULT) {
+            let mut default = Bucket::new(BUCKET_DEFAULT);
+            default.durability = self.durability;
+            buckets.insert(0, default);
+        }
+        buckets
+    }
+}

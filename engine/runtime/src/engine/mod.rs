@@ -1,0 +1,268 @@
+//! The engine: a node's shards inside one process, each on a thread of its own, and the handle to them.
+//!
+//! Owns the start (directory, recovery on all shards at once, edges), the stop, and who can be reached where.
+//! Never touches a key: the handle's requests go to the shards as messages.
+//!
+//! # Layout
+//! - `config`: what it is opened with;
+//! - `starting`: all shards on their way up;
+//! - `thread`: one shard's thread;
+//! - `handle`: requests from any thread, futures on the owner's core;
+//! - `pipeline`: many requests in flight from one thread;
+//! - `block`: waiting without a runtime.
+
+mod block;
+mod config;
+mod handle;
+mod pipeline;
+mod starting;
+mod thread;
+
+use core::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gramme_core::base::ids::{NodeId, ShardIndex};
+use gramme_core::ring::Slices;
+use gramme_core::shard::{RecoveryReport, ShardStatus};
+
+use crate::directory::{Directory, DirectoryError, OpenOptions};
+use crate::mailbox::{Address, Message};
+
+pub use config::{EdgeFactory, EngineConfig};
+pub use pipeline::{Pipeline, Reply};
+use starting::Starting;
+
+/// How long `status` waits for a shard.
+const STATUS_WAIT: Duration = Duration::from_secs(2);
+
+/// A node's shards. Cheap to clone; the last clone stops them.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: NodeId,
+    slices: Slices,
+    addresses: Vec<Address>,
+    reports: Vec<RecoveryReport>,
+    threads: Mutex<Vec<JoinHandle<thread::Ended>>>,
+    failures: Mutex<Vec<String>>,
+    /// Locked as long as the shards live.
+    _directory: Directory,
+}
+
+/// Why an engine does not open. Nothing was changed, but that a new directory may have been made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The data directory: locked by another process, of a newer format, not to be read …
+    Directory(DirectoryError),
+    /// The configuration is contradictory.
+    Config(String),
+    /// A shard cannot recover.
+    Shard(ShardIndex, gramme_core::shard::OpenError),
+    /// A shard's edge cannot start: its port is in use …
+    Edge(ShardIndex, io::Error),
+    /// glommio cannot start.
+    Executor(ShardIndex, String),
+    /// io_uring cannot be used.
+    Ring(io::Error),
+    /// Anything else of the system.
+    Io(&'static str, io::Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(error) => error.fmt(f),
+            Self::Config(what) => write!(f, "{what}"),
+            Self::Shard(shard, error) => write!(f, "shard {shard} cannot start: {error}"),
+            Self::Edge(shard, error) => write!(f, "shard {shard} cannot serve: {error}"),
+            Self::Executor(shard, what) => write!(
+                f,
+                "the executor of shard {shard} cannot start: {what}; gramme needs Linux 6.1 with io_uring and some locked memory (ulimit -l)"
+            ),
+            Self::Ring(error) => write!(
+                f,
+                "io_uring cannot be used: {error}; gramme needs Linux 6.1, and kernel.io_uring_disabled = 0, also in a container"
+            ),
+            Self::Io(what, error) => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl Engine {
+    /// Opens the directory and starts its shards. It returns when all of them have recovered and take writes.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is in the way; nothing runs then.
+    pub fn open(config: EngineConfig) -> Result<Self, OpenError> {
+        let cores = cores();
+        let shards = config
+            .shards
+            .unwrap_or_else(|| u16::try_from(cores.len().max(1)).unwrap_or(u16::MAX));
+        let options = OpenOptions {
+            shards,
+            segment_bytes: config.segment_bytes,
+            ..OpenOptions::default()
+        };
+        let directory = Directory::open(&config.dir, &options).map_err(OpenError::Directory)?;
+        let slices = Slices::new(directory.partitions(), shards).ok_or_else(|| {
+            OpenError::Config(format!("{shards} shards are not possible; 1 to 1024 are"))
+        })?;
+        let mut starting = Starting::new(config, slices, &directory)?;
+        for shard in 0..shards {
+            // Threads that outnumber the cores are left to the system.
+            let core = cores.get(usize::from(shard)).copied();
+            let core = core.filter(|_| usize::from(shards) <= cores.len());
+            starting.start(ShardIndex(shard), core, &directory)?;
+        }
+        let (node, reports) = (directory.node_id(), starting.wait()?);
+        let (addresses, threads) = starting.finish();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                node,
+                slices,
+                addresses,
+                reports,
+                threads: Mutex::new(threads),
+                failures: Mutex::default(),
+                _directory: directory,
+            }),
+        })
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.inner.node
+    }
+
+    /// The cut of the token space; who owns what.
+    pub fn slices(&self) -> Slices {
+        self.inner.slices
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.inner.slices.shards()
+    }
+
+    /// What each shard found at its start.
+    pub fn recovery(&self) -> &[RecoveryReport] {
+        &self.inner.reports
+    }
+
+    /// Counters and gauges of each shard; none for one that has ended, or does not answer within two seconds.
+    pub fn status(&self) -> Vec<Option<ShardStatus>> {
+        let asked: Vec<_> = self
+            .inner
+            .addresses
+            .iter()
+            .map(|address| {
+                let (sender, receiver) = oneshot::channel();
+                address.post(Message::Status(sender)).ok()?;
+                Some(receiver)
+            })
+            .collect();
+        asked
+            .into_iter()
+            .map(|receiver| receiver?.recv_timeout(STATUS_WAIT).ok())
+            .collect()
+    }
+
+    /// Why shards have ended that should run; empty while all is well.
+    pub fn failures(&self) -> Vec<String> {
+        self.inner.collect_ended();
+        lock(&self.inner.failures).clone()
+    }
+
+    /// Many requests in flight from this thread, `in_flight_max` at most.
+    pub fn pipeline(&self, in_flight_max: usize) -> Pipeline {
+        Pipeline::new(self.clone(), in_flight_max)
+    }
+
+    /// Stops all shards: what was acknowledged is written to stable media, and a checkpoint, so that the next start is
+    /// quick. Requests meanwhile get [`Error::Stopped`](crate::answer::Error::Stopped). It returns when all have ended.
+    ///
+    /// # Errors
+    /// What went wrong in a shard, in words.
+    pub fn stop(&self) -> Result<(), String> {
+        self.inner.stop();
+        let failures = self.failures();
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(failures.join("; "))
+        }
+    }
+
+    fn address(&self, shard: ShardIndex) -> Option<&Address> {
+        self.inner.addresses.get(usize::from(shard.0))
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        for address in &self.addresses {
+            // A full mailbox is emptied by its shard soon; one that has ended needs no stop.
+            address.post_waiting(Message::Stop);
+        }
+        let this = std::thread::current().id();
+        for thread in lock(&self.threads).drain(..) {
+            // The last clone may have been held by a local future: its own thread cannot wait for itself.
+            if thread.thread().id() != this {
+                self.note(thread);
+            }
+        }
+    }
+
+    fn collect_ended(&self) {
+        let mut threads = lock(&self.threads);
+        let (ended, running): (Vec<_>, Vec<_>) = threads
+            .drain(..)
+            .partition(std::thread::JoinHandle::is_finished);
+        *threads = running;
+        drop(threads);
+        ended.into_iter().for_each(|thread| self.note(thread));
+    }
+
+    fn note(&self, thread: JoinHandle<thread::Ended>) {
+        let name = thread.thread().name().unwrap_or("a shard").to_owned();
+        let failure = match thread.join() {
+            Ok(Ok(())) => return,
+            Ok(Err(what)) => format!("{name}: {what}"),
+            Err(_) => format!("{name}: a panic outside of its loop; report this"),
+        };
+        lock(&self.failures).push(failure);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What is behind the locks is never left half-changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The cores that this process may run on.
+fn cores() -> Vec<usize> {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU)
+            .filter(|core| set.is_set(*core))
+            .collect(),
+        Err(error) => {
+            tracing::warn!(%error, "cannot find this process's cores; using one, unbound");
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! A pipeline: many requests in flight from one thread, at a fraction of a hop each.
+//!
+//! Owns the batches that gather for each shard, and the answers that have come back. A batch costs one message and one
+//! doorbell however long it is; requests that are added while the thread waits for answers share the next one.
+//! For one thread; clone the engine and make one each.
+
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use gramme_core::base::ids::ShardIndex;
+use gramme_core::port::{Failure, Outcome, Request};
+
+use super::Engine;
+use crate::answer::{self, Error, Found, Written};
+use crate::calls::{Batch, Replies, ReplyTo};
+use crate::clock;
+use crate::mailbox::{Message, NotSent};
+use crate::options::Options;
+
+/// A batch is sent when it has this many requests.
+const BATCH_CALLS_MAX: usize = 128;
+
+/// Or when it has this many bytes.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// When a batch is offered again to a mailbox that was full.
+const RETRY_AFTER: Duration = Duration::from_micros(200);
+
+/// Many requests in flight.
+pub struct Pipeline {
+    engine: Engine,
+    batches: Vec<Option<Batch>>,
+    in_flight: usize,
+    in_flight_max: usize,
+    sender: Sender<Replies>,
+    receiver: Receiver<Replies>,
+}
+
+/// One answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply<'a> {
+    /// As its request had it.
+    pub tag: u64,
+    outcome: &'a Outcome,
+    bytes: &'a [u8],
+    wall_ms: u64,
+}
+
+impl<'a> Reply<'a> {
+    /// The latest value, in place, where this answers a get.
+    ///
+    /// # Errors
+    /// [`Error`] says what failed.
+    pub fn latest(&self) -> Result<Option<&'a [u8]>, Error> {
+        answer::latest(self.outcome, self.bytes, self.wall_ms)
+    }
+
+    /// All values with their context, where this answers a get.
+    ///
+    /// # Errors
+    /// [`Error`] says what failed.
+    pub fn found(&self) -> Result<Option<Found>, Error> {
+        answer::found(self.outcome, self.bytes, self.wall_ms)
+    }
+
+    /// The write, where this answers a put or a delete.
+    ///
+    /// # Errors
+    /// [`Error`] says what failed, and whether the write is in doubt.
+    pub fn written(&self) -> Result<Written, Error> {
+        answer::written(self.outcome, self.bytes, self.wall_ms)
+    }
+}
+
+impl Pipeline {
+    pub(super) fn new(engine: Engine, in_flight_max: usize) -> Self {
+        // Bounded by the requests in flight.
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let batches = (0..engine.shards()).map(|_| None).collect();
+        Self {
+            engine,
+            batches,
+            in_flight: 0,
+            in_flight_max: in_flight_max.max(1),
+            sender,
+            receiver,
+        }
+    }
+
+    /// Requests that are not answered.
+    pub const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether one more request fits; take answers if not.
+    pub const fn has_room(&self) -> bool {
+        self.in_flight < self.in_flight_max
+    }
+
+    /// Reads a key; `tag` comes back with the answer.
+    ///
+    /// # Errors
+    /// `Overloaded` without room; [`Error::Stopped`]. Nothing happened, and no answer comes.
+    pub fn get(&mut self, tag: u64, key: &[u8], options: &Options<'_>) -> Result<(), Error> {
+        self.add(tag, &options.get(key))
+    }
+
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub fn put(
+        &mut self,
+        tag: u64,
+        key: &[u8],
+        value: &[u8],
+        options: &Options<'_>,
+    ) -> Result<(), Error> {
+        self.add(tag, &options.put(key, value, false))
+    }
+
+    /// Deletes a key.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub fn delete(&mut self, tag: u64, key: &[u8], options: &Options<'_>) -> Result<(), Error> {
+        self.add(tag, &options.delete(key, false))
+    }
+
+    fn add(&mut self, tag: u64, request: &Request<'_>) -> Result<(), Error> {
+        if !self.has_room() {
+            return Err(Error::Failed(Failure::Overloaded { retry_after_ms: 0 }));
+        }
+        let owner = self.engine.slices().shard_of(request.token);
+        let Some(slot) = self.batches.get_mut(usize::from(owner.0)) else {
+            return Err(Error::Unexpected);
+        };
+        let sender = &self.sender;
+        let batch = slot.get_or_insert_with(|| Batch::new(ReplyTo::Pipeline(sender.clone())));
+        batch.push(tag, request);
+        let is_full = batch.len() >= BATCH_CALLS_MAX || batch.bytes_len() >= BATCH_BYTES_MAX;
+        self.in_flight += 1;
+        if is_full {
+            self.send(owner);
+        }
+        Ok(())
+    }
+
+    /// Sends what has gathered. [`wait`](Self::wait) does it too.
+    pub fn flush(&mut self) {
+        for shard in 0..self.engine.shards() {
+            self.send(ShardIndex(shard));
+        }
+    }
+
+    fn send(&mut self, shard: ShardIndex) {
+        let Some(slot) = self.batches.get_mut(usize::from(shard.0)) else {
+            return;
+        };
+        let Some(batch) = slot.take() else { return };
+        let Some(address) = self.engine.address(shard) else {
+            return;
+        };
+        match address.post(Message::Calls(batch)) {
+            Ok(()) => {}
+            // It goes with the next flush; until then it grows no further than the room in this pipeline.
+            Err(NotSent::Full(Message::Calls(batch))) => *slot = Some(batch),
+            // A batch that is dropped answers for itself.
+            Err(NotSent::Full(_) | NotSent::Closed(_)) => {}
+        }
+    }
+
+    /// Takes the answers that are there, without waiting; returns how many.
+    pub fn poll(&mut self, mut take: impl FnMut(Reply<'_>)) -> usize {
+        let mut taken = 0;
+        while let Ok(replies) = self.receiver.try_recv() {
+            taken += self.take(&replies, &mut take);
+        }
+        taken
+    }
+
+    /// Sends what has gathered, and takes answers until there are `least` of them, or nothing is in flight; returns how
+    /// many.
+    pub fn wait(&mut self, least: usize, mut take: impl FnMut(Reply<'_>)) -> usize {
+        self.flush();
+        let mut taken = 0;
+        while taken < least && self.in_flight > 0 {
+            // A batch that a full mailbox did not take is offered again soon: no answer may be on its way that would
+            // end the wait.
+            let received = if self.batches.iter().any(Option::is_some) {
+                self.receiver.recv_timeout(RETRY_AFTER)
+            } else {
+                self.receiver.recv().map_err(Into::into)
+            };
+            match received {
+                Ok(replies) => taken += self.take(&replies, &mut take),
+                Err(RecvTimeoutError::Timeout) => {}
+                // The pipeline has a sender itself, so the channel never closes.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            taken += self.poll(&mut take);
+            self.flush();
+        }
+        taken
+    }
+
+    fn take(&mut self, replies: &Replies, take: &mut impl FnMut(Reply<'_>)) -> usize {
+        let wall_ms = clock::now().wall_ms;
+        for (tag, outcome) in &replies.list {
+            take(Reply {
+                tag: *tag,
+                outcome,
+                bytes: &replies.bytes,
+                wall_ms,
+            });
+        }
+        self.in_flight -= replies.list.len();
+        replies.list.len()
+    }
+}

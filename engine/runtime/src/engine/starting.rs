@@ -1,0 +1,187 @@
+//! All shards on their way up.
+//!
+//! Invariant: dropped halfway, or after one of them failed, those that run are stopped and waited for, so that nothing
+//! of a failed start goes on.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender};
+use gramme_core::base::ids::ShardIndex;
+use gramme_core::port::Source as _;
+use gramme_core::ring::Slices;
+use gramme_core::shard::{RecoveryReport, ShardConfig};
+
+use super::OpenError;
+use super::config::{EdgeFactory, EngineConfig};
+use super::thread::{self, Ended, Plan};
+use crate::directory::Directory;
+use crate::doorbell::Doorbell;
+use crate::mailbox::{Address, Message};
+
+type StartedItem = (ShardIndex, Result<RecoveryReport, OpenError>);
+
+/// Shards that have been started or will be.
+pub(super) struct Starting {
+    template: ShardConfig,
+    spin_ns_max: u64,
+    pin_to_cores: bool,
+    edge: Option<Arc<EdgeFactory>>,
+    mailboxes: Vec<Option<(Receiver<Message>, Arc<Doorbell>)>>,
+    addresses: Vec<Address>,
+    running: Arc<AtomicUsize>,
+    threads: Vec<JoinHandle<Ended>>,
+    sender: Sender<StartedItem>,
+    started: Receiver<StartedItem>,
+}
+
+impl Starting {
+    pub(super) fn new(
+        config: EngineConfig,
+        slices: Slices,
+        directory: &Directory,
+    ) -> Result<Self, OpenError> {
+        let shards = u64::from(slices.shards());
+        let capacity_bytes = match config.capacity_bytes {
+            Some(capacity_bytes) => capacity_bytes,
+            None => capacity_of(&config.dir, directory, slices.shards())?,
+        };
+        let template = ShardConfig {
+            node: directory.node_id(),
+            shard: ShardIndex(0),
+            slices,
+            tag_seed: directory.tag_seed(),
+            buckets: config.all_buckets(),
+            segment_bytes: directory.segment_bytes(),
+            block_bytes: directory.block_bytes(),
+            capacity_bytes: capacity_bytes / shards,
+            memory_bytes: config.memory_bytes / shards,
+            commit_interval_ns: nanoseconds(config.commit_interval),
+            commits_in_flight_max: config.commits_in_flight_max,
+            checkpoint_bytes: config.checkpoint_bytes,
+            requests_max: config.requests_max,
+            value_bytes_max: config.value_bytes_max,
+            clock_drift_ms_max: nanoseconds(config.clock_drift_max) / 1_000_000,
+        };
+        let (mut mailboxes, mut addresses) = (Vec::new(), Vec::new());
+        for _ in 0..shards {
+            let doorbell = Doorbell::new().map_err(OpenError::Ring)?;
+            let doorbell = Arc::new(doorbell);
+            let (address, inbox) = Address::new(Arc::clone(&doorbell));
+            addresses.push(address);
+            mailboxes.push(Some((inbox, doorbell)));
+        }
+        let (sender, started) = crossbeam_channel::unbounded();
+        Ok(Self {
+            template,
+            spin_ns_max: nanoseconds(config.spin_max),
+            pin_to_cores: config.pin_to_cores,
+            edge: config.edge.map(Arc::new),
+            mailboxes,
+            addresses,
+            running: Arc::new(AtomicUsize::new(0)),
+            threads: Vec::new(),
+            sender,
+            started,
+        })
+    }
+
+    /// Starts one shard's thread.
+    pub(super) fn start(
+        &mut self,
+        shard: ShardIndex,
+        core: Option<usize>,
+        directory: &Directory,
+    ) -> Result<(), OpenError> {
+        let mailbox = self.mailboxes.get_mut(usize::from(shard.0));
+        let Some((inbox, doorbell)) = mailbox.and_then(Option::take) else {
+            return Err(OpenError::Config(format!("shard {shard} is started twice")));
+        };
+        self.running.fetch_add(1, Ordering::AcqRel);
+        let thread = thread::start(Plan {
+            config: ShardConfig {
+                shard,
+                ..self.template.clone()
+            },
+            directory: directory.shard_dir(shard),
+            source: Box::new(directory.source(shard)),
+            inbox,
+            doorbell,
+            addresses: self.addresses.clone(),
+            running: Arc::clone(&self.running),
+            edge: self.edge.clone(),
+            core: core.filter(|_| self.pin_to_cores),
+            spin_ns_max: self.spin_ns_max,
+            started: self.sender.clone(),
+        });
+        match thread {
+            Ok(thread) => {
+                self.threads.push(thread);
+                Ok(())
+            }
+            Err(error) => {
+                self.running.fetch_sub(1, Ordering::AcqRel);
+                Err(OpenError::Io("start a thread", error))
+            }
+        }
+    }
+
+    /// Waits until all of them serve.
+    pub(super) fn wait(&mut self) -> Result<Vec<RecoveryReport>, OpenError> {
+        // From here on only the threads hold senders: should one die silently, the wait ends.
+        self.sender = crossbeam_channel::bounded(1).0;
+        let mut reports = vec![RecoveryReport::default(); self.threads.len()];
+        for _ in 0..self.threads.len() {
+            let (shard, result) = self.started.recv().map_err(|_| {
+                OpenError::Config("a shard ended before it had started; see the log".into())
+            })?;
+            if let Some(report) = reports.get_mut(usize::from(shard.0)) {
+                *report = result?;
+            }
+        }
+        Ok(reports)
+    }
+
+    /// Hands them over.
+    pub(super) fn finish(mut self) -> (Vec<Address>, Vec<JoinHandle<Ended>>) {
+        (
+            core::mem::take(&mut self.addresses),
+            core::mem::take(&mut self.threads),
+        )
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if self.threads.is_empty() {
+            return;
+        }
+        for address in &self.addresses {
+            // One that has ended needs no stop; none has so many messages already.
+            let _ = address.post(Message::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            // What went wrong was said when it went wrong.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Nine tenths of what the shards have and could have.
+fn capacity_of(dir: &Path, directory: &Directory, shards: u16) -> Result<u64, OpenError> {
+    let file_system = rustix::fs::statvfs(dir).map_err(|errno| {
+        OpenError::Io("find the free space of the data directory", errno.into())
+    })?;
+    let free_bytes = file_system.f_bavail.saturating_mul(file_system.f_frsize);
+    let used_bytes: u64 = (0..shards)
+        .flat_map(|shard| directory.source(ShardIndex(shard)).segments())
+        .map(|(_, bytes)| bytes)
+        .sum();
+    Ok((free_bytes / 10 * 9).saturating_add(used_bytes))
+}
+
+fn nanoseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,292 @@
+//! The embedded engine as its user has it: real threads, a real directory.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use gramme_engine::core::base::ids::ShardIndex;
+use gramme_engine::core::port::Durability;
+use gramme_engine::merge::Union;
+use gramme_engine::{Engine, EngineConfig, Error, Options};
+
+fn config(dir: &tempfile::TempDir, shards: u16) -> EngineConfig {
+    EngineConfig {
+        shards: Some(shards),
+        segment_bytes: 1 << 20,
+        capacity_bytes: Some(u64::from(shards) * (64 << 20)),
+        memory_bytes: u64::from(shards) * (16 << 20),
+        pin_to_cores: false,
+        ..EngineConfig::new(dir.path())
+    }
+}
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
+const PLAIN: Options<'static> = Options {
+    bucket: None,
+    durability: None,
+    deadline: None,
+    context: None,
+    ttl: None,
+    write_id: None,
+};
+
+const DURABLE: Options<'static> = Options {
+    durability: Some(Durability::All),
+    ..PLAIN
+};
+
+#[test]
+fn what_is_put_is_read_deleted_and_absent() {
+    let dir = directory();
+    let engine = Engine::open(config(&dir, 2)).expect("opened");
+    block_on(async {
+        assert!(engine.get(b"cart").await.expect("read").is_none());
+        let written = engine.put(b"cart", b"milk").await.expect("written");
+        assert_eq!(written.receipt.replicas, 1);
+        let found = engine.get(b"cart").await.expect("read").expect("there");
+        assert_eq!(found.values, vec![b"milk".to_vec()]);
+        let options = Options {
+            context: Some(&found.context),
+            ..PLAIN
+        };
+        engine.delete(b"cart", &options).await.expect("deleted");
+        assert!(engine.get(b"cart").await.expect("read").is_none());
+    });
+    engine.stop().expect("stopped");
+    let refused = engine.get_blocking(b"cart", &PLAIN);
+    assert!(
+        matches!(refused, Err(Error::Stopped { in_doubt: false })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn writers_that_did_not_see_each_other_leave_siblings_and_an_update_merges_them() {
+    let dir = directory();
+    let engine = Engine::open(config(&dir, 1)).expect("opened");
+    engine
+        .put_blocking(b"cart", b"milk", &PLAIN)
+        .expect("written");
+    let seen = engine
+        .get_blocking(b"cart", &PLAIN)
+        .expect("read")
+        .expect("there")
+        .context;
+    let options = Options {
+        context: Some(&seen),
+        ..PLAIN
+    };
+    engine
+        .put_blocking(b"cart", b"milk\nbread", &options)
+        .expect("written");
+    engine
+        .put_blocking(b"cart", b"milk\neggs", &options)
+        .expect("written");
+    let found = engine
+        .get_blocking(b"cart", &PLAIN)
+        .expect("read")
+        .expect("there");
+    assert_eq!(found.values.len(), 2);
+    assert_eq!(found.latest(), b"milk\neggs");
+    let add = |cart: Option<Vec<u8>>| [cart.unwrap_or_default(), b"\ntea".to_vec()].concat();
+    engine
+        .update_blocking(b"cart", &Union, &PLAIN, add)
+        .expect("updated");
+    let found = engine
+        .get_blocking(b"cart", &PLAIN)
+        .expect("read")
+        .expect("there");
+    assert_eq!(found.values, vec![b"bread\neggs\nmilk\ntea".to_vec()]);
+    engine
+        .update_blocking(b"new", &Union, &PLAIN, add)
+        .expect("updated");
+    let found = engine
+        .get_blocking(b"new", &PLAIN)
+        .expect("read")
+        .expect("there");
+    assert_eq!(found.latest(), b"\ntea");
+}
+
+#[test]
+fn everything_is_there_after_a_stop_and_a_start() {
+    let dir = directory();
+    let keys: Vec<String> = (0..2000).map(|key| format!("key-{key}")).collect();
+    let engine = Engine::open(config(&dir, 2)).expect("opened");
+    let mut pipeline = engine.pipeline(512);
+    for (tag, key) in keys.iter().enumerate() {
+        while !pipeline.has_room() {
+            pipeline.wait(1, |reply| assert!(reply.written().is_ok()));
+        }
+        pipeline
+            .put(tag as u64, key.as_bytes(), key.as_bytes(), &PLAIN)
+            .expect("taken");
+    }
+    pipeline.wait(usize::MAX, |reply| assert!(reply.written().is_ok()));
+    assert_eq!(pipeline.in_flight(), 0);
+    drop(pipeline);
+    engine.stop().expect("stopped");
+    drop(engine);
+
+    let engine = Engine::open(config(&dir, 2)).expect("opened again");
+    let statuses = engine.status();
+    let counted: u64 = statuses.iter().flatten().map(|status| status.keys).sum();
+    assert_eq!(counted, 2000);
+    for key in &keys {
+        let found = engine
+            .get_blocking(key.as_bytes(), &PLAIN)
+            .expect("read")
+            .expect("there");
+        assert_eq!(found.latest(), key.as_bytes());
+    }
+}
+
+#[test]
+fn a_durable_write_says_that_it_is_on_stable_media() {
+    let dir = directory();
+    let engine = Engine::open(config(&dir, 1)).expect("opened");
+    let written = engine.put_blocking(b"k", b"v", &DURABLE).expect("written");
+    assert_eq!(written.receipt.on_stable_media, 1);
+    let written = engine.put_blocking(b"k", b"v", &PLAIN).expect("written");
+    assert_eq!(written.receipt.on_stable_media, 0);
+}
+
+#[test]
+fn many_threads_write_durably_and_read_each_others_keys() {
+    let dir = directory();
+    let engine = Engine::open(config(&dir, 2)).expect("opened");
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let engine = engine.clone();
+            scope.spawn(move || {
+                for round in 0..50 {
+                    let key = format!("{thread}/{round}");
+                    engine
+                        .put_blocking(key.as_bytes(), b"v", &DURABLE)
+                        .expect("written");
+                }
+            });
+        }
+    });
+    for thread in 0..8 {
+        for round in 0..50 {
+            let key = format!("{thread}/{round}");
+            assert!(
+                engine
+                    .get_blocking(key.as_bytes(), &PLAIN)
+                    .expect("read")
+                    .is_some()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_future_on_the_owners_core_reads_and_writes_without_a_hop() {
+    let dir = directory();
+    let engine = Engine::open(config(&dir, 2)).expect("opened");
+    let result = engine.on_owner_blocking(b"counter", |local| async move {
+        assert!(local.owns(b"counter"));
+        for round in 0..1000_u32 {
+            local
+                .put(b"counter", &round.to_be_bytes())
+                .await
+                .expect("written");
+        }
+        let durable = local
+            .put_with(b"other", b"v", &DURABLE)
+            .await
+            .expect("written");
+        assert_eq!(durable.receipt.on_stable_media, 1);
+        // Some of these keys belong to the other shard.
+        for key in 0..100_u32 {
+            local.put(&key.to_be_bytes(), b"v").await.expect("written");
+            assert!(local.get(&key.to_be_bytes()).await.expect("read").is_some());
+        }
+        local
+            .get_with(b"counter", |value| value.map(<[u8]>::to_vec))
+            .await
+            .expect("read")
+    });
+    assert_eq!(result.expect("ran"), Some(999_u32.to_be_bytes().to_vec()));
+    let shards = engine.on_each_shard_blocking(|local| async move { local.shard() });
+    assert_eq!(shards.expect("ran"), vec![ShardIndex(0), ShardIndex(1)]);
+}
+
+#[test]
+fn a_panic_of_a_callers_future_is_the_callers_and_the_shard_goes_on() {
+    let dir = directory();
+    let engine = Engine::open(config(&dir, 1)).expect("opened");
+    let panicking = engine.clone();
+    let thread = std::thread::spawn(move || {
+        panicking.on_owner_blocking(b"k", |_| async { panic!("on purpose") })
+    });
+    assert!(thread.join().is_err());
+    engine
+        .put_blocking(b"k", b"v", &PLAIN)
+        .expect("the shard lives");
+    assert!(engine.failures().is_empty());
+}
+
+#[test]
+fn a_busy_future_does_not_starve_the_shard() {
+    let dir = directory();
+    let engine = Engine::open(config(&dir, 1)).expect("opened");
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let busy = {
+        let stop = Arc::clone(&stop);
+        engine.on_owner(b"k", move |local| async move {
+            let mut rounds = 0_u64;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                local.put(b"k", b"v").await.expect("written");
+                rounds += 1;
+            }
+            rounds
+        })
+    };
+    let begun = std::time::Instant::now();
+    for _ in 0..20 {
+        engine
+            .put_blocking(b"other", b"v", &DURABLE)
+            .expect("written");
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "starved: {:?}",
+        begun.elapsed()
+    );
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(block_on(busy).expect("ran") > 0);
+}
+
+#[test]
+fn dropping_the_last_handle_stops_the_engine_and_what_was_written_is_there() {
+    let dir = directory();
+    let engine = Engine::open(config(&dir, 2)).expect("opened");
+    engine.put_blocking(b"k", b"v", &PLAIN).expect("written");
+    drop(engine);
+    let engine = Engine::open(config(&dir, 2)).expect("opened again");
+    assert!(engine.get_blocking(b"k", &PLAIN).expect("read").is_some());
+}
