@@ -13,7 +13,7 @@ use gramme_engine::{Engine, EngineConfig, Error, Options};
 fn config(dir: &tempfile::TempDir, shards: u16) -> EngineConfig {
     EngineConfig {
         shards: Some(shards),
-        segment_bytes: 1 << 20,
+        segment_bytes: Some(1 << 20),
         capacity_bytes: Some(u64::from(shards) * (64 << 20)),
         memory_bytes: u64::from(shards) * (16 << 20),
         pin_to_cores: false,

@@ -40,9 +40,9 @@ pub struct EngineConfig {
     pub requests_max: u32,
     /// Buckets beside `default`, or instead of its usual rules.
     pub buckets: Vec<Bucket>,
-    /// The length of a segment of the log; fixed when the directory is made, ignored afterwards. Smaller ones suit small
-    /// directories (a shard needs at least eight), larger ones have less overhead.
-    pub segment_bytes: u32,
+    /// The length of a segment of the log; fixed when the directory is made, ignored afterwards. None: by the size of the
+    /// file system. Smaller ones suit small directories (a shard needs at least eight), larger ones have less overhead.
+    pub segment_bytes: Option<u32>,
     /// How long a shard may look on for work before it sleeps, while that pays. Zero: never; less CPU, more latency.
     pub spin_max: Duration,
     /// Whether each shard's thread is bound to a core of its own, where the process has that many. Bind when the
@@ -69,7 +69,7 @@ impl EngineConfig {
             checkpoint_bytes: 1 << 30,
             requests_max: 65_536,
             buckets: Vec::new(),
-            segment_bytes: 64 << 20,
+            segment_bytes: None,
             spin_max: Duration::from_micros(30),
             pin_to_cores: true,
             clock_drift_max: Duration::from_millis(500),

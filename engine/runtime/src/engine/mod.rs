@@ -28,7 +28,7 @@ use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::ring::Slices;
 use gramme_core::shard::{RecoveryReport, ShardStatus};
 
-use crate::directory::{Directory, DirectoryError, OpenOptions};
+use crate::directory::{Directory, DirectoryError, DirectoryOptions};
 use crate::mailbox::{Address, Message};
 
 pub use config::{EdgeFactory, EngineConfig};
@@ -107,12 +107,18 @@ impl Engine {
         let shards = config
             .shards
             .unwrap_or_else(|| u16::try_from(cores.len().max(1)).unwrap_or(u16::MAX));
-        let options = OpenOptions {
+        let options = DirectoryOptions {
             shards,
             segment_bytes: config.segment_bytes,
-            ..OpenOptions::default()
+            ..DirectoryOptions::default()
         };
         let directory = Directory::open(&config.dir, &options).map_err(OpenError::Directory)?;
+        if directory.shards() != shards {
+            return Err(OpenError::Config(format!(
+                "the directory is dealt to {} shards, {shards} were asked for; open it with {0}",
+                directory.shards()
+            )));
+        }
         let slices = Slices::new(directory.partitions(), shards).ok_or_else(|| {
             OpenError::Config(format!("{shards} shards are not possible; 1 to 1024 are"))
         })?;

@@ -3,14 +3,12 @@
 //! Invariant: dropped halfway, or after one of them failed, those that run are stopped and waited for, so that nothing
 //! of a failed start goes on.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 use gramme_core::base::ids::ShardIndex;
-use gramme_core::port::Source as _;
 use gramme_core::ring::Slices;
 use gramme_core::shard::{RecoveryReport, ShardConfig};
 
@@ -45,8 +43,10 @@ impl Starting {
     ) -> Result<Self, OpenError> {
         let shards = u64::from(slices.shards());
         let capacity_bytes = match config.capacity_bytes {
-            Some(capacity_bytes) => capacity_bytes,
-            None => capacity_of(&config.dir, directory, slices.shards())?,
+            Some(capacity_bytes) => capacity_bytes / shards,
+            None => directory
+                .capacity_bytes_default(slices.shards())
+                .map_err(OpenError::Directory)?,
         };
         let template = ShardConfig {
             node: directory.node_id(),
@@ -56,7 +56,7 @@ impl Starting {
             buckets: config.all_buckets(),
             segment_bytes: directory.segment_bytes(),
             block_bytes: directory.block_bytes(),
-            capacity_bytes: capacity_bytes / shards,
+            capacity_bytes,
             memory_bytes: config.memory_bytes / shards,
             commit_interval_ns: nanoseconds(config.commit_interval),
             commits_in_flight_max: config.commits_in_flight_max,
@@ -167,19 +167,6 @@ impl Drop for Starting {
             let _ = thread.join();
         }
     }
-}
-
-/// Nine tenths of what the shards have and could have.
-fn capacity_of(dir: &Path, directory: &Directory, shards: u16) -> Result<u64, OpenError> {
-    let file_system = rustix::fs::statvfs(dir).map_err(|errno| {
-        OpenError::Io("find the free space of the data directory", errno.into())
-    })?;
-    let free_bytes = file_system.f_bavail.saturating_mul(file_system.f_frsize);
-    let used_bytes: u64 = (0..shards)
-        .flat_map(|shard| directory.source(ShardIndex(shard)).segments())
-        .map(|(_, bytes)| bytes)
-        .sum();
-    Ok((free_bytes / 10 * 9).saturating_add(used_bytes))
 }
 
 fn nanoseconds(duration: std::time::Duration) -> u64 {
