@@ -1,5 +1,6 @@
 //! gramme on the network.
 
 pub mod client;
+pub mod native;
 pub mod reactor;
 pub mod wire;

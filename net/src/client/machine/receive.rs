@@ -158,7 +158,8 @@ impl Machine {
 
     fn problem(&mut self, now: Now, index: u32, problem: &Problem<'_>) {
         if problem.code == ErrorCode::Stale {
-            let current = Read::of_object(problem.current, 0, now.wall_ms)
+            let key_hash = self.slots[index as usize].token.0;
+            let current = Read::of_object(problem.current, key_hash, now.wall_ms)
                 .unwrap_or(Read::absent(Default::default(), 0));
             let current = Box::new(current);
             self.finish(index, Err(ClientError::Stale { current }));

@@ -1,0 +1,19 @@
+//! The native protocol at a shard: frames in, requests to the port, answers out.
+//!
+//! Owns one connection's requests on their way, and the routing table that clients download. Never touches a socket,
+//! never decides what a request means.
+//!
+//! # Layout
+//! - `table`: what clients download, shared by all connections of the node;
+//! - `session`: one connection;
+//! - `answer`: an outcome of the core as a frame's content.
+
+mod answer;
+mod session;
+mod table;
+
+#[cfg(test)]
+mod session_tests;
+
+pub use session::{IN_FLIGHT_MAX, NativeProtocol, REQUEST_BYTES_MAX};
+pub use table::RingTable;

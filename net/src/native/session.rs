@@ -1,0 +1,267 @@
+//! One native connection: its frames, and its requests on their way.
+//!
+//! Owns the slots that tie a request's tag to the id that the client chose. Never copies a key or a value: requests
+//! borrow the receive buffer.
+//!
+//! Invariants:
+//! - at most [`IN_FLIGHT_MAX`] requests are on their way; beyond it the session takes no input;
+//! - bytes that are not a frame end this connection with an error frame, after the answers before it, and only it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+
+use gramme_core::base::hash;
+use gramme_core::base::limits::{
+    BUCKET_BYTES_MAX, CONTEXT_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX,
+};
+use gramme_core::port::{self, Durability, Op, Outcome, Request};
+
+use super::RingTable;
+use super::answer::{Taken, of_outcome};
+use crate::reactor::session::{Io, Protocol, Session};
+use crate::wire::{
+    self, Effect, ErrorCode, FLAG_CHECKSUM, Frame, FrameError, Get, HEADER_BYTES, Header, Message,
+    Parse, Problem, Quorum, Write,
+};
+
+/// Requests of one connection on their way at once.
+pub const IN_FLIGHT_MAX: usize = 1024;
+
+/// A client's frame is refused beyond this length: the largest put and what is around it.
+pub const REQUEST_BYTES_MAX: usize =
+    HEADER_BYTES + 256 + BUCKET_BYTES_MAX + KEY_BYTES_MAX + CONTEXT_BYTES_MAX + VALUE_BYTES_MAX;
+
+/// The request id of an error that concerns the whole connection.
+const CONNECTION_ID: u64 = u64::MAX;
+
+/// The native protocol of a node.
+#[derive(Clone, Debug)]
+pub struct NativeProtocol {
+    table: Arc<RingTable>,
+}
+
+impl NativeProtocol {
+    /// Hands out this table.
+    pub const fn new(table: Arc<RingTable>) -> Self {
+        Self { table }
+    }
+}
+
+impl Protocol for NativeProtocol {
+    fn open(&self, _peer: Option<SocketAddr>) -> Box<dyn Session> {
+        Box::new(NativeSession {
+            table: self.table.clone(),
+            slots: Vec::new(),
+            free: Vec::new(),
+        })
+    }
+
+    fn refusal(&self) -> &'static [u8] {
+        static REFUSAL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+            let mut bytes = Vec::new();
+            let problem = Problem {
+                code: ErrorCode::Overloaded,
+                effect: Effect::NotApplied,
+                retry_after_ms: 1_000,
+                message: "this shard has as many connections as it may; use fewer, or another node",
+                current: &[],
+            };
+            wire::encode(&mut bytes, CONNECTION_ID, false, &Message::Error(problem));
+            bytes
+        });
+        &REFUSAL
+    }
+}
+
+/// One connection.
+struct NativeSession {
+    table: Arc<RingTable>,
+    // per request, by tag
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+/// A request on its way.
+#[derive(Clone, Copy)]
+struct Slot {
+    request_id: u64,
+    arrived_ns: u64,
+    checksum: bool,
+}
+
+impl Session for NativeSession {
+    fn received(&mut self, input: &[u8], io: &mut Io<'_>) -> usize {
+        let mut used = 0;
+        while !self.is_blocked() && !io.is_ended {
+            let rest = &input[used..];
+            match parse_request(rest) {
+                Parse::Done(frame) => {
+                    used += frame.header.frame_bytes as usize;
+                    self.take(&frame, io);
+                }
+                Parse::NeedMore(_) => break,
+                Parse::Bad(error) => {
+                    end(io, &error.to_string());
+                    return input.len();
+                }
+            }
+        }
+        used
+    }
+
+    fn reply(&mut self, tag: u32, outcome: &Outcome, bytes: &[u8], io: &mut Io<'_>) {
+        let Some(slot) = self.slots.get(tag as usize).copied() else {
+            return;
+        };
+        self.free.push(tag);
+        let taken = Taken {
+            server_ns: io.port.now().mono_ns.saturating_sub(slot.arrived_ns),
+            ring_epoch: self.table.epoch(),
+        };
+        match of_outcome(outcome, bytes, &taken) {
+            Ok(answer) => wire::encode(
+                io.out,
+                slot.request_id,
+                slot.checksum,
+                &Message::Answer(answer),
+            ),
+            Err(refusal) => {
+                let problem = Problem {
+                    code: refusal.code,
+                    effect: refusal.effect,
+                    retry_after_ms: refusal.retry_after_ms,
+                    message: &refusal.message,
+                    current: refusal.current,
+                };
+                let message = Message::Error(problem);
+                wire::encode(io.out, slot.request_id, slot.checksum, &message);
+            }
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.slots.len() - self.free.len() >= IN_FLIGHT_MAX
+    }
+}
+
+impl NativeSession {
+    fn take(&mut self, frame: &Frame<'_>, io: &mut Io<'_>) {
+        let header = &frame.header;
+        let checksum = header.flags & FLAG_CHECKSUM != 0;
+        match &frame.message {
+            Message::Get(get) => self.submit(header, get, None, Op::Get, io),
+            Message::Put(put) => {
+                let op = Op::Put(port::Put {
+                    context: put.write.context,
+                    value: put.value,
+                    expiry: put.expiry,
+                    condition: put.condition,
+                    want_previous: put.write.want_previous,
+                    want_context: put.write.want_context,
+                    write_id: put.write.write_id,
+                });
+                self.submit_write(header, &put.write, op, io);
+            }
+            Message::Delete(delete) => {
+                let op = Op::Delete {
+                    context: delete.write.context,
+                    want_previous: delete.write.want_previous,
+                    want_context: delete.write.want_context,
+                    write_id: delete.write.write_id,
+                };
+                self.submit_write(header, &delete.write, op, io);
+            }
+            Message::Hello(_) => {
+                let ring = Message::Ring((*self.table.ring()).clone());
+                wire::encode(io.out, header.request_id, checksum, &ring);
+            }
+            Message::Ping => wire::encode(io.out, header.request_id, checksum, &Message::Pong),
+            Message::Pong => {}
+            Message::Ring(_) | Message::Answer(_) | Message::Error(_) => {
+                end(io, "a client's frame was expected, not a server's");
+            }
+        }
+    }
+
+    fn submit_write(&mut self, header: &Header, write: &Write<'_>, op: Op<'_>, io: &mut Io<'_>) {
+        self.submit(header, &write.target, write.durability, op, io);
+    }
+
+    fn submit(
+        &mut self,
+        header: &Header,
+        target: &Get<'_>,
+        durability: Option<Durability>,
+        op: Op<'_>,
+        io: &mut Io<'_>,
+    ) {
+        let checksum = header.flags & FLAG_CHECKSUM != 0;
+        if let Some(what) = contradiction(target.quorum) {
+            let problem = Message::Error(Problem {
+                code: ErrorCode::BadRequest,
+                effect: Effect::NotApplied,
+                retry_after_ms: 0,
+                message: what,
+                current: &[],
+            });
+            wire::encode(io.out, header.request_id, checksum, &problem);
+            return;
+        }
+        let now_ns = io.port.now().mono_ns;
+        let slot = Slot {
+            request_id: header.request_id,
+            arrived_ns: now_ns,
+            checksum,
+        };
+        let tag = match self.free.pop() {
+            Some(tag) => {
+                self.slots[tag as usize] = slot;
+                tag
+            }
+            None => {
+                self.slots.push(slot);
+                u32::try_from(self.slots.len() - 1).expect("slots are bounded by IN_FLIGHT_MAX")
+            }
+        };
+        io.port.submit(Request {
+            id: io.connection.request(tag),
+            deadline_ns: (target.deadline_us != 0)
+                .then(|| now_ns.saturating_add(target.deadline_us.saturating_mul(1_000))),
+            bucket: target.bucket,
+            key: target.key,
+            token: hash::token(target.bucket, target.key),
+            durability,
+            op,
+        });
+    }
+}
+
+/// A frame of a client's: one that no request needs is refused by its announced length, before it is received.
+fn parse_request(bytes: &[u8]) -> Parse<'_> {
+    match wire::parse(bytes) {
+        Parse::NeedMore(found) if found > REQUEST_BYTES_MAX => {
+            Parse::Bad(FrameError::Length { found })
+        }
+        parse => parse,
+    }
+}
+
+const fn contradiction(quorum: Quorum) -> Option<&'static str> {
+    if quorum.n != 0 && (quorum.r > quorum.n || quorum.w > quorum.n) {
+        return Some("r and w cannot exceed n; ask for fewer answers or more replicas");
+    }
+    None
+}
+
+/// Ends the connection with an error frame.
+fn end(io: &mut Io<'_>, message: &str) {
+    let problem = Problem {
+        code: ErrorCode::BadFrame,
+        effect: Effect::NotApplied,
+        retry_after_ms: 0,
+        message,
+        current: &[],
+    };
+    wire::encode(io.out, CONNECTION_ID, false, &Message::Error(problem));
+    io.is_ended = true;
+}
