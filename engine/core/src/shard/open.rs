@@ -194,11 +194,19 @@ impl Shard {
         };
         let state = replay(source, block, owner, &from, |replayed| match replayed {
             Replayed::Surveyed(segments) => {
+                // A table, for this is asked of every key.
+                let mut same_uses = vec![false; layout.segments_max() as usize];
+                for (id, generation) in &from.in_use {
+                    let is_same = segments
+                        .get(*id)
+                        .is_some_and(|segment| segment.generation == *generation);
+                    if let Some(same_use) = same_uses.get_mut(id.0 as usize) {
+                        *same_use = is_same;
+                    }
+                }
                 index.remove_where(|token, entry| {
                     let id = layout.segment(entry.place);
-                    let is_same_use = segments
-                        .get(id)
-                        .is_some_and(|segment| from.in_use.contains(&(id, segment.generation)));
+                    let is_same_use = same_uses.get(id.0 as usize) == Some(&true);
                     if !is_same_use && !entry.place.is_tombstone() && !entry.place.expires() {
                         gone.push((token, entry.place));
                     }

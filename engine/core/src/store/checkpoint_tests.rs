@@ -52,7 +52,7 @@ fn slices() -> Slices {
 fn entry(number: u64, tag15: u16) -> Entry {
     Entry {
         fingerprint: number.wrapping_mul(0x2545_f491_4f6c_dd1d),
-        place: Place((number & 0xffff) + 1 | u64::from(tag15) << 49),
+        place: Place(((number & 0xffff) + 1) | (u64::from(tag15) << 49)),
     }
 }
 

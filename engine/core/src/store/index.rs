@@ -147,9 +147,14 @@ impl Table {
         self.len += 1;
     }
 
-    /// More slots behind the last home, by a share of those that are there already, so that a long run costs few moves.
+    /// How many more slots behind the last home are added at once: a share of those that are there already, so that a
+    /// long run costs few moves.
+    fn spill_more(&self) -> usize {
+        ((self.slots.len() - self.homes) / 8).max(2)
+    }
+
     fn extend_spill(&mut self) {
-        let more = ((self.slots.len() - self.homes) / 8).max(2);
+        let more = self.spill_more();
         self.slots.reserve_exact(more);
         self.slots.resize(self.slots.len() + more, Slot::default());
     }
@@ -290,21 +295,24 @@ impl Index {
 
     /// A table of so many homes that holds these slots, which are in token order: one pass.
     fn laid_out(&self, homes: usize, slots: impl Iterator<Item = Slot>) -> Table {
+        // Written once, from front to back: a start does this for every key.
         let mut table = Table {
-            slots: vec![Slot::default(); homes + spill_slots(homes)],
+            slots: Vec::with_capacity(homes + spill_slots(homes)),
             homes,
             len: 0,
         };
-        let mut next = 0;
         for slot in slots {
-            let at = table.home(self.fraction(Token(slot.token))).max(next);
-            if at >= table.slots.len() {
-                table.extend_spill();
+            let home = table.home(self.fraction(Token(slot.token)));
+            while table.slots.len() < home {
+                table.slots.push(Slot::default());
             }
-            table.slots[at] = slot;
-            next = at + 1;
+            if table.slots.len() == table.slots.capacity() {
+                table.slots.reserve_exact(table.spill_more());
+            }
+            table.slots.push(slot);
             table.len += 1;
         }
+        table.slots.resize(table.slots.capacity(), Slot::default());
         table
     }
 
