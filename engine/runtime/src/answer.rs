@@ -60,7 +60,7 @@ impl Found {
             // It expired on the way.
             return Ok(None);
         }
-        live.sort_by(|a, b| b.0.cmp(&a.0));
+        live.sort_by_key(|(rank, _)| core::cmp::Reverse(*rank));
         let mut context = Vec::new();
         view.encode_client_context(key_hash, &mut context);
         Ok(Some(Self {

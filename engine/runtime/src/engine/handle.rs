@@ -85,18 +85,19 @@ impl Engine {
 
     /// Puts a message into a shard's mailbox, or says why not; nothing has happened then.
     fn post(&self, shard: ShardIndex, message: Message) -> Result<(), Error> {
-        let sent = self.address(shard).map(|address| address.post(message));
-        match sent {
-            Some(Ok(())) => Ok(()),
-            Some(Err(NotSent::Full(message))) => {
+        let Some(address) = self.address(shard) else {
+            return Err(Error::Unexpected);
+        };
+        match address.post(message) {
+            Ok(()) => Ok(()),
+            Err(NotSent::Full(message)) => {
                 forget(message);
                 Err(Error::Failed(Failure::Overloaded { retry_after_ms: 1 }))
             }
-            Some(Err(NotSent::Closed(message))) => {
+            Err(NotSent::Closed(message)) => {
                 forget(message);
                 Err(Error::Stopped { in_doubt: false })
             }
-            None => Err(Error::Unexpected),
         }
     }
 

@@ -146,7 +146,7 @@ pub(crate) async fn run(core: Rc<RefCell<Core>>, wake: &BufferedFile) -> io::Res
             sleep(&core, wake, &mut read).await?;
         }
         let now_ns = clock::mono_ns();
-        core.borrow_mut().wake_up(is_asleep.then(|| now_ns));
+        core.borrow_mut().wake_up(is_asleep.then_some(now_ns));
         yielded_at_ns = now_ns;
     }
 }
