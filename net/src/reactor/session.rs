@@ -84,6 +84,11 @@ pub trait Session {
     /// Whether it takes no input for now, since as many requests are under way as it allows: the reactor stops
     /// receiving until answers have come.
     fn is_blocked(&self) -> bool;
+
+    /// Whether all its requests were answered: when the client's input ends, the connection is closed once this holds.
+    fn is_idle(&self) -> bool {
+        true
+    }
 }
 
 /// Makes a session for each accepted connection of a listener.

@@ -1,0 +1,431 @@
+//! The reactor: one shard's listeners and connections as an [`Edge`].
+//!
+//! A listener whose connections are dealt out belongs to one shard, which sends every accepted socket to the next shard
+//! in turn; one that is not keeps them, so that a client can choose the shard that it speaks to by its port. (Sharing a
+//! port by `SO_REUSEPORT` would let a second process bind it silently, and deals by a hash.)
+//!
+//! Invariants:
+//! - a connection that has something to do at the turn's end is in `listed`, once;
+//! - input that connections hold is at most [`ReactorOptions::held_bytes_max`] together, whoever sends.
+
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use gramme_core::base::ids::ShardIndex;
+use gramme_core::port::{Outcome, RequestId};
+use gramme_engine::edge::{Edge, EdgeMessage, Port};
+use gramme_engine::ring::{Completion, Ring};
+use io_uring::cqueue;
+use slab::Slab;
+
+use super::buffers::Buffers;
+use super::connection::Connection;
+use super::counters::Counters;
+use super::operation::{self, Operation};
+use super::pool::Pool;
+use super::session::{CONNECTIONS_A_SHARD_MAX, ConnectionId, Protocol};
+
+/// How long accepting rests after it failed.
+const ACCEPT_REST_NS: u64 = 100_000_000;
+
+/// How long a client may leave its output unread before it is closed.
+const UNREAD_NS_MAX: u64 = 30_000_000_000;
+
+/// How often clients that do not read are looked for, while output is under way.
+const SWEEP_NS: u64 = 5_000_000_000;
+
+/// A bound socket, and what is spoken there.
+pub struct Listener {
+    /// The socket, listening.
+    pub socket: TcpListener,
+    /// What its clients speak.
+    pub protocol: Arc<dyn Protocol>,
+    /// Whether its connections are dealt out to all shards in turn.
+    pub is_dealt: bool,
+}
+
+/// What a reactor is told.
+#[derive(Clone, Debug)]
+pub struct ReactorOptions {
+    /// Connections of the whole node, at most; one more is told so and closed.
+    pub connections_max: u64,
+    /// Unfinished input that the connections of one shard may hold together; who goes beyond it is closed.
+    pub held_bytes_max: usize,
+    /// Shared by all shards of the node.
+    pub counters: Arc<Counters>,
+}
+
+impl Default for ReactorOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 65_536,
+            held_bytes_max: 256 << 20,
+            counters: Arc::default(),
+        }
+    }
+}
+
+/// A listener with what the kernel does with it.
+struct Accepting {
+    listener: Listener,
+    is_armed: bool,
+    /// Not to be armed before.
+    rests_until_ns: u64,
+}
+
+/// A connection on its way to another shard.
+struct Accepted {
+    socket: TcpStream,
+    protocol: Arc<dyn Protocol>,
+}
+
+/// One shard's network.
+pub struct Reactor {
+    options: ReactorOptions,
+    listeners: Vec<Accepting>,
+    /// The shard that gets the next connection.
+    deal_to: u16,
+
+    connections: Slab<Connection>,
+    /// Of each slot ever used, how often.
+    generations: Vec<ConnectionId>,
+    buffers: Option<Buffers>,
+    pool: Pool,
+    held_bytes: usize,
+
+    // This turn.
+    listed: Vec<ConnectionId>,
+    received_bytes: u64,
+    sent_bytes: u64,
+
+    sweep_at_ns: Option<u64>,
+    is_stopping: bool,
+}
+
+impl Reactor {
+    /// A reactor for one shard, with the listeners that it owns.
+    pub fn new(listeners: Vec<Listener>, options: ReactorOptions) -> Self {
+        let listeners = listeners.into_iter().map(|listener| Accepting {
+            listener,
+            is_armed: false,
+            rests_until_ns: 0,
+        });
+        Self {
+            options,
+            listeners: listeners.collect(),
+            deal_to: 0,
+            connections: Slab::new(),
+            generations: Vec::new(),
+            buffers: None,
+            pool: Pool::default(),
+            held_bytes: 0,
+            listed: Vec::new(),
+            received_bytes: 0,
+            sent_bytes: 0,
+            sweep_at_ns: None,
+            is_stopping: false,
+        }
+    }
+
+    fn arm(&mut self, ring: &mut Ring, port: &mut dyn Port) {
+        if self.is_stopping {
+            return;
+        }
+        let now_ns = port.now().mono_ns;
+        for (number, accepting) in (0..).zip(&mut self.listeners) {
+            if accepting.is_armed {
+                continue;
+            }
+            if accepting.rests_until_ns > now_ns {
+                port.wake_at(accepting.rests_until_ns);
+                continue;
+            }
+            accepting.is_armed = true;
+            operation::accept(ring, number, &accepting.listener.socket);
+        }
+    }
+
+    fn accepted(&mut self, number: u32, completion: Completion, port: &mut dyn Port) {
+        let Some(accepting) = self.listeners.get_mut(number as usize) else {
+            return;
+        };
+        accepting.is_armed &= cqueue::more(completion.flags);
+        if completion.result < 0 {
+            if !self.is_stopping {
+                let error = io::Error::from_raw_os_error(-completion.result);
+                tracing::warn!(%error, "accepting rests for {} ms", ACCEPT_REST_NS / 1_000_000);
+                Counters::add(&self.options.counters.accept_failures, 1);
+            }
+            accepting.rests_until_ns = port.now().mono_ns + ACCEPT_REST_NS;
+            return;
+        }
+        #[expect(unsafe_code, reason = "the kernel hands over a descriptor as a number")]
+        // SAFETY: a successful accept's result is a new descriptor that nobody else has.
+        let socket = TcpStream::from(unsafe { OwnedFd::from_raw_fd(completion.result) });
+        if self.is_stopping {
+            return;
+        }
+        let protocol = Arc::clone(&accepting.listener.protocol);
+        let is_dealt = accepting.listener.is_dealt;
+        let counters = &self.options.counters;
+        if counters.connections.load(Ordering::Relaxed) >= self.options.connections_max {
+            Counters::add(&counters.refused, 1);
+            refuse(&socket, &*protocol);
+            return;
+        }
+        Counters::add(&counters.accepted, 1);
+        Counters::add(&counters.connections, 1);
+        if !is_dealt {
+            return self.open(socket, &*protocol);
+        }
+        let shard = ShardIndex(self.deal_to);
+        self.deal_to = (self.deal_to + 1) % port.slices().shards();
+        if shard == port.shard() {
+            self.open(socket, &*protocol);
+        } else {
+            port.send(shard, Box::new(Accepted { socket, protocol }));
+        }
+    }
+
+    fn open(&mut self, socket: TcpStream, protocol: &dyn Protocol) {
+        if self.connections.len() >= CONNECTIONS_A_SHARD_MAX || self.is_stopping {
+            refuse(&socket, protocol);
+            self.options
+                .counters
+                .connections
+                .fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        // A socket that cannot is one that its client has left.
+        let _ = socket.set_nodelay(true);
+        let session = protocol.open(socket.peer_addr().ok());
+        let slot = self.connections.vacant_key();
+        if slot == self.generations.len() {
+            self.generations.push(ConnectionId {
+                slot: slot as u32,
+                generation: 0,
+            });
+        }
+        let id = self.generations[slot];
+        self.connections
+            .insert(Connection::new(id, socket, session));
+        self.list(id);
+    }
+
+    fn list(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id.slot as usize)
+            && !connection.is_listed
+        {
+            connection.is_listed = true;
+            self.listed.push(id);
+        }
+    }
+
+    fn received(&mut self, id: ConnectionId, completion: Completion, port: &mut dyn Port) {
+        let Some(buffers) = &mut self.buffers else {
+            return;
+        };
+        let lent = cqueue::buffer_select(completion.flags);
+        if let Some(connection) = get(&mut self.connections, id) {
+            if !cqueue::more(completion.flags) {
+                connection.receive_is_over();
+            }
+            match (lent, usize::try_from(completion.result)) {
+                (Some(buffer), Ok(bytes)) if bytes > 0 => {
+                    self.received_bytes += bytes as u64;
+                    let before = connection.held_bytes();
+                    let input = buffers.received(buffer, bytes);
+                    connection.received(input, port, &mut self.pool);
+                    self.held_bytes = self.held_bytes + connection.held_bytes() - before;
+                    if self.held_bytes > self.options.held_bytes_max && connection.held_bytes() > 0
+                    {
+                        tracing::warn!(
+                            peer = ?connection.peer(),
+                            held_bytes = connection.held_bytes(),
+                            "closed: unfinished input of this shard's clients is over the bound"
+                        );
+                        Counters::add(&self.options.counters.closed_input, 1);
+                        self.held_bytes -= connection.held_bytes();
+                        connection.close();
+                    }
+                }
+                _ => connection.receive_ended(completion.result),
+            }
+        }
+        if let Some(buffer) = lent {
+            buffers.give_back(buffer);
+        }
+        self.list(id);
+    }
+
+    /// Closes those whose clients read nothing.
+    fn sweep(&mut self, port: &mut dyn Port) {
+        let now_ns = port.now().mono_ns;
+        if self.sweep_at_ns.is_none_or(|at_ns| now_ns < at_ns) {
+            return;
+        }
+        self.sweep_at_ns = None;
+        let before_ns = now_ns.saturating_sub(UNREAD_NS_MAX);
+        let mut closed = Vec::new();
+        for (_, connection) in &mut self.connections {
+            if connection.is_stalled_since(before_ns) {
+                tracing::warn!(peer = ?connection.peer(), "closed: the client has read nothing for 30 s");
+                Counters::add(&self.options.counters.closed_unread, 1);
+                self.held_bytes -= connection.held_bytes();
+                connection.close();
+                closed.push(connection.id);
+            }
+            if connection.has_unsent() {
+                self.sweep_at_ns = Some(now_ns + SWEEP_NS);
+            }
+        }
+        closed.into_iter().for_each(|id| self.list(id));
+        if let Some(at_ns) = self.sweep_at_ns {
+            port.wake_at(at_ns);
+        }
+    }
+
+    fn finish_turn_of(&mut self, id: ConnectionId, ring: &mut Ring, port: &mut dyn Port) {
+        let Some(connection) = get(&mut self.connections, id) else {
+            return;
+        };
+        connection.is_listed = false;
+        let before = connection.held_bytes();
+        connection.finish_turn(ring, port, &mut self.pool);
+        self.held_bytes = self.held_bytes + connection.held_bytes() - before;
+        if connection.is_over() {
+            self.connections.remove(id.slot as usize);
+            self.generations[id.slot as usize] = id.successor();
+            self.options
+                .counters
+                .connections
+                .fetch_sub(1, Ordering::Relaxed);
+        } else if self.sweep_at_ns.is_none() && connection.has_unsent() {
+            let at_ns = port.now().mono_ns + SWEEP_NS;
+            self.sweep_at_ns = Some(at_ns);
+            port.wake_at(at_ns);
+        }
+    }
+}
+
+impl Edge for Reactor {
+    fn start(&mut self, ring: &mut Ring, port: &mut dyn Port) -> io::Result<()> {
+        self.buffers = Some(Buffers::register(ring)?);
+        // The first connection goes to the next shard: the one that accepts has work of its own.
+        self.deal_to = (port.shard().0 + 1) % port.slices().shards();
+        self.arm(ring, port);
+        Ok(())
+    }
+
+    fn completion(&mut self, completion: Completion, _ring: &mut Ring, port: &mut dyn Port) {
+        match Operation::of(completion.own) {
+            Some(Operation::Accept(number)) => self.accepted(number, completion, port),
+            Some(Operation::Receive(id)) => self.received(id, completion, port),
+            Some(Operation::Send(id)) => {
+                let now_ns = port.now().mono_ns;
+                if let Some(connection) = get(&mut self.connections, id) {
+                    let sent = connection.sent(completion.result, now_ns, &mut self.pool);
+                    self.sent_bytes += sent as u64;
+                    self.list(id);
+                }
+            }
+            Some(Operation::Cancel) | None => {}
+        }
+    }
+
+    fn message(&mut self, message: EdgeMessage, _ring: &mut Ring, _port: &mut dyn Port) {
+        if let Ok(accepted) = message.downcast::<Accepted>() {
+            self.open(accepted.socket, &*accepted.protocol);
+        }
+    }
+
+    fn reply(&mut self, id: RequestId, outcome: &Outcome, bytes: &[u8], port: &mut dyn Port) {
+        let (connection_id, tag) = ConnectionId::of(id);
+        if let Some(connection) = get(&mut self.connections, connection_id) {
+            let before = connection.held_bytes();
+            connection.reply(tag, (outcome, bytes), port, &mut self.pool);
+            self.held_bytes = self.held_bytes + connection.held_bytes() - before;
+            self.list(connection_id);
+        }
+    }
+
+    fn flush(&mut self, ring: &mut Ring, port: &mut dyn Port) {
+        self.sweep(port);
+        let mut listed = std::mem::take(&mut self.listed);
+        for id in listed.drain(..) {
+            self.finish_turn_of(id, ring, port);
+        }
+        self.listed = listed;
+        self.arm(ring, port);
+        let counters = &self.options.counters;
+        Counters::add(
+            &counters.received_bytes,
+            std::mem::take(&mut self.received_bytes),
+        );
+        Counters::add(&counters.sent_bytes, std::mem::take(&mut self.sent_bytes));
+        if self.is_stopping && self.connections.is_empty() {
+            self.release(ring);
+        }
+    }
+
+    fn stop(&mut self, ring: &mut Ring, port: &mut dyn Port) {
+        self.is_stopping = true;
+        for (number, accepting) in (0..).zip(&self.listeners) {
+            if accepting.is_armed {
+                operation::cancel(ring, Operation::Accept(number));
+            }
+        }
+        let mut ids = Vec::new();
+        for (_, connection) in &mut self.connections {
+            connection.end();
+            ids.push(connection.id);
+        }
+        self.held_bytes = 0;
+        ids.into_iter().for_each(|id| self.list(id));
+        self.flush(ring, port);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopping
+            && self.connections.is_empty()
+            && self.listeners.iter().all(|accepting| !accepting.is_armed)
+    }
+}
+
+impl Reactor {
+    fn release(&mut self, ring: &Ring) {
+        if let Some(mut buffers) = self.buffers.take()
+            && let Err(error) = buffers.unregister(ring)
+        {
+            tracing::warn!(%error, "the receive buffers could not be taken back; they are leaked");
+        }
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        // The kernel may still read from the output of connections that were not stopped.
+        for connection in self.connections.drain() {
+            if connection.has_operations() {
+                connection.close_and_leak();
+            }
+        }
+    }
+}
+
+fn get(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut Connection> {
+    connections
+        .get_mut(id.slot as usize)
+        .filter(|connection| connection.id == id)
+}
+
+/// Tells a client that it is one too many; it may be gone, or read nothing.
+fn refuse(socket: &TcpStream, protocol: &dyn Protocol) {
+    use std::io::Write;
+    let _ = socket.set_nonblocking(true);
+    let mut socket = socket;
+    let _ = socket.write(protocol.refusal());
+}
