@@ -3,4 +3,5 @@
 pub mod client;
 pub mod native;
 pub mod reactor;
+pub mod resp;
 pub mod wire;
