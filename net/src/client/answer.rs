@@ -5,6 +5,7 @@ use std::fmt;
 use gramme_core::port::Receipt;
 use gramme_core::version::ObjectView;
 pub use gramme_engine::answer::Context;
+use gramme_engine::merge::Merge;
 
 use crate::wire::{Effect, ErrorCode};
 
@@ -49,6 +50,18 @@ impl Read {
             receipt: Receipt::default(),
             server_ns: 0,
         })
+    }
+
+    /// One value that stands for all; none when the key has none.
+    pub fn merged(&self, merge: &impl Merge) -> Option<Vec<u8>> {
+        match self.values.as_slice() {
+            [] => None,
+            [value] => Some(value.clone()),
+            values => {
+                let siblings: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+                Some(merge.merge(&siblings))
+            }
+        }
     }
 
     /// The latest writer's value.

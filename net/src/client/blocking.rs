@@ -117,16 +117,24 @@ impl Client {
         written_of(self.call(Call::delete(key, context.cloned(), &self.options))?)
     }
 
-    /// Reads, merges, writes with what was seen, as [`super::Client::update`] does.
+    /// Reads, merges what did not see each other, changes it, writes it with the context; again where another writer
+    /// came first. `change` may therefore be called several times; it gets `None` where the key has no value.
     ///
     /// # Errors
     /// [`ClientError::Contended`] after 16 tries, else as of a get and a put.
-    pub fn update(&self, key: &[u8], merge: impl Merge) -> Result<Written, ClientError> {
-        let mut read = self.get(key)?;
+    pub fn update(
+        &self,
+        key: &[u8],
+        merge: &impl Merge,
+        mut change: impl FnMut(Option<Vec<u8>>) -> Vec<u8>,
+    ) -> Result<Written, ClientError> {
         for _ in 0..UPDATE_TRIES_MAX {
-            let value = merge.merge(&read.values);
-            match self.put(key, &value, read.context.as_ref()) {
-                Err(ClientError::Stale { current }) => read = *current,
+            let read = self.get(key)?;
+            let value = change(read.merged(merge));
+            let call = Call::update(key, &value, &read, &self.options);
+            match self.call(call).and_then(written_of) {
+                Err(ClientError::Stale { .. }) => {}
+                Ok(written) if !written.is_applied => {}
                 written => return written,
             }
         }

@@ -10,7 +10,7 @@ use gramme_core::base::limits::{
 use gramme_core::port::{Condition, ContextArg};
 use gramme_core::version::WriteId;
 
-use super::{ClientError, Context, RequestOptions};
+use super::{ClientError, Context, Read, RequestOptions};
 use crate::wire::{Delete, Get, Message, Put, Write};
 
 /// What to do.
@@ -65,6 +65,16 @@ impl Call {
     /// A deletion.
     pub fn delete(key: &[u8], context: Option<Context>, options: &RequestOptions) -> Self {
         Self::new(key, CallOp::Delete { context }, options)
+    }
+
+    /// The write of an update: it supersedes what was read; where nothing was there, whoever writes first has a value
+    /// that must be merged, so the second is not done.
+    pub(super) fn update(key: &[u8], value: &[u8], read: &Read, options: &RequestOptions) -> Self {
+        let mut call = Self::put(key, value, read.context.clone(), options);
+        if read.context.is_none() {
+            call.options.condition = Condition::IfAbsent;
+        }
+        call
     }
 
     fn new(key: &[u8], op: CallOp, options: &RequestOptions) -> Self {

@@ -6,7 +6,6 @@
 //! # Layout
 //! - `options`: what a caller may say, for a client and for a request;
 //! - `answer`: what comes back: values, contexts, receipts, errors;
-//! - `merge`: how siblings become one value;
 //! - `machine`: the state machine of it all; bytes in, bytes out, no clock, no socket;
 //! - `asynchronous`: [`Client`], on tokio;
 //! - `blocking`: [`blocking::Client`], on `std::net`.
@@ -16,7 +15,6 @@ mod asynchronous;
 pub mod blocking;
 mod call;
 pub mod machine;
-mod merge;
 mod options;
 
 #[cfg(test)]
@@ -25,5 +23,5 @@ mod machine_tests;
 pub use answer::{ClientError, Context, Outcome, Read, Written};
 pub use asynchronous::Client;
 pub use call::{Call, CallOp};
-pub use merge::{Latest, Max, Merge, Set};
+pub use gramme_engine::merge::{self, Merge};
 pub use options::{ClientOptions, RequestOptions};
