@@ -78,14 +78,25 @@ fn a_rotten_record_is_a_failure_that_names_its_place() {
     assert!(failures > 0, "some rot hit something live");
 }
 
+/// A batch says which batch before it was durable when it was closed, so a start can tell a hole that was promised to
+/// someone from a torn tail. The newest commits, as many as may be on their way at once, cannot be told apart.
 #[test]
 fn a_start_after_rot_in_the_middle_of_the_log_reports_it() {
     let mut reported = 0;
-    for seed in 0..seeds(30) {
-        let mut bench = filled(seed);
+    for seed in 0..seeds(60) {
+        let mut bench = Bench::new(seed, config(40, 64 << 10));
+        for k in 0..KEYS {
+            let id = bench.put(&name(k), &value_of(k), Some(Durability::One));
+            if bench.random.chance(20) {
+                bench.wait(id);
+            }
+        }
         bench.turns(50);
-        // Nothing is on its way: whatever does not verify now was acknowledged as durable.
         let (active, end, _) = bench.shard.log.end().expect("it was written to");
+        for _ in 0..2 {
+            let id = bench.put(b"later", b"", Some(Durability::One));
+            bench.wait(id);
+        }
         let replayed = bench.shard.checkpoints.replay_generation;
         let is_replayed = |id: SegmentId| {
             let segment = bench.shard.log.segments.get(id);
@@ -94,8 +105,14 @@ fn a_start_after_rot_in_the_middle_of_the_log_reports_it() {
         let Some((id, at)) = bench.disk.rot(&mut bench.random, is_replayed) else {
             continue;
         };
-        let is_end = id == active && at + 8192 > end as usize;
+        if id == active && at >= end as usize {
+            continue;
+        }
         bench.reopen();
+        assert_eq!(
+            bench.report.torn_bytes, 0,
+            "seed {seed}: rot in {id} at {at}"
+        );
         let failed = check(&mut bench, seed);
         let is_reported = bench
             .report
@@ -106,10 +123,6 @@ fn a_start_after_rot_in_the_middle_of_the_log_reports_it() {
         assert!(
             failed == 0 || is_reported,
             "seed {seed}: {failed} keys failed, none was told"
-        );
-        assert!(
-            is_end || is_reported || bench.report.torn_bytes == 0,
-            "seed {seed}: rot at {id} byte {at} was cut as a torn tail"
         );
     }
     assert!(reported > 0, "some rot hit something");

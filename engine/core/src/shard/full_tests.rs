@@ -92,6 +92,9 @@ fn a_device_without_space_for_a_checkpoint_recovers_when_it_has_some() {
         bench.disk.refuses_checkpoints = true;
         let keys = fill(&mut bench, seed);
         delete_all(&mut bench, 0..keys, seed);
+        for k in 0..keys {
+            assert_eq!(bench.get(&name(k)).ok(), Some(None), "seed {seed}");
+        }
         bench.disk.refuses_checkpoints = false;
         assert_puts_work(&mut bench, seed);
     }
