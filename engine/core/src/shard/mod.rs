@@ -23,12 +23,4 @@ pub use open::{OpenError, RecoveryReport};
 pub use status::{Damage, ShardStatus, WriteState};
 
 #[cfg(test)]
-mod bench_tests;
-#[cfg(test)]
-mod crash_tests;
-#[cfg(test)]
-mod damage_tests;
-#[cfg(test)]
-mod full_tests;
-#[cfg(test)]
-mod scan_tests;
+mod model_tests;

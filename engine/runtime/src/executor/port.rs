@@ -182,12 +182,11 @@ impl ShardPort {
         Some(id)
     }
 
-    /// Takes a batch of the handle, which has found that this shard owns its keys, or wants this shard's answer.
+    /// Takes a batch of the handle.
     pub(crate) fn called(&mut self, mut batch: Batch) {
         let slot = self.batches.vacant_key();
-        let this = self.index;
         batch.begin(|call, request, bytes| {
-            self.route_to(this, request.unpack(bytes, Origin::Call(slot, call).id()));
+            self.route(request.unpack(bytes, Origin::Call(slot, call).id()));
         });
         let inserted = self.batches.insert(batch);
         assert_eq!(

@@ -1,0 +1,231 @@
+//! The counters of all shards as Prometheus text. The names and their help here are their documentation.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use gramme_core::shard::{ShardStatus, WriteState};
+
+use super::Seen;
+use crate::reactor::Counters;
+
+type Read = fn(&ShardStatus) -> u64;
+
+/// Name without `gramme_`, what it is, how it is read. Those that end in `_total` only grow.
+pub(super) const METRICS: &[(&str, &str, Read)] = &[
+    (
+        "writes_open",
+        "1 when writes are taken, 0 when not (disk full, read-only).",
+        |s| u64::from(s.writes == WriteState::Open),
+    ),
+    ("keys", "Keys with a value.", |s| s.keys),
+    ("tombstones", "Tombstones that wait to be reaped.", |s| {
+        s.tombstones
+    }),
+    ("index_bytes", "RAM of the index.", |s| s.index_bytes),
+    ("tail_bytes", "RAM of the log's tail.", |s| s.tail_bytes),
+    ("cache_bytes", "RAM of the value cache.", |s| s.cache_bytes),
+    ("live_bytes", "Bytes of live records.", |s| s.live_bytes),
+    ("used_bytes", "Bytes of the segments in use.", |s| {
+        s.used_bytes
+    }),
+    ("capacity_bytes", "Bytes that the segments may take.", |s| {
+        s.capacity_bytes
+    }),
+    ("requests_waiting", "Requests that wait.", |s| {
+        s.requests_waiting
+    }),
+    (
+        "checkpoint_lag_bytes",
+        "Log bytes since the last checkpoint.",
+        |s| s.checkpoint_lag_bytes,
+    ),
+    ("damaged_places", "Places of the log that are lost.", |s| {
+        s.damage.len() as u64
+    }),
+    ("gets_total", "Gets served.", |s| s.gets),
+    ("puts_total", "Puts and deletes accepted.", |s| s.puts),
+    ("disk_reads_total", "Gets that needed the disk.", |s| {
+        s.disk_reads
+    }),
+    ("commits_total", "Group commits.", |s| s.commits),
+    (
+        "written_bytes_total",
+        "Bytes written to the log by clients' writes.",
+        |s| s.written_bytes,
+    ),
+    (
+        "cleaned_bytes_total",
+        "Bytes that the cleaner copied forward.",
+        |s| s.cleaned_bytes,
+    ),
+    (
+        "checkpoint_bytes_total",
+        "Bytes of checkpoints written.",
+        |s| s.checkpoint_bytes,
+    ),
+    (
+        "segments_freed_total",
+        "Segments freed by the cleaner.",
+        |s| s.segments_freed,
+    ),
+    ("tombstones_reaped_total", "Tombstones reaped.", |s| {
+        s.tombstones_reaped
+    }),
+    (
+        "shed_total",
+        "Requests refused since the shard was overloaded.",
+        |s| s.shed,
+    ),
+    (
+        "deadlines_missed_total",
+        "Requests dropped because their deadline had passed.",
+        |s| s.deadlines_missed,
+    ),
+    (
+        "read_faults_total",
+        "Failed reads, and records that did not verify.",
+        |s| s.read_faults,
+    ),
+    ("write_faults_total", "Failed writes.", |s| s.write_faults),
+    (
+        "context_entries_dropped_total",
+        "Vector entries dropped from contexts that were too long.",
+        |s| s.context_entries_dropped,
+    ),
+    ("clocks_refused_total", "Remote times refused.", |s| {
+        s.clocks_refused
+    }),
+];
+
+type ReadNetwork = fn(&Counters) -> &AtomicU64;
+
+/// As `METRICS`, of the network of the whole node.
+pub(super) const NETWORK: &[(&str, &str, ReadNetwork)] = &[
+    ("connections", "Connections that are open.", |c| {
+        &c.connections
+    }),
+    ("connections_accepted_total", "Connections accepted.", |c| {
+        &c.accepted
+    }),
+    (
+        "connections_refused_total",
+        "Connections refused since there were as many as allowed.",
+        |c| &c.refused,
+    ),
+    (
+        "accept_failures_total",
+        "Accepts that failed, for want of file descriptors, say.",
+        |c| &c.accept_failures,
+    ),
+    (
+        "connections_closed_unread_total",
+        "Connections closed since their client did not read.",
+        |c| &c.closed_unread,
+    ),
+    (
+        "connections_closed_input_total",
+        "Connections closed since their unfinished input was too much.",
+        |c| &c.closed_input,
+    ),
+    ("received_bytes_total", "Bytes received.", |c| {
+        &c.received_bytes
+    }),
+    ("sent_bytes_total", "Bytes sent.", |c| &c.sent_bytes),
+];
+
+/// The page.
+pub(super) fn text(seen: Option<&Seen>, network: &Counters, uptime: Duration) -> String {
+    let mut text = String::new();
+    let mut line = |args: std::fmt::Arguments<'_>| {
+        // Writing to a string does not fail.
+        let _ = text.write_fmt(args);
+        text.push('\n');
+    };
+    line(format_args!(
+        "# HELP gramme_uptime_seconds Since the process started."
+    ));
+    line(format_args!("# TYPE gramme_uptime_seconds gauge"));
+    line(format_args!(
+        "gramme_uptime_seconds {:.3}",
+        uptime.as_secs_f64()
+    ));
+    for (name, help, read) in NETWORK {
+        let kind = if name.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
+        };
+        line(format_args!("# HELP gramme_{name} {help}"));
+        line(format_args!("# TYPE gramme_{name} {kind}"));
+        line(format_args!(
+            "gramme_{name} {}",
+            read(network).load(Ordering::Relaxed)
+        ));
+    }
+    let shards = seen.map_or(&[][..], |seen| &seen.shards);
+    line(format_args!(
+        "# HELP gramme_shard_up 1 when the shard answers."
+    ));
+    line(format_args!("# TYPE gramme_shard_up gauge"));
+    for (shard, status) in shards.iter().enumerate() {
+        line(format_args!(
+            "gramme_shard_up{{shard=\"{shard}\"}} {}",
+            u8::from(status.is_some())
+        ));
+    }
+    for (name, help, read) in METRICS {
+        let kind = if name.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
+        };
+        line(format_args!("# HELP gramme_{name} {help}"));
+        line(format_args!("# TYPE gramme_{name} {kind}"));
+        for (shard, status) in shards.iter().enumerate() {
+            if let Some(status) = status {
+                line(format_args!(
+                    "gramme_{name}{{shard=\"{shard}\"}} {}",
+                    read(status)
+                ));
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shard_that_answers_has_every_series() {
+        let status = ShardStatus {
+            gets: 7,
+            ..ShardStatus::default()
+        };
+        let seen = Seen {
+            shards: vec![None, Some(status)],
+            failures: Vec::new(),
+        };
+        let text = text(
+            Some(&seen),
+            &Counters::default(),
+            Duration::from_millis(1500),
+        );
+        assert!(text.contains("gramme_uptime_seconds 1.500\n"));
+        assert!(
+            text.contains("gramme_shard_up{shard=\"0\"} 0\n")
+                && text.contains("gramme_shard_up{shard=\"1\"} 1\n")
+        );
+        assert!(
+            text.contains("# TYPE gramme_gets_total counter\ngramme_gets_total{shard=\"1\"} 7\n")
+        );
+        for (name, ..) in METRICS {
+            assert!(
+                !text.contains(&format!("gramme_{name}{{shard=\"0\"}}")),
+                "a shard that is down says {name}"
+            );
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The admin HTTP server: health, counters and status for people, balancers and Prometheus.
+//!
+//! Owns its thread, so that a slow scrape costs no shard more than the message that asks it. Never changes anything.
+//!
+//! # Layout
+//! - `health`: whether the node serves, and why not;
+//! - `metrics`: the counters as Prometheus text;
+//! - `status`: the same as JSON, with what the node is.
+
+mod health;
+mod metrics;
+mod status;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use gramme_core::shard::ShardStatus;
+use gramme_engine::Engine;
+use tokio::sync::oneshot;
+
+use crate::node::Addresses;
+use crate::reactor::Counters;
+
+/// What the node is; fixed from its start.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// What people call it.
+    pub name: Option<String>,
+    /// The zone that it fails with.
+    pub zone: Option<String>,
+    /// Where it listens.
+    pub addresses: Addresses,
+}
+
+struct Shared {
+    facts: Facts,
+    network: Arc<Counters>,
+    started: Instant,
+    /// Set when the shards have recovered.
+    engine: OnceLock<Engine>,
+}
+
+/// The server; `stop` ends it.
+pub struct Admin {
+    shared: Arc<Shared>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Starts the server; until [`serve`](Self::serve) it answers that the node recovers.
+    ///
+    /// # Errors
+    /// The thread or its runtime cannot be made.
+    pub fn start(socket: TcpListener, facts: Facts, network: Arc<Counters>) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let shared = Arc::new(Shared {
+            facts,
+            network,
+            started: Instant::now(),
+            engine: OnceLock::new(),
+        });
+        let router = Router::new()
+            .route("/health", get(health))
+            .route("/metrics", get(metrics))
+            .route("/status", get(status))
+            .with_state(Arc::clone(&shared));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new()
+            .name("gramme-admin".into())
+            .spawn(move || {
+                let served = runtime.block_on(async {
+                    let socket = tokio::net::TcpListener::from_std(socket)?;
+                    tokio::select! {
+                        served = async { axum::serve(socket, router).await } => served,
+                        // A dropped sender ends it too.
+                        _ = stopped => Ok(()),
+                    }
+                });
+                if let Err(error) = served {
+                    tracing::error!("the admin server has ended: {error}; the node serves on");
+                }
+            })?;
+        Ok(Self {
+            shared,
+            stop,
+            thread,
+        })
+    }
+
+    /// The shards serve now.
+    pub fn serve(&self, engine: Engine) {
+        if self.shared.engine.set(engine).is_err() {
+            tracing::warn!("the admin server was given shards twice; it keeps the first");
+        }
+    }
+
+    /// Ends the server.
+    pub fn stop(self) {
+        // An error says that it has ended already.
+        let _ = self.stop.send(());
+        if self.thread.join().is_err() {
+            tracing::error!("the admin server panicked; report this");
+        }
+    }
+}
+
+/// What all pages are made of.
+struct Seen {
+    shards: Vec<Option<ShardStatus>>,
+    failures: Vec<String>,
+}
+
+/// Asks the shards, off the server's own thread since a stuck shard takes its time.
+async fn look(shared: &Shared) -> Result<Option<Seen>, tokio::task::JoinError> {
+    let Some(engine) = shared.engine.get().cloned() else {
+        return Ok(None);
+    };
+    tokio::task::spawn_blocking(move || {
+        Some(Seen {
+            shards: engine.status(),
+            failures: engine.failures(),
+        })
+    })
+    .await
+}
+
+async fn health(State(shared): State<Arc<Shared>>) -> Response {
+    match look(&shared).await {
+        Ok(None) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "starting: the shards recover\n",
+        )
+            .into_response(),
+        Ok(Some(seen)) => {
+            let reasons = health::reasons(&seen);
+            if reasons.is_empty() {
+                (StatusCode::OK, "serving\n").into_response()
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response()
+            }
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    match look(&shared).await {
+        Ok(seen) => {
+            let text = metrics::text(seen.as_ref(), &shared.network, shared.started.elapsed());
+            (
+                [(
+                    header::CONTENT_TYPE,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                )],
+                text,
+            )
+                .into_response()
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+async fn status(State(shared): State<Arc<Shared>>) -> Response {
+    match look(&shared).await {
+        Ok(seen) => {
+            let node = shared.engine.get().map(Engine::node);
+            axum::Json(status::json(
+                &shared,
+                node,
+                seen.as_ref(),
+                shared.started.elapsed(),
+            ))
+            .into_response()
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &tokio::task::JoinError) -> Response {
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        format!("cannot ask the shards: {error}\n"),
+    )
+        .into_response()
+}

@@ -1,0 +1,71 @@
+//! The node's status as JSON.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use gramme_core::base::ids::NodeId;
+use serde_json::{Map, Value, json};
+
+use super::metrics::{METRICS, NETWORK};
+use super::{Seen, Shared, health};
+
+/// The document: what the node is, how it does, and each shard's counters by their Prometheus names without `gramme_`
+/// and `_total`; null for a shard that does not answer.
+pub(super) fn json(
+    shared: &Shared,
+    node: Option<NodeId>,
+    seen: Option<&Seen>,
+    uptime: Duration,
+) -> Value {
+    let facts = &shared.facts;
+    let network: Map<String, Value> = NETWORK
+        .iter()
+        .map(|(name, _, read)| {
+            (
+                name.trim_end_matches("_total").to_owned(),
+                json!(read(&shared.network).load(Ordering::Relaxed)),
+            )
+        })
+        .collect();
+    let reasons = seen.map_or_else(
+        || vec!["starting: the shards recover".to_owned()],
+        health::reasons,
+    );
+    let shards: Vec<Value> = seen
+        .map_or(&[][..], |seen| &seen.shards)
+        .iter()
+        .map(|status| {
+            status.as_ref().map_or(Value::Null, |status| {
+                let counters: Map<String, Value> = METRICS
+                    .iter()
+                    .map(|(name, _, read)| {
+                        (
+                            name.trim_end_matches("_total").to_owned(),
+                            json!(read(status)),
+                        )
+                    })
+                    .collect();
+                let damage: Vec<Value> = status
+                    .damage
+                    .iter()
+                    .map(|place| json!({ "segment": place.segment.0, "offset": place.offset }))
+                    .collect();
+                json!({ "counters": counters, "damage": damage })
+            })
+        })
+        .collect();
+    json!({
+        "node": node.map(|node| node.0),
+        "name": facts.name,
+        "zone": facts.zone,
+        "version": env!("CARGO_PKG_VERSION"),
+        "resp": facts.addresses.resp.to_string(),
+        "native": facts.addresses.native.to_string(),
+        "admin": facts.addresses.admin.to_string(),
+        "uptime_seconds": uptime.as_secs_f64(),
+        "is_serving": reasons.is_empty(),
+        "reasons": reasons,
+        "network": network,
+        "shards": shards,
+    })
+}

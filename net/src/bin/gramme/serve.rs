@@ -1,0 +1,182 @@
+//! `gramme serve`: a node in the foreground, until a signal ends it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use gramme::config::{ConfigError, DurabilityName, File};
+use gramme::node::{Node, notify};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::{EXIT_FAILED, EXIT_USAGE, fail};
+
+/// How often a running node looks whether its shards still run.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The flags; they override the configuration file.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The data directory; made when it is not there.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// A TOML file; gramme.sample.toml has every key.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The native protocol's address [default: 127.0.0.1:7400].
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<SocketAddr>,
+    /// The Redis protocol's address [default: 127.0.0.1:7379].
+    #[arg(long, value_name = "HOST:PORT")]
+    resp: Option<SocketAddr>,
+    /// The admin HTTP server's address [default: 127.0.0.1:7480].
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<SocketAddr>,
+    /// Shards [default: one a core].
+    #[arg(long, value_name = "N")]
+    shards: Option<u16>,
+    /// A node of the cluster to join.
+    #[arg(long, value_name = "HOST:PORT")]
+    join: Vec<String>,
+    /// The zone that this node fails with.
+    #[arg(long, value_name = "NAME")]
+    zone: Option<String>,
+    /// What people call this node.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// RAM for values, all shards together [default: 256 MiB].
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<u64>,
+    /// When a write is acknowledged, unless it says otherwise [default: buffered].
+    #[arg(long)]
+    durability: Option<DurabilityName>,
+    /// Lets other machines reach this node without TLS and authentication.
+    #[arg(long)]
+    insecure: bool,
+    /// Ends when its parent does (`gramme dev` starts nodes so).
+    #[arg(long, hide = true)]
+    ends_with_parent: bool,
+}
+
+impl Args {
+    fn config(&self) -> Result<File, ConfigError> {
+        let file = self
+            .config
+            .as_deref()
+            .map_or_else(|| Ok(File::default()), File::read)?;
+        Ok(file.overridden_by(File {
+            data: self.data.clone(),
+            listen: self.listen,
+            resp: self.resp,
+            admin: self.admin,
+            shards: self.shards,
+            memory_bytes: self.memory,
+            durability: self.durability,
+            name: self.name.clone(),
+            zone: self.zone.clone(),
+            insecure: self.insecure.then_some(true),
+            ..File::default()
+        }))
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, or until a shard ends.
+pub(crate) fn run(args: Args) -> ExitCode {
+    if args.ends_with_parent
+        && let Err(error) =
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+    {
+        return fail(
+            EXIT_FAILED,
+            format_args!("cannot ask to end with the parent: {error}"),
+        );
+    }
+    if !args.join.is_empty() {
+        return fail(
+            EXIT_USAGE,
+            "clusters of more than one node are not there yet; start without --join, which begins a cluster of one",
+        );
+    }
+    let config = match args.config().and_then(File::resolve) {
+        Ok(config) => config,
+        Err(error) => return fail(EXIT_USAGE, error),
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("GRAMME_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let ended = match signals() {
+        Ok(ended) => ended,
+        Err(error) => {
+            return fail(
+                EXIT_FAILED,
+                format_args!("cannot listen for signals: {error}"),
+            );
+        }
+    };
+    let node = match Node::start(&config) {
+        Ok(node) => node,
+        Err(error) => {
+            return fail(
+                if error.is_configuration() {
+                    EXIT_USAGE
+                } else {
+                    EXIT_FAILED
+                },
+                error,
+            );
+        }
+    };
+    let at = node.addresses();
+    eprintln!(
+        "ready resp={} native={} admin={}",
+        at.resp, at.native, at.admin
+    );
+    if let Err(error) = notify("READY=1") {
+        tracing::warn!("systemd could not be told that the node serves: {error}");
+    }
+    let mut failures = Vec::new();
+    while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_INTERVAL) {
+        failures = node.failures();
+        if !failures.is_empty() {
+            break;
+        }
+    }
+    if let Err(error) = notify("STOPPING=1") {
+        tracing::warn!("systemd could not be told that the node stops: {error}");
+    }
+    match node.stop() {
+        Ok(()) if failures.is_empty() => ExitCode::SUCCESS,
+        Ok(()) => fail(
+            EXIT_FAILED,
+            format_args!("stopped since a shard ended: {}", failures.join("; ")),
+        ),
+        Err(what) => fail(
+            EXIT_FAILED,
+            format_args!("stopped, but not cleanly: {what}"),
+        ),
+    }
+}
+
+/// A message at the first signal that asks to end; the second one ends the process at once.
+fn signals() -> std::io::Result<mpsc::Receiver<()>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for (count, signal) in signals.forever().enumerate() {
+                if count > 0 {
+                    eprintln!("gramme: asked twice; ending at once, the next start recovers");
+                    std::process::exit(128 + signal);
+                }
+                // The receiver is gone only when the process ends anyway.
+                let _ = sender.send(());
+            }
+        })?;
+    Ok(receiver)
+}

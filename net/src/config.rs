@@ -1,0 +1,325 @@
+//! A node's configuration: the TOML file, the flags over it, and what they come to.
+//!
+//! Owns the names and defaults of the settings. Never opens a port or a directory. Every key of the file is in
+//! `gramme.sample.toml`, which a test parses; an unknown key is an error that names the nearest known one, since a
+//! misspelt setting that is silently ignored is worse than a node that does not start.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gramme_core::port::Durability;
+use serde::Deserialize;
+
+/// The file, each key optional.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct File {
+    /// The data directory.
+    pub data: Option<PathBuf>,
+    /// The native protocol's address.
+    pub listen: Option<SocketAddr>,
+    /// The Redis protocol's address.
+    pub resp: Option<SocketAddr>,
+    /// The admin HTTP server's address.
+    pub admin: Option<SocketAddr>,
+    /// What people call this node.
+    pub name: Option<String>,
+    /// The zone that this node fails with.
+    pub zone: Option<String>,
+    /// Shards; one a core when not said.
+    pub shards: Option<u16>,
+    /// RAM for values, all shards together.
+    pub memory_bytes: Option<u64>,
+    /// What the directory may take.
+    pub capacity_bytes: Option<u64>,
+    /// The default bucket's durability.
+    pub durability: Option<DurabilityName>,
+    /// How long a buffered write may be only in memory.
+    pub commit_interval_ms: Option<u64>,
+    /// The greatest value accepted.
+    pub value_bytes_max: Option<u32>,
+    /// Log bytes between checkpoints, for each shard.
+    pub checkpoint_bytes: Option<u64>,
+    /// Requests that may wait at once in each shard.
+    pub requests_max: Option<u32>,
+    /// A segment's length; fixed when the directory is made.
+    pub segment_bytes: Option<u32>,
+    /// Whether each shard's thread is bound to a core.
+    pub pin_to_cores: Option<bool>,
+    /// How long a shard may look on for work before it sleeps.
+    pub spin_max_us: Option<u64>,
+    /// Whether addresses off the loopback may be bound without TLS.
+    pub insecure: Option<bool>,
+}
+
+/// A durability as people write it.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum DurabilityName {
+    /// Acknowledged from memory, committed within the commit interval.
+    Buffered,
+    /// One replica has it on stable media.
+    One,
+    /// All replicas that count have it on stable media.
+    All,
+}
+
+impl From<DurabilityName> for Durability {
+    fn from(name: DurabilityName) -> Self {
+        match name {
+            DurabilityName::Buffered => Self::Buffered,
+            DurabilityName::One => Self::One,
+            DurabilityName::All => Self::All,
+        }
+    }
+}
+
+/// What a node runs with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The native protocol's address.
+    pub listen: SocketAddr,
+    /// The Redis protocol's address.
+    pub resp: SocketAddr,
+    /// The admin HTTP server's address.
+    pub admin: SocketAddr,
+    /// The settings that keep the engine's default when they are not said.
+    pub file: File,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl File {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, is not TOML, has an unknown key or a value of the wrong kind.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ConfigError(format!(
+                "cannot read the configuration {}: {error}",
+                path.display()
+            ))
+        })?;
+        Self::parse(&text).map_err(|error| ConfigError(format!("{}: {error}", path.display())))
+    }
+
+    /// Parses a file's text.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let line = error
+                .span()
+                .map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            match Unknown::find(error.message()) {
+                Some(unknown) => ConfigError(format!("line {line}: {unknown}")),
+                None => ConfigError(format!("line {line}: {}", error.message().trim())),
+            }
+        })
+    }
+
+    /// `over` where it says something, else `self`.
+    #[must_use]
+    pub fn overridden_by(self, over: Self) -> Self {
+        Self {
+            data: over.data.or(self.data),
+            listen: over.listen.or(self.listen),
+            resp: over.resp.or(self.resp),
+            admin: over.admin.or(self.admin),
+            name: over.name.or(self.name),
+            zone: over.zone.or(self.zone),
+            shards: over.shards.or(self.shards),
+            memory_bytes: over.memory_bytes.or(self.memory_bytes),
+            capacity_bytes: over.capacity_bytes.or(self.capacity_bytes),
+            durability: over.durability.or(self.durability),
+            commit_interval_ms: over.commit_interval_ms.or(self.commit_interval_ms),
+            value_bytes_max: over.value_bytes_max.or(self.value_bytes_max),
+            checkpoint_bytes: over.checkpoint_bytes.or(self.checkpoint_bytes),
+            requests_max: over.requests_max.or(self.requests_max),
+            segment_bytes: over.segment_bytes.or(self.segment_bytes),
+            pin_to_cores: over.pin_to_cores.or(self.pin_to_cores),
+            spin_max_us: over.spin_max_us.or(self.spin_max_us),
+            insecure: over.insecure.or(self.insecure),
+        }
+    }
+
+    /// The whole configuration, checked.
+    ///
+    /// # Errors
+    /// There is no data directory, or an address is off the loopback without `insecure`.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let data = self.data.clone().ok_or_else(|| {
+            ConfigError(
+                "no data directory: say --data DIR, or `data = \"DIR\"` in the configuration"
+                    .into(),
+            )
+        })?;
+        let config = Config {
+            data,
+            listen: self
+                .listen
+                .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7400))),
+            resp: self
+                .resp
+                .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7379))),
+            admin: self
+                .admin
+                .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7480))),
+            file: self,
+        };
+        if !config.file.insecure.unwrap_or(false) {
+            for (name, address) in [
+                ("listen", config.listen),
+                ("resp", config.resp),
+                ("admin", config.admin),
+            ] {
+                if !address.ip().is_loopback() {
+                    return Err(ConfigError(format!(
+                        "{name} = {address} can be reached from other machines, and gramme has no TLS or authentication yet; \
+                         use a loopback address, or say --insecure when the network is trusted"
+                    )));
+                }
+            }
+        }
+        Ok(config)
+    }
+
+    /// The commit interval, if said.
+    pub fn commit_interval(&self) -> Option<Duration> {
+        self.commit_interval_ms.map(Duration::from_millis)
+    }
+
+    /// The greatest time to look on for work, if said.
+    pub fn spin_max(&self) -> Option<Duration> {
+        self.spin_max_us.map(Duration::from_micros)
+    }
+}
+
+/// serde's message about an unknown key, and the nearest of the keys that it lists.
+struct Unknown<'a> {
+    key: &'a str,
+    nearest: Option<&'a str>,
+}
+
+impl<'a> Unknown<'a> {
+    /// Takes serde's "unknown field `a`, expected one of `b`, `c`" apart.
+    fn find(message: &'a str) -> Option<Self> {
+        let mut quoted = message.strip_prefix("unknown field `")?.split('`');
+        let key = quoted.next()?;
+        let nearest = quoted
+            .skip(1)
+            .step_by(2)
+            .map(|known| (strsim::damerau_levenshtein(key, known), known))
+            .min()
+            .map(|(_, known)| known);
+        Some(Self { key, nearest })
+    }
+}
+
+impl fmt::Display for Unknown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown key `{}`", self.key)?;
+        match self.nearest {
+            Some(nearest) => write!(
+                f,
+                "; did you mean `{nearest}`? gramme.sample.toml has all keys"
+            ),
+            None => write!(f, "; gramme.sample.toml has all keys"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../gramme.sample.toml");
+
+    #[test]
+    fn the_sample_parses_and_says_the_defaults() {
+        let commented = File::parse(SAMPLE).expect("the sample as shipped");
+        assert_eq!(
+            commented,
+            File::default(),
+            "the sample as shipped changes nothing"
+        );
+        let all: String = SAMPLE
+            .lines()
+            .map(|line| {
+                if let Some(setting) = line.strip_prefix("#")
+                    && !setting.starts_with(' ')
+                {
+                    setting
+                } else {
+                    line
+                }
+            })
+            .fold(String::new(), |all, line| all + line + "\n");
+        let all = File::parse(&all).expect("the sample with every key in force");
+        let shown = format!("{all:?}");
+        assert!(
+            !shown.contains("None"),
+            "a key is missing in the sample: {shown}"
+        );
+        let config = all.resolve().expect("the defaults are allowed");
+        let bare = File {
+            data: Some("x".into()),
+            ..File::default()
+        }
+        .resolve()
+        .expect("defaults");
+        assert_eq!(
+            (config.listen, config.resp, config.admin),
+            (bare.listen, bare.resp, bare.admin)
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let error = File::parse("shards = 2\nmemory_byte = 5\n")
+            .expect_err("unknown")
+            .to_string();
+        assert!(
+            error.contains("line 2") && error.contains("`memory_bytes`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn flags_override_and_other_machines_need_insecure() {
+        let file = File::parse("data = \"a\"\nresp = \"0.0.0.0:1\"").expect("fine");
+        let error = file
+            .clone()
+            .resolve()
+            .expect_err("reachable from outside")
+            .to_string();
+        assert!(
+            error.contains("--insecure") && error.contains("TLS"),
+            "{error}"
+        );
+        let flags = File {
+            insecure: Some(true),
+            data: Some("b".into()),
+            ..File::default()
+        };
+        let config = file.overridden_by(flags).resolve().expect("said insecure");
+        assert_eq!(config.data, PathBuf::from("b"));
+        assert!(File::default().resolve().is_err());
+    }
+}

@@ -1,0 +1,321 @@
+//! A node: its listeners, its shards, its admin server, in the order in which they start and stop.
+//!
+//! Owns the start (ports first, since a port in use is the commonest mistake and recovery may take a while; then the
+//! admin server, which tells that the shards recover; then the shards with the network plugged in) and the stop.
+//! Never touches a request.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::UnixDatagram;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gramme_core::base::ids::ShardIndex;
+use gramme_engine::{EdgeFactory, Engine, EngineConfig, OpenError};
+
+use crate::admin::{Admin, Facts};
+use crate::config::Config;
+use crate::native::{NativeProtocol, RingTable};
+use crate::reactor::session::Protocol;
+use crate::reactor::{Listener, Reactor, ReactorOptions};
+use crate::resp::RespProtocol;
+use crate::wire::{Ring, RingNode};
+
+/// Where a node listens; the ports that the system chose when 0 was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The Redis protocol.
+    pub resp: SocketAddr,
+    /// The native protocol.
+    pub native: SocketAddr,
+    /// The admin HTTP server.
+    pub admin: SocketAddr,
+}
+
+/// A node that serves.
+pub struct Node {
+    engine: Engine,
+    admin: Admin,
+    addresses: Addresses,
+}
+
+/// Why a node does not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Listen {
+        /// Which of them.
+        name: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The admin server's thread cannot start.
+    Admin(io::Error),
+    /// The shards cannot start.
+    Open(OpenError),
+}
+
+impl StartError {
+    /// Whether the configuration is at fault, not the machine.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Open(OpenError::Config(_)))
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen {
+                name,
+                address,
+                error,
+            } if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "the {name} address {address} is in use; stop what uses it, or choose another with --{name} \
+                 (shard s also listens on the native port + 1 + s)"
+            ),
+            Self::Listen {
+                name,
+                address,
+                error,
+            } => write!(f, "cannot listen on the {name} address {address}: {error}"),
+            Self::Admin(error) => write!(f, "cannot start the admin server: {error}"),
+            Self::Open(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// The sockets of each shard, by shard.
+type ShardListeners = Vec<Vec<Listener>>;
+
+impl Node {
+    /// Starts a node; it serves when this returns.
+    ///
+    /// # Errors
+    /// [`StartError`] says what is in the way; nothing runs then.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        let shards = config.file.shards.unwrap_or_else(|| {
+            std::thread::available_parallelism()
+                .map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX))
+        });
+        let sockets = Sockets::bind(config, shards)?;
+        let addresses = sockets.addresses;
+        let facts = Facts {
+            name: config.file.name.clone(),
+            zone: config.file.zone.clone(),
+            addresses,
+        };
+        let network = ReactorOptions::default();
+        let mut engine = engine_config(config, shards);
+        // Which node this is, the directory tells; clients that come earlier learn of it by the epoch.
+        let table = Arc::new(RingTable::new(ring(0, addresses, shards, None)));
+        let resp = Arc::new(RespProtocol {
+            bulk_bytes_max: engine.value_bytes_max as usize,
+        });
+        let native = Arc::new(NativeProtocol::new(Arc::clone(&table)));
+        let (listeners, admin_socket) = sockets.into_listeners(resp, native);
+        let admin = Admin::start(admin_socket, facts, Arc::clone(&network.counters))
+            .map_err(StartError::Admin)?;
+        engine.edge = Some(edge_factory(listeners, network));
+        let engine = Engine::open(engine).map_err(StartError::Open)?;
+        table.replace(ring(1, addresses, shards, Some(&engine)));
+        admin.serve(engine.clone());
+        Ok(Self {
+            engine,
+            admin,
+            addresses,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The shards.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Why shards have ended that should run; empty while all is well.
+    pub fn failures(&self) -> Vec<String> {
+        self.engine.failures()
+    }
+
+    /// Stops: what was acknowledged is on stable media when this returns.
+    ///
+    /// # Errors
+    /// What went wrong in a shard, in words.
+    pub fn stop(self) -> Result<(), String> {
+        let stopped = self.engine.stop();
+        self.admin.stop();
+        stopped
+    }
+}
+
+/// What a node listens on, bound.
+struct Sockets {
+    resp: TcpListener,
+    native: TcpListener,
+    admin: TcpListener,
+    shards: Vec<TcpListener>,
+    addresses: Addresses,
+}
+
+impl Sockets {
+    fn bind(config: &Config, shards: u16) -> Result<Self, StartError> {
+        let (resp, resp_address) = bind("resp", config.resp)?;
+        let (native, native_address) = bind("listen", config.listen)?;
+        let (admin, admin_address) = bind("admin", config.admin)?;
+        let addresses = Addresses {
+            resp: resp_address,
+            native: native_address,
+            admin: admin_address,
+        };
+        let mut own = Vec::new();
+        for shard in 0..shards {
+            let port = shard_port(native_address, shard).ok_or_else(|| StartError::Listen {
+                name: "listen",
+                address: native_address,
+                error: io::Error::other("the shards listen on the ports behind it, and those end at 65535; choose a lower one"),
+            })?;
+            own.push(bind("listen", SocketAddr::new(native_address.ip(), port))?.0);
+        }
+        Ok(Self {
+            resp,
+            native,
+            admin,
+            shards: own,
+            addresses,
+        })
+    }
+
+    /// The sockets by the shard that accepts on them, and the admin server's.
+    fn into_listeners(
+        self,
+        resp: Arc<dyn Protocol>,
+        native: Arc<dyn Protocol>,
+    ) -> (ShardListeners, TcpListener) {
+        let mut listeners: ShardListeners = self
+            .shards
+            .into_iter()
+            .map(|socket| {
+                vec![Listener {
+                    socket,
+                    protocol: Arc::clone(&native),
+                    is_dealt: false,
+                }]
+            })
+            .collect();
+        if let Some(first) = listeners.first_mut() {
+            first.push(Listener {
+                socket: self.resp,
+                protocol: resp,
+                is_dealt: true,
+            });
+            first.push(Listener {
+                socket: self.native,
+                protocol: native,
+                is_dealt: true,
+            });
+        }
+        (listeners, self.admin)
+    }
+}
+
+fn bind(name: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = TcpListener::bind(address).and_then(|socket| {
+        let address = socket.local_addr()?;
+        Ok((socket, address))
+    });
+    bound.map_err(|error| StartError::Listen {
+        name,
+        address,
+        error,
+    })
+}
+
+fn shard_port(native: SocketAddr, shard: u16) -> Option<u16> {
+    native.port().checked_add(1)?.checked_add(shard)
+}
+
+/// The routing table of a cluster of one. Clients reach the host by which they reached this table.
+fn ring(epoch: u64, addresses: Addresses, shards: u16, engine: Option<&Engine>) -> Ring {
+    Ring {
+        epoch,
+        partitions: engine.map_or(1, |engine| engine.slices().partitions()),
+        answered_by: 0,
+        nodes: vec![RingNode {
+            node: engine.map_or(0, |engine| engine.node().0),
+            host: String::new(),
+            port: addresses.native.port(),
+            shard_ports: (0..shards)
+                .filter_map(|shard| shard_port(addresses.native, shard))
+                .collect(),
+        }],
+    }
+}
+
+/// The engine's settings: its defaults, and what the configuration says.
+pub(crate) fn engine_config(config: &Config, shards: u16) -> EngineConfig {
+    let mut engine = EngineConfig::new(&config.data);
+    let file = &config.file;
+    fn set<T>(setting: &mut T, said: Option<T>) {
+        if let Some(said) = said {
+            *setting = said;
+        }
+    }
+    engine.shards = Some(shards);
+    engine.capacity_bytes = file.capacity_bytes;
+    engine.segment_bytes = file.segment_bytes;
+    set(&mut engine.memory_bytes, file.memory_bytes);
+    set(&mut engine.durability, file.durability.map(Into::into));
+    set(&mut engine.commit_interval, file.commit_interval());
+    set(&mut engine.value_bytes_max, file.value_bytes_max);
+    set(&mut engine.checkpoint_bytes, file.checkpoint_bytes);
+    set(&mut engine.requests_max, file.requests_max);
+    set(&mut engine.pin_to_cores, file.pin_to_cores);
+    set(&mut engine.spin_max, file.spin_max());
+    engine
+}
+
+/// Each shard's network: its sockets, and what speaks on them.
+fn edge_factory(listeners: ShardListeners, options: ReactorOptions) -> EdgeFactory {
+    let listeners = Mutex::new(listeners);
+    Box::new(move |shard: ShardIndex| {
+        let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = listeners
+            .get_mut(usize::from(shard.0))
+            .map(std::mem::take)
+            .unwrap_or_default();
+        Box::new(Reactor::new(own, options.clone()))
+    })
+}
+
+/// Tells the service manager, where there is one (`NOTIFY_SOCKET`).
+///
+/// # Errors
+/// There is one, and it cannot be told.
+pub fn notify(state: &str) -> io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return Ok(());
+    };
+    let socket = UnixDatagram::unbound()?;
+    let bytes = path.as_encoded_bytes();
+    match bytes.strip_prefix(b"@") {
+        Some(name) => {
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+            socket.send_to_addr(state.as_bytes(), &address)?;
+        }
+        None => {
+            socket.send_to(state.as_bytes(), &path)?;
+        }
+    }
+    Ok(())
+}
