@@ -165,6 +165,43 @@ pub(crate) fn found(outcome: &Outcome, bytes: &[u8], wall_ms: u64) -> Result<Opt
     }
 }
 
+/// The encoded object of an answer to a get, in place.
+pub(crate) fn object<'a>(
+    outcome: &Outcome,
+    bytes: &'a [u8],
+    wall_ms: u64,
+) -> Result<Option<&'a [u8]>, Error> {
+    match *outcome {
+        Outcome::Object { object, .. } => Ok(Some(object.of(bytes))),
+        Outcome::Absent { .. } => Ok(None),
+        Outcome::Failed(failure) => Err(failed(failure, bytes, wall_ms)),
+        _ => Err(Error::Unexpected),
+    }
+}
+
+/// The keys of an answer to a scan, and where to go on.
+pub(crate) fn keys(
+    outcome: &Outcome,
+    bytes: &[u8],
+    wall_ms: u64,
+) -> Result<(u64, Vec<Vec<u8>>), Error> {
+    match *outcome {
+        Outcome::Keys { next_cursor, keys } => {
+            let mut rest = keys.of(bytes);
+            let mut list = Vec::new();
+            while let Some((key_bytes, after)) = rest.split_first_chunk::<4>() {
+                let key_bytes = u32::from_le_bytes(*key_bytes) as usize;
+                let (key, after) = after.split_at_checked(key_bytes).ok_or(Error::Unexpected)?;
+                list.push(key.to_vec());
+                rest = after;
+            }
+            Ok((next_cursor, list))
+        }
+        Outcome::Failed(failure) => Err(failed(failure, bytes, wall_ms)),
+        _ => Err(Error::Unexpected),
+    }
+}
+
 /// The answer to a put or a delete.
 pub(crate) fn written(outcome: &Outcome, bytes: &[u8], wall_ms: u64) -> Result<Written, Error> {
     match *outcome {

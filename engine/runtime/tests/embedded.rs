@@ -290,3 +290,63 @@ fn dropping_the_last_handle_stops_the_engine_and_what_was_written_is_there() {
     let engine = Engine::open(config(&dir, 2)).expect("opened again");
     assert!(engine.get_blocking(b"k", &PLAIN).expect("read").is_some());
 }
+
+#[test]
+fn another_number_of_shards_finds_every_key_with_its_siblings() {
+    let dir = directory();
+    let bucket = Options {
+        bucket: Some(b"carts"),
+        ..PLAIN
+    };
+    let carts = || {
+        let mut carts = gramme_engine::core::shard::Bucket::new(b"carts");
+        carts.conflict = gramme_engine::core::version::Conflict::Siblings;
+        vec![carts]
+    };
+    for shards in [1, 3, 2] {
+        let engine = Engine::open(EngineConfig {
+            buckets: carts(),
+            ..config(&dir, shards)
+        })
+        .expect("opened");
+        for key in 0..500_u32 {
+            let (key, options) = (key.to_be_bytes(), [PLAIN, bucket]);
+            for options in &options {
+                if shards == 1 {
+                    engine.put_blocking(&key, &key, options).expect("written");
+                }
+                let found = engine
+                    .get_blocking(&key, options)
+                    .expect("read")
+                    .expect("there");
+                assert_eq!(found.latest(), key);
+            }
+        }
+        if shards == 1 {
+            engine
+                .put_blocking(b"siblings", b"first", &PLAIN)
+                .expect("written");
+            let seen = engine
+                .get_blocking(b"siblings", &PLAIN)
+                .expect("read")
+                .expect("there")
+                .context;
+            let options = Options {
+                context: Some(&seen),
+                ..PLAIN
+            };
+            engine
+                .put_blocking(b"siblings", b"a", &options)
+                .expect("written");
+            engine
+                .put_blocking(b"siblings", b"b", &options)
+                .expect("written");
+        }
+        let found = engine
+            .get_blocking(b"siblings", &PLAIN)
+            .expect("read")
+            .expect("there");
+        assert_eq!(found.values, vec![b"b".to_vec(), b"a".to_vec()]);
+        engine.stop().expect("stopped");
+    }
+}

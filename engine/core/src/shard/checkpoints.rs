@@ -12,8 +12,9 @@ use crate::store::checkpoint::{
 };
 use crate::store::segment::SegmentState;
 
-/// After a failed checkpoint the next is not begun before this many more log bytes.
-const RETRY_BYTES: u64 = 64 << 20;
+/// After a failed checkpoint the next is not begun before this long. Not counted in log bytes: on a full disk none are
+/// written, and only a checkpoint gives space back.
+const RETRY_NS: u64 = 1_000_000_000;
 
 enum Phase {
     Idle,
@@ -43,7 +44,10 @@ pub(super) struct Checkpoints {
     pub(super) replay_generation: u64,
     /// `Log::submitted_bytes` when the newest was begun.
     pub(super) submitted_at: u64,
-    not_before: u64,
+    /// Set while the newest attempt is one that failed: when the next is made.
+    retry_ns: Option<u64>,
+    /// The one that a stop asks for failed: the log has everything, so the stop goes on without.
+    is_end_given_up: bool,
     /// The cleaner needs one to give segments back.
     pub(super) is_wanted: bool,
     // of the one that is being made
@@ -62,7 +66,8 @@ impl Checkpoints {
             sequence,
             replay_generation,
             submitted_at: 0,
-            not_before: 0,
+            retry_ns: None,
+            is_end_given_up: false,
             is_wanted: false,
             next: CheckpointHeader::default(),
             begun_at: 0,
@@ -74,44 +79,69 @@ impl Checkpoints {
     fn file(&self) -> FileId {
         FileId::Checkpoint(1 - self.slot)
     }
+
+    /// Whether the newest attempt failed: until one succeeds no segment can be given back.
+    pub(super) const fn is_failing(&self) -> bool {
+        self.retry_ns.is_some()
+    }
+
+    /// When a failed one is tried again.
+    pub(super) const fn retry_ns(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Idle => self.retry_ns,
+            Phase::Preparing(_)
+            | Phase::Capturing { .. }
+            | Phase::WritingPiece { .. }
+            | Phase::AwaitingBatch(_)
+            | Phase::WritingHeader(_) => None,
+        }
+    }
 }
 
 impl Shard {
     /// One step of a checkpoint, or the beginning of one where it is time.
     pub(super) fn checkpoint_step(&mut self, now: Now, effects: &mut Effects) {
-        let _ = now;
         match self.checkpoints.phase {
             Phase::Idle => {
-                if self.is_checkpoint_due() {
+                if self.is_checkpoint_due(now) {
                     self.begin_checkpoint(effects);
                 }
             }
-            Phase::Capturing { after, is_first } => self.capture_piece(after, is_first, effects),
-            Phase::AwaitingBatch(batch) if self.log.durable() >= batch => {
-                self.write_checkpoint_header(effects)
+            Phase::Capturing { after, is_first } => {
+                self.capture_piece(now, after, is_first, effects);
             }
-            Phase::AwaitingBatch(_) if self.is_read_only => self.abandon_checkpoint(),
+            Phase::AwaitingBatch(batch) if self.log.durable() >= batch => {
+                self.write_checkpoint_header(now, effects)
+            }
+            Phase::AwaitingBatch(_) if self.is_read_only => self.abandon_checkpoint(now),
             Phase::Preparing(_)
             | Phase::WritingPiece { .. }
             | Phase::AwaitingBatch(_)
             | Phase::WritingHeader(_) => {}
         }
-        if self.is_stopping && self.is_read_only && !self.has_stopped {
+        // A stop that cannot write its checkpoint still stops, once the log has everything.
+        let is_given_up = self.checkpoints.is_end_given_up && self.is_log_quiet();
+        if self.is_stopping && (self.is_read_only || is_given_up) && !self.has_stopped {
             self.has_stopped = true;
             effects.list.push(Effect::Stopped);
         }
     }
 
-    fn is_checkpoint_due(&self) -> bool {
+    fn is_log_quiet(&self) -> bool {
+        self.log.open_since_ns().is_none() && self.log.in_flight() == 0
+    }
+
+    fn is_checkpoint_due(&self, now: Now) -> bool {
         let lag = self.log.submitted_bytes - self.checkpoints.submitted_at;
         let index_bytes = self.index.memory_bytes() as u64;
         let is_late = lag >= self.config.checkpoint_bytes.max(2 * index_bytes);
-        let may_try = self.log.submitted_bytes >= self.checkpoints.not_before;
-        let is_quiet = self.log.open_since_ns().is_none() && self.log.in_flight() == 0;
         if self.is_stopping {
-            return is_quiet && !self.has_stopped;
+            return self.is_log_quiet() && !self.has_stopped && !self.checkpoints.is_end_given_up;
         }
-        may_try && lag > 0 && (is_late || self.checkpoints.is_wanted)
+        match self.checkpoints.retry_ns {
+            Some(retry_ns) => now.mono_ns >= retry_ns,
+            None => lag > 0 && (is_late || self.checkpoints.is_wanted),
+        }
     }
 
     fn begin_checkpoint(&mut self, effects: &mut Effects) {
@@ -158,7 +188,12 @@ impl Shard {
         )
     }
 
-    pub(super) fn checkpoint_prepared(&mut self, ticket: Ticket, result: Result<(), IoError>) {
+    pub(super) fn checkpoint_prepared(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        result: Result<(), IoError>,
+    ) {
         if !matches!(self.checkpoints.phase, Phase::Preparing(asked) if asked == ticket) {
             return;
         }
@@ -174,13 +209,19 @@ impl Shard {
                     is_first: true,
                 };
             }
-            Err(_) => self.abandon_checkpoint(),
+            Err(_) => self.abandon_checkpoint(now),
         }
     }
 
-    fn capture_piece(&mut self, after: Option<Token>, is_first: bool, effects: &mut Effects) {
+    fn capture_piece(
+        &mut self,
+        now: Now,
+        after: Option<Token>,
+        is_first: bool,
+        effects: &mut Effects,
+    ) {
         let Some(buffer) = self.checkpoints.buffer else {
-            return self.abandon_checkpoint();
+            return self.abandon_checkpoint(now);
         };
         let in_use: Vec<(SegmentId, u64)> = if is_first {
             self.segments_in_use()
@@ -249,9 +290,9 @@ impl Shard {
             .collect()
     }
 
-    fn write_checkpoint_header(&mut self, effects: &mut Effects) {
+    fn write_checkpoint_header(&mut self, now: Now, effects: &mut Effects) {
         let Some(buffer) = self.checkpoints.buffer else {
-            return self.abandon_checkpoint();
+            return self.abandon_checkpoint(now);
         };
         self.checkpoints.next.hlc_ceiling = self.log.hlc_ceiling.max(self.clock.last().0);
         let header = self.checkpoints.next.encode();
@@ -278,6 +319,7 @@ impl Shard {
     /// A finished write that is not the log's.
     pub(super) fn checkpoint_written(
         &mut self,
+        now: Now,
         ticket: Ticket,
         result: Result<(), IoError>,
         effects: &mut Effects,
@@ -297,7 +339,7 @@ impl Shard {
                         is_first: false,
                     }
                 }
-                Err(_) => self.abandon_checkpoint(),
+                Err(_) => self.abandon_checkpoint(now),
             },
             Phase::WritingHeader(asked) if asked == ticket => match result {
                 Ok(()) => {
@@ -305,13 +347,14 @@ impl Shard {
                     self.checkpoints.sequence += 1;
                     self.checkpoints.replay_generation = self.checkpoints.next.replay_generation;
                     self.checkpoints.submitted_at = self.checkpoints.begun_at;
+                    self.checkpoints.retry_ns = None;
                     self.finish_checkpoint();
                     if self.is_stopping && self.checkpoints.next.is_end && !self.has_stopped {
                         self.has_stopped = true;
                         effects.list.push(Effect::Stopped);
                     }
                 }
-                Err(_) => self.abandon_checkpoint(),
+                Err(_) => self.abandon_checkpoint(now),
             },
             Phase::Idle
             | Phase::Preparing(_)
@@ -319,11 +362,6 @@ impl Shard {
             | Phase::WritingPiece { .. }
             | Phase::AwaitingBatch(_)
             | Phase::WritingHeader(_) => {}
-        }
-        // A stop that cannot write its checkpoint still stops: the log has everything.
-        if self.is_stopping && result.is_err() && !self.has_stopped {
-            self.has_stopped = true;
-            effects.list.push(Effect::Stopped);
         }
     }
 
@@ -334,8 +372,9 @@ impl Shard {
         }
     }
 
-    fn abandon_checkpoint(&mut self) {
-        self.checkpoints.not_before = self.log.submitted_bytes + RETRY_BYTES;
+    fn abandon_checkpoint(&mut self, now: Now) {
+        self.checkpoints.retry_ns = Some(now.mono_ns.saturating_add(RETRY_NS));
+        self.checkpoints.is_end_given_up |= self.is_stopping && self.checkpoints.next.is_end;
         self.finish_checkpoint();
     }
 }

@@ -75,28 +75,35 @@ impl Shard {
             .min(self.config.capacity_bytes as f64 / f64::from(self.config.segment_bytes))
             - f64::from(FREE_RESERVE);
         let live = self.live_bytes as f64 / f64::from(self.config.segment_bytes);
-        let is_gain_ahead = self
-            .log
-            .segments
-            .victim(self.config.segment_bytes, u64::MAX, PRESSED_LIVE_SHARE)
-            .is_some()
-            || self.cleaner.victim.is_some()
-            || self
-                .log
-                .segments
-                .iter()
-                .any(|(_, s)| matches!(s.state, SegmentState::Emptied { .. }));
-        if live > room * FULL_LIVE_SHARE || !is_gain_ahead {
+        if live > room * FULL_LIVE_SHARE || !self.is_gain_ahead() {
             Admission::Full
         } else {
             Admission::Wait
         }
     }
 
+    /// Whether the cleaner will give something back.
+    pub(super) fn is_gain_ahead(&self) -> bool {
+        let segments = &self.log.segments;
+        let is_emptied = |state: SegmentState| matches!(state, SegmentState::Emptied { .. });
+        !self.checkpoints.is_failing()
+            && (self.cleaner.victim.is_some()
+                || segments
+                    .iter()
+                    .any(|(_, segment)| is_emptied(segment.state))
+                || segments
+                    .victim(self.config.segment_bytes, u64::MAX, PRESSED_LIVE_SHARE)
+                    .is_some())
+    }
+
     /// One step of background cleaning.
     pub(super) fn clean_step(&mut self, now: Now, effects: &mut Effects) {
         self.give_back(effects);
         if self.cleaner.reading.is_some() || self.is_stopping || self.is_read_only {
+            return;
+        }
+        // Without a checkpoint nothing is given back: copies would only use up what is left.
+        if self.checkpoints.is_failing() {
             return;
         }
         let is_pressed = self.log.free_segments() <= FREE_LOW;

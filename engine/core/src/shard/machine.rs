@@ -175,7 +175,7 @@ impl Shard {
             Event::ReadDone { ticket, result } => self.read_done(now, ticket, result, effects),
             Event::PrepareDone { ticket, result } => {
                 if !self.log.prepare_done(ticket, result, now.mono_ns, effects) {
-                    self.checkpoint_prepared(ticket, result);
+                    self.checkpoint_prepared(now, ticket, result);
                 }
             }
             Event::TurnEnd => self.turn_end(now, effects),
@@ -205,6 +205,9 @@ impl Shard {
             waiting,
             self.log.prepare_retry_ns(),
             self.cleaner.next_ns(),
+            self.checkpoints
+                .retry_ns()
+                .filter(|_| !self.is_stopping && !self.is_read_only),
         ]
         .into_iter()
         .flatten()
@@ -589,12 +592,12 @@ impl Shard {
                     self.write_faults_in_row = 0;
                     self.release_durable(now, effects);
                 } else {
-                    self.checkpoint_written(ticket, Ok(()), effects);
+                    self.checkpoint_written(now, ticket, Ok(()), effects);
                 }
             }
             Err(error) => match self.log.write_failed(ticket, effects) {
                 Some(commits) => self.mend_failed_write(now, &commits, effects),
-                None => self.checkpoint_written(ticket, Err(error), effects),
+                None => self.checkpoint_written(now, ticket, Err(error), effects),
             },
         }
     }
@@ -760,8 +763,17 @@ impl Shard {
                     self.request(now, &request.request(), None, effects);
                 }
             }
-            Admission::Full => self.fail_stalled(Failure::DiskFull, effects),
-            Admission::Wait => {}
+            // Each finds its own answer: puts wait or are refused, deletes go on.
+            Admission::Full | Admission::Wait => {
+                let is_waiting = self.admission == Admission::Wait;
+                for request in core::mem::take(&mut self.stalled) {
+                    if is_waiting && !matches!(request.request().op, Op::Delete { .. }) {
+                        self.stalled.push_back(request);
+                    } else {
+                        self.request(now, &request.request(), None, effects);
+                    }
+                }
+            }
         }
         self.close_due_batch(now, effects);
     }

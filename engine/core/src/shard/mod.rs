@@ -23,4 +23,12 @@ pub use open::{OpenError, RecoveryReport};
 pub use status::{Damage, ShardStatus, WriteState};
 
 #[cfg(test)]
-mod model_tests;
+mod bench_tests;
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod full_tests;
+#[cfg(test)]
+mod scan_tests;

@@ -32,21 +32,30 @@ impl Shard {
         let after = (cursor != 0).then_some(Token(cursor));
         let mut next_cursor = 0;
         let mut found = 0;
+        // What stood before the token that is looked at: where this call ends when one of its records is missing.
+        let (mut token_start, mut found_before, mut token_before) = (start, 0, None);
         let mut missing: Vec<(Place, Token)> = Vec::new();
         let mut last_token = None;
         for (looked_at, (token, entry)) in self.index.scan_after(after).enumerate() {
             // Entries of one token are looked at together: the cursor cannot stand between them.
-            if looked_at >= count && last_token != Some(token) {
-                next_cursor = last_token.map_or(0, |token: Token| token.0);
-                break;
+            if last_token != Some(token) {
+                if looked_at >= count {
+                    if missing.is_empty() {
+                        next_cursor = last_token.map_or(0, |token: Token| token.0);
+                    }
+                    break;
+                }
+                token_before = last_token.replace(token);
+                (token_start, found_before) = (effects.bytes.len() as u32, found);
             }
-            let before = last_token.replace(token);
             if entry.place.is_tombstone() {
                 continue;
             }
             let Some(record) = self.find(entry.place, token, fetched) else {
-                if missing.is_empty() && found > 0 {
-                    next_cursor = before.map_or(0, |token: Token| token.0);
+                if missing.is_empty() {
+                    effects.bytes.truncate(token_start as usize);
+                    found = found_before;
+                    next_cursor = token_before.map_or(0, |token: Token| token.0);
                 }
                 missing.push((entry.place, token));
                 continue;

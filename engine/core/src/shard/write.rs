@@ -13,7 +13,7 @@ use crate::shard::Shard;
 use crate::shard::machine::{Admission, Answer, CEILING_AHEAD_MS, Fetched, KeyId};
 use crate::store::format::{FLAG_EXPIRES, FLAG_TOMBSTONE};
 use crate::store::index::Entry;
-use crate::store::log::{Appended, Head, NoRoom};
+use crate::store::log::{Appended, CLEANER_RESERVE, Head, NoRoom};
 use crate::version::{
     ClientContext, Conflict, Content, Dot, Fingerprint, Local, Object, ObjectView, PutError,
     PutInput, PutMode, WriteId, dominates_without_read, latest_encoded_len, put, write_latest,
@@ -618,8 +618,8 @@ impl Shard {
         request: &Request<'_>,
         effects: &mut Effects,
     ) {
-        let is_hopeless =
-            no_room == NoRoom::Segment && is_delete && self.admission == Admission::Full;
+        let is_room_ahead = self.log.free_segments() > CLEANER_RESERVE || self.is_gain_ahead();
+        let is_hopeless = no_room == NoRoom::Segment && is_delete && !is_room_ahead;
         if is_hopeless {
             return effects.reply(request.id, Outcome::Failed(Failure::DiskFull));
         }

@@ -19,6 +19,8 @@ use crate::store::format::{
 };
 use crate::store::segment::{SegmentState, Segments};
 
+/// Free segments that only copies may use: without one, a full log could never be cleaned again.
+pub const CLEANER_RESERVE: u32 = 1;
 /// Spare segments kept ready, so that the log never waits for one.
 const SPARES: u32 = 2;
 /// Buffers kept for reuse.
@@ -315,7 +317,7 @@ impl Log {
         let bucket = stored_bucket(head.bucket);
         let body_bytes = 1 + bucket.len() + head.key.len() + object_bytes;
         let total = record_bytes(body_bytes);
-        self.make_room(total, now_ns, effects)?;
+        self.make_room(total, CLEANER_RESERVE, now_ns, effects)?;
         let (buffer, open) = self.current_batch();
         let at = buffer.filled();
         let offset = buffer.offset + at as u32;
@@ -357,7 +359,7 @@ impl Log {
         effects: &mut Effects,
     ) -> Result<Appended, NoRoom> {
         let total = header.record_bytes();
-        self.make_room(total, now_ns, effects)?;
+        self.make_room(total, 0, now_ns, effects)?;
         let (buffer, open) = self.current_batch();
         let at = buffer.filled();
         let offset = buffer.offset + at as u32;
@@ -400,10 +402,11 @@ impl Log {
         }
     }
 
-    /// Makes sure that a batch is open and that `total` bytes fit into it.
+    /// Makes sure that a batch is open and that `total` bytes fit into it, leaving so many segments free.
     fn make_room(
         &mut self,
         total: usize,
+        segments_left: u32,
         now_ns: u64,
         effects: &mut Effects,
     ) -> Result<(), NoRoom> {
@@ -427,7 +430,7 @@ impl Log {
             if self.in_flight_bytes > self.config.backlog_bytes_max {
                 return Err(NoRoom::Backlog);
             }
-            self.next_buffer(total, effects)?;
+            self.next_buffer(total, segments_left, effects)?;
         }
         let number = BatchNumber(self.next_number);
         let block = self.config.block_bytes;
@@ -453,14 +456,20 @@ impl Log {
     }
 
     /// Closes what is open and takes another buffer, in the next segment where this one is full.
-    fn next_buffer(&mut self, total: usize, effects: &mut Effects) -> Result<(), NoRoom> {
+    fn next_buffer(
+        &mut self,
+        total: usize,
+        segments_left: u32,
+        effects: &mut Effects,
+    ) -> Result<(), NoRoom> {
         let need = (BATCH_HEADER_BYTES + total).next_multiple_of(self.config.block_bytes);
         let left = self
             .active
             .and_then(|id| self.segments.get(id))
             .map_or(0, |s| self.config.segment_bytes - s.used_bytes);
         let is_new = (left as usize) < need;
-        if is_new && self.segments.first(SegmentState::Ready).is_none() {
+        let is_ready = self.segments.first(SegmentState::Ready).is_some();
+        if is_new && (!is_ready || self.free_segments() <= segments_left) {
             return Err(NoRoom::Segment);
         }
         self.close_batch(effects);

@@ -128,6 +128,20 @@ impl Reader<'_> {
         Ok(&self.window[from..])
     }
 
+    /// The greatest batch that one of the segment's batches says was durable when it was closed.
+    fn promised_in(&mut self, tail: &Tail, owner: u32) -> Result<u64, (SegmentId, IoError)> {
+        let (mut promised, mut at) = (0, u64::from(tail.first.offset));
+        let generation = Some(tail.first.generation);
+        while let Some(found) = self.next_header((tail.id, tail.bytes), at, owner, generation)? {
+            if found.number.0 <= tail.counted_upto {
+                promised = promised.max(found.durable.0);
+            }
+            let step = u64::from(found.bytes).next_multiple_of(self.block as u64);
+            at = u64::from(found.offset) + step.max(self.block as u64);
+        }
+        Ok(promised)
+    }
+
     /// The first header of the segment's own (any generation, or that one) from `offset` on, within the look-ahead.
     fn next_header(
         &mut self,
@@ -244,8 +258,11 @@ pub fn replay(
                     let skip = header.map_or(block as u64, |h| {
                         u64::from(h.bytes).next_multiple_of(block as u64)
                     });
-                    let mut promised = later.iter().map(|t| t.first.durable.0).max().unwrap_or(0);
-                    let mut next = None;
+                    let mut promised = 0;
+                    for tail in later {
+                        promised = promised.max(reader.promised_in(tail, owner)?);
+                    }
+                    let (mut next, mut ahead_bytes) = (None, 0);
                     let mut ahead = at + skip;
                     while let Some(found) =
                         reader.next_header((tail.id, tail.bytes), ahead, owner, Some(generation))?
@@ -256,11 +273,12 @@ pub fn replay(
                         }
                         highest = highest.max(found.number.0);
                         state.hlc_ceiling = state.hlc_ceiling.max(found.hlc_ceiling);
-                        state.torn_bytes += u64::from(found.bytes);
+                        ahead_bytes += u64::from(found.bytes);
                         ahead = u64::from(found.offset)
                             + u64::from(found.bytes).next_multiple_of(block as u64);
                     }
                     if promised < missing {
+                        state.torn_bytes += ahead_bytes;
                         if let Some(torn) = header {
                             highest = highest.max(torn.number.0);
                             state.hlc_ceiling = state.hlc_ceiling.max(torn.hlc_ceiling);

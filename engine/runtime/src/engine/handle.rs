@@ -71,6 +71,10 @@ type Ran<T> = Result<T, Box<dyn Any + Send>>;
 
 impl Engine {
     fn call(&self, request: &Request<'_>) -> Result<Pending, Error> {
+        self.call_on(self.slices().shard_of(request.token), request)
+    }
+
+    fn call_on(&self, owner: ShardIndex, request: &Request<'_>) -> Result<Pending, Error> {
         let is_write = !matches!(
             request.op,
             Op::Get | Op::Exists | Op::Scan { .. } | Op::Count
@@ -78,9 +82,17 @@ impl Engine {
         let (sender, receiver) = oneshot::channel();
         let mut batch = Batch::new(ReplyTo::One(Some(sender)));
         batch.push(0, request);
-        let owner = self.slices().shard_of(request.token);
         self.post(owner, Message::Calls(batch))?;
         Ok(Pending { receiver, is_write })
+    }
+
+    /// A scan of one shard, blocking: where to go on, and the keys.
+    pub(super) fn scan_blocking(
+        &self,
+        shard: ShardIndex,
+        request: &Request<'_>,
+    ) -> Result<(u64, Vec<Vec<u8>>), Error> {
+        self.call_on(shard, request)?.wait_blocking(answer::keys)
     }
 
     /// Puts a message into a shard's mailbox, or says why not; nothing has happened then.

@@ -5,6 +5,7 @@
 //!
 //! # Layout
 //! - `config`: what it is opened with;
+//! - `redeal`: a start with another number of shards than the last one;
 //! - `starting`: all shards on their way up;
 //! - `thread`: one shard's thread;
 //! - `handle`: requests from any thread, futures on the owner's core;
@@ -15,11 +16,13 @@ mod block;
 mod config;
 mod handle;
 mod pipeline;
+mod redeal;
 mod starting;
 mod thread;
 
 use core::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,7 +55,7 @@ struct Inner {
     threads: Mutex<Vec<JoinHandle<thread::Ended>>>,
     failures: Mutex<Vec<String>>,
     /// Locked as long as the shards live.
-    _directory: Directory,
+    _directory: Option<Directory>,
 }
 
 /// Why an engine does not open. Nothing was changed, but that a new directory may have been made.
@@ -71,6 +74,8 @@ pub enum OpenError {
     Executor(ShardIndex, String),
     /// io_uring cannot be used.
     Ring(io::Error),
+    /// The data could not be dealt to another number of shards; it is as it was.
+    Redeal(String),
     /// Anything else of the system.
     Io(&'static str, io::Error),
 }
@@ -90,6 +95,10 @@ impl fmt::Display for OpenError {
                 f,
                 "io_uring cannot be used: {error}; gramme needs Linux 6.1, and kernel.io_uring_disabled = 0, also in a container"
             ),
+            Self::Redeal(what) => write!(
+                f,
+                "the data cannot be dealt to another number of shards: {what}; it is as it was: open it with the former number, or mend what is said here"
+            ),
             Self::Io(what, error) => write!(f, "cannot {what}: {error}"),
         }
     }
@@ -102,32 +111,48 @@ impl Engine {
     ///
     /// # Errors
     /// [`OpenError`] says what is in the way; nothing runs then.
-    pub fn open(config: EngineConfig) -> Result<Self, OpenError> {
-        let cores = cores();
+    pub fn open(mut config: EngineConfig) -> Result<Self, OpenError> {
         let shards = config
             .shards
-            .unwrap_or_else(|| u16::try_from(cores.len().max(1)).unwrap_or(u16::MAX));
+            .unwrap_or_else(|| u16::try_from(cores().len().max(1)).unwrap_or(u16::MAX));
         let options = DirectoryOptions {
             shards,
             segment_bytes: config.segment_bytes,
             ..DirectoryOptions::default()
         };
-        let directory = Directory::open(&config.dir, &options).map_err(OpenError::Directory)?;
+        let mut directory = Directory::open(&config.dir, &options).map_err(OpenError::Directory)?;
         if directory.shards() != shards {
-            return Err(OpenError::Config(format!(
-                "the directory is dealt to {} shards, {shards} were asked for; open it with {0}",
-                directory.shards()
-            )));
+            redeal::redeal(&mut directory, &config)?;
         }
+        let edge = config.edge.take().map(Arc::new);
+        let shard_dir = |shard| directory.shard_dir(shard);
+        let engine = Self::start(&config, &directory, (shards, &shard_dir), edge)?;
+        let mut inner = Arc::into_inner(engine.inner)
+            .ok_or_else(|| OpenError::Config("the engine was shared before it was open".into()))?;
+        inner._directory = Some(directory);
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Starts so many shards on the files in these directories.
+    fn start(
+        config: &EngineConfig,
+        directory: &Directory,
+        (shards, shard_dir): (u16, &dyn Fn(ShardIndex) -> PathBuf),
+        edge: Option<Arc<EdgeFactory>>,
+    ) -> Result<Self, OpenError> {
         let slices = Slices::new(directory.partitions(), shards).ok_or_else(|| {
             OpenError::Config(format!("{shards} shards are not possible; 1 to 1024 are"))
         })?;
-        let mut starting = Starting::new(config, slices, &directory)?;
+        let cores = cores();
+        let mut starting = Starting::new(config, slices, directory, edge)?;
         for shard in 0..shards {
             // Threads that outnumber the cores are left to the system.
             let core = cores.get(usize::from(shard)).copied();
             let core = core.filter(|_| usize::from(shards) <= cores.len());
-            starting.start(ShardIndex(shard), core, &directory)?;
+            let shard = ShardIndex(shard);
+            starting.start(shard, core, shard_dir(shard))?;
         }
         let (node, reports) = (directory.node_id(), starting.wait()?);
         let (addresses, threads) = starting.finish();
@@ -139,7 +164,7 @@ impl Engine {
                 reports,
                 threads: Mutex::new(threads),
                 failures: Mutex::default(),
-                _directory: directory,
+                _directory: None,
             }),
         })
     }

@@ -55,6 +55,14 @@ impl<'a> Reply<'a> {
         answer::latest(self.outcome, self.bytes, self.wall_ms)
     }
 
+    /// The encoded object (`core::version::ObjectView::parse`), where this answers a get: what `Op::Merge` takes.
+    ///
+    /// # Errors
+    /// [`Error`] says what failed.
+    pub fn object(&self) -> Result<Option<&'a [u8]>, Error> {
+        answer::object(self.outcome, self.bytes, self.wall_ms)
+    }
+
     /// All values with their context, where this answers a get.
     ///
     /// # Errors
@@ -127,7 +135,7 @@ impl Pipeline {
         self.add(tag, &options.delete(key, false))
     }
 
-    fn add(&mut self, tag: u64, request: &Request<'_>) -> Result<(), Error> {
+    pub(super) fn add(&mut self, tag: u64, request: &Request<'_>) -> Result<(), Error> {
         if !self.has_room() {
             return Err(Error::Failed(Failure::Overloaded { retry_after_ms: 0 }));
         }

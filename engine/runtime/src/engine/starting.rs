@@ -3,6 +3,7 @@
 //! Invariant: dropped halfway, or after one of them failed, those that run are stopped and waited for, so that nothing
 //! of a failed start goes on.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -15,7 +16,7 @@ use gramme_core::shard::{RecoveryReport, ShardConfig};
 use super::OpenError;
 use super::config::{EdgeFactory, EngineConfig};
 use super::thread::{self, Ended, Plan};
-use crate::directory::Directory;
+use crate::directory::{Directory, FileSource};
 use crate::doorbell::Doorbell;
 use crate::mailbox::{Address, Message};
 
@@ -37,9 +38,10 @@ pub(super) struct Starting {
 
 impl Starting {
     pub(super) fn new(
-        config: EngineConfig,
+        config: &EngineConfig,
         slices: Slices,
         directory: &Directory,
+        edge: Option<Arc<EdgeFactory>>,
     ) -> Result<Self, OpenError> {
         let shards = u64::from(slices.shards());
         let capacity_bytes = match config.capacity_bytes {
@@ -78,7 +80,7 @@ impl Starting {
             template,
             spin_ns_max: nanoseconds(config.spin_max),
             pin_to_cores: config.pin_to_cores,
-            edge: config.edge.map(Arc::new),
+            edge,
             mailboxes,
             addresses,
             running: Arc::new(AtomicUsize::new(0)),
@@ -93,7 +95,7 @@ impl Starting {
         &mut self,
         shard: ShardIndex,
         core: Option<usize>,
-        directory: &Directory,
+        directory: PathBuf,
     ) -> Result<(), OpenError> {
         let mailbox = self.mailboxes.get_mut(usize::from(shard.0));
         let Some((inbox, doorbell)) = mailbox.and_then(Option::take) else {
@@ -105,8 +107,8 @@ impl Starting {
                 shard,
                 ..self.template.clone()
             },
-            directory: directory.shard_dir(shard),
-            source: Box::new(directory.source(shard)),
+            source: Box::new(FileSource::new(directory.clone())),
+            directory,
             inbox,
             doorbell,
             addresses: self.addresses.clone(),

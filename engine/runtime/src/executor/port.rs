@@ -182,11 +182,12 @@ impl ShardPort {
         Some(id)
     }
 
-    /// Takes a batch of the handle.
+    /// Takes a batch of the handle, which has found that this shard owns its keys, or wants this shard's answer.
     pub(crate) fn called(&mut self, mut batch: Batch) {
         let slot = self.batches.vacant_key();
+        let this = self.index;
         batch.begin(|call, request, bytes| {
-            self.route(request.unpack(bytes, Origin::Call(slot, call).id()));
+            self.route_to(this, request.unpack(bytes, Origin::Call(slot, call).id()));
         });
         let inserted = self.batches.insert(batch);
         assert_eq!(

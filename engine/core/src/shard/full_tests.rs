@@ -1,0 +1,233 @@
+//! No space, and writes that fail.
+
+use crate::port::{Durability, Failure, Outcome};
+use crate::shard::WriteState;
+use crate::shard::bench_tests::{Bench, config, name, seeds};
+
+const VALUE: [u8; 1000] = [7; 1000];
+
+/// Puts new keys until one is refused; how many there are.
+fn fill(bench: &mut Bench, seed: u64) -> u64 {
+    for k in 0.. {
+        let id = bench.put(&name(k), &VALUE, None);
+        match bench.wait(id).0 {
+            Outcome::Written { .. } => {}
+            Outcome::Failed(Failure::DiskFull) => return k,
+            other => panic!("seed {seed}: put {k}: {other:?}"),
+        }
+    }
+    unreachable!("it fills up")
+}
+
+fn delete_all(bench: &mut Bench, keys: core::ops::Range<u64>, seed: u64) {
+    for k in keys {
+        let id = bench.delete(&name(k), None);
+        let outcome = bench.wait(id).0;
+        assert!(
+            matches!(outcome, Outcome::Written { .. }),
+            "seed {seed}: delete {k}: {outcome:?}"
+        );
+    }
+}
+
+fn assert_puts_work(bench: &mut Bench, seed: u64) {
+    for attempt in 0.. {
+        let id = bench.put(b"again", &VALUE, Some(Durability::One));
+        match bench.wait(id).0 {
+            Outcome::Written { .. } => return,
+            Outcome::Failed(Failure::DiskFull) if attempt < 500 => bench.turns(50),
+            other => panic!("seed {seed}: {other:?}; {:?}", bench.shard.status()),
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_puts_serves_gets_and_deletes_and_recovers() {
+    for seed in 0..seeds(10) {
+        let mut bench = Bench::new(seed, config(12, 64 << 10));
+        let keys = fill(&mut bench, seed);
+        assert!(
+            keys > 300,
+            "seed {seed}: {keys} keys of 1 kB fit into 768 kB"
+        );
+        assert_eq!(bench.shard.status().writes, WriteState::DiskFull);
+        for k in 0..keys {
+            assert_eq!(
+                bench.get(&name(k)).ok().flatten().as_deref(),
+                Some(VALUE.as_slice()),
+                "seed {seed}"
+            );
+        }
+        delete_all(&mut bench, 0..keys, seed);
+        for k in 0..keys {
+            assert_eq!(bench.get(&name(k)).ok(), Some(None), "seed {seed}");
+        }
+        assert_puts_work(&mut bench, seed);
+    }
+}
+
+#[test]
+fn a_device_that_refuses_space_is_a_full_disk_until_it_has_some() {
+    for seed in 0..seeds(10) {
+        let mut bench = Bench::new(seed, config(60, 64 << 10));
+        bench.disk.segments_max = 12;
+        let keys = fill(&mut bench, seed);
+        assert!(keys > 200, "seed {seed}: {keys} keys");
+        bench.disk.segments_max = 60;
+        assert_puts_work(&mut bench, seed);
+        for k in 0..keys {
+            assert_eq!(
+                bench.get(&name(k)).ok().flatten().as_deref(),
+                Some(VALUE.as_slice()),
+                "seed {seed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_device_without_space_for_a_checkpoint_recovers_when_it_has_some() {
+    for seed in 0..seeds(10) {
+        let mut bench = Bench::new(seed, config(12, 64 << 10));
+        bench.disk.refuses_checkpoints = true;
+        let keys = fill(&mut bench, seed);
+        delete_all(&mut bench, 0..keys, seed);
+        for k in 0..keys {
+            assert_eq!(bench.get(&name(k)).ok(), Some(None), "seed {seed}");
+        }
+        bench.disk.refuses_checkpoints = false;
+        assert_puts_work(&mut bench, seed);
+    }
+}
+
+#[test]
+fn a_stop_on_a_full_device_ends_and_loses_nothing() {
+    for seed in 0..seeds(5) {
+        let mut bench = Bench::new(seed, config(12, 64 << 10));
+        bench.disk.refuses_checkpoints = true;
+        for k in 0..100 {
+            bench.put(&name(k), &VALUE, None);
+        }
+        bench.stop_and_start();
+        for k in 0..100 {
+            assert_eq!(
+                bench.get(&name(k)).ok().flatten().as_deref(),
+                Some(VALUE.as_slice()),
+                "seed {seed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn many_small_deletes_on_a_full_disk_all_go_through() {
+    for seed in 0..seeds(3) {
+        let mut bench = Bench::new(seed, config(12, 64 << 10));
+        let mut keys = 0;
+        loop {
+            let id = bench.put(&name(keys), &[1; 20], None);
+            match bench.wait(id).0 {
+                Outcome::Written { .. } => keys += 1,
+                Outcome::Failed(Failure::DiskFull) => break,
+                other => panic!("seed {seed}: {other:?}"),
+            }
+        }
+        delete_all(&mut bench, 0..keys, seed);
+    }
+}
+
+#[test]
+fn one_failed_write_is_mended() {
+    for seed in 0..seeds(30) {
+        let mut bench = Bench::new(seed, config(24, 64 << 10));
+        let mut ids = Vec::new();
+        for step in 0..600 {
+            if step % 200 == 100 {
+                bench.disk.fail_writes = 1;
+            }
+            let k = bench.random.below(60);
+            let value = format!("{step}");
+            ids.push((
+                bench.put(&name(k), value.as_bytes(), Some(Durability::One)),
+                k,
+                value,
+            ));
+            if bench.random.chance(30) {
+                bench.turns(1);
+            }
+            // Nothing that is in memory only because of a fault is seen otherwise.
+            let k = bench.random.below(60);
+            let newest = ids
+                .iter()
+                .rev()
+                .find(|(_, of, _)| *of == k)
+                .map(|(.., value)| value.clone().into_bytes());
+            if bench.shard.status().requests_waiting == 0 {
+                assert_eq!(
+                    bench.get(&name(k)).expect("reads"),
+                    newest,
+                    "seed {seed} step {step}"
+                );
+            }
+        }
+        let mut last = std::collections::BTreeMap::new();
+        for (id, k, value) in ids {
+            let outcome = bench.wait(id).0;
+            assert!(
+                matches!(outcome, Outcome::Written { .. }),
+                "seed {seed}: {outcome:?}"
+            );
+            last.insert(k, value.into_bytes());
+        }
+        let status = bench.shard.status();
+        assert!(status.write_faults > 0, "seed {seed}: a write failed");
+        assert_eq!(status.writes, WriteState::Open, "seed {seed}");
+        bench.crash();
+        for (k, value) in &last {
+            assert_eq!(
+                bench.get(&name(*k)).expect("reads").as_ref(),
+                Some(value),
+                "seed {seed}"
+            );
+        }
+        assert_eq!(bench.report.damage, [], "seed {seed}");
+    }
+}
+
+#[test]
+fn failures_in_a_row_make_the_shard_read_only_and_writes_in_doubt() {
+    for seed in 0..seeds(10) {
+        let mut bench = Bench::new(seed, config(24, 64 << 10));
+        for k in 0..50 {
+            let id = bench.put(&name(k), b"before", Some(Durability::One));
+            bench.wait(id);
+        }
+        bench.disk.fail_writes = u32::MAX;
+        let id = bench.put(&name(1), b"after", Some(Durability::One));
+        let outcome = bench.wait(id).0;
+        assert!(
+            matches!(outcome, Outcome::Failed(Failure::InDoubt)),
+            "seed {seed}: {outcome:?}"
+        );
+        let id = bench.put(&name(2), b"after", None);
+        let outcome = bench.wait(id).0;
+        assert!(
+            matches!(outcome, Outcome::Failed(Failure::ReadOnly)),
+            "seed {seed}: {outcome:?}"
+        );
+        assert_eq!(bench.shard.status().writes, WriteState::ReadOnly);
+        assert_eq!(
+            bench.get(&name(3)).expect("reads"),
+            Some(b"before".to_vec())
+        );
+        bench.disk.fail_writes = 0;
+        bench.crash();
+        for k in 2..50 {
+            assert_eq!(
+                bench.get(&name(k)).expect("reads"),
+                Some(b"before".to_vec()),
+                "seed {seed}"
+            );
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Scans: every key that is there throughout is seen, once, whatever else goes on.
+
+use std::collections::BTreeMap;
+
+use crate::port::{Durability, Op, Outcome};
+use crate::shard::bench_tests::{Bench, config, name, seeds};
+
+/// The keys of one walk, each with how often it was seen; other keys are written meanwhile.
+fn walk(
+    bench: &mut Bench,
+    count: u32,
+    mut meanwhile: impl FnMut(&mut Bench),
+) -> BTreeMap<Vec<u8>, u32> {
+    let mut seen = BTreeMap::new();
+    let mut cursor = 0;
+    for _ in 0..100_000 {
+        let id = bench.send(b"", Op::Scan { cursor, count }, None);
+        let (outcome, bytes) = bench.wait(id);
+        let Outcome::Keys { next_cursor, keys } = outcome else {
+            panic!("{outcome:?} for a scan")
+        };
+        let mut keys = keys.of(&bytes);
+        while let Some((length, rest)) = keys.split_first_chunk() {
+            let (key, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+            *seen.entry(key.to_vec()).or_insert(0) += 1;
+            keys = rest;
+        }
+        if next_cursor == 0 {
+            return seen;
+        }
+        assert!(next_cursor > cursor, "the cursor goes on");
+        cursor = next_cursor;
+        meanwhile(bench);
+    }
+    panic!("a walk ends")
+}
+
+#[test]
+fn a_walk_sees_every_key_once_with_records_on_disk_and_in_memory() {
+    for seed in 0..seeds(20) {
+        let mut bench = Bench::new(seed, config(40, 64 << 10));
+        let keys = 400;
+        for k in 0..keys {
+            let length = bench.random.below(600) as usize;
+            let id = bench.put(&name(k), &vec![1; length], Some(Durability::One));
+            bench.wait(id);
+        }
+        // A third of them is in memory, here and there.
+        for k in (0..keys).step_by(3) {
+            bench.put(&name(k), b"new", None);
+        }
+        let count = [1, 3, 10, 100, 4096][(seed % 5) as usize];
+        let mut stamp = 0;
+        let seen = walk(&mut bench, count, |bench| {
+            stamp += 1;
+            bench.put(&name(10_000 + stamp % 50), &[2; 300], None);
+            bench.put(&name(stamp % keys), &[3; 300], None);
+            bench.delete(&name(10_000 + (stamp + 25) % 50), None);
+        });
+        for k in 0..keys {
+            assert_eq!(
+                seen.get(&name(k)),
+                Some(&1),
+                "seed {seed}, count {count}: key {k}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_walk_sees_neither_deleted_nor_expired_keys_nor_those_of_other_buckets() {
+    let mut settings = config(24, 64 << 10);
+    settings.buckets.push(crate::shard::Bucket::new(b"other"));
+    let mut bench = Bench::new(1, settings);
+    for k in 0..100 {
+        let id = bench.put(&name(k), b"value", None);
+        bench.wait(id);
+        if k % 2 == 0 {
+            bench.delete(&name(k), None);
+        }
+    }
+    let put = crate::port::Put {
+        context: crate::port::ContextArg::Latest,
+        value: b"elsewhere",
+        expiry: crate::port::Expiry::Never,
+        condition: crate::port::Condition::Always,
+        want_previous: false,
+        want_context: false,
+        write_id: None,
+    };
+    bench.send_in(b"other", b"theirs", Op::Put(put), None);
+    let at = bench.now.wall_ms + 10;
+    bench.send(
+        b"brief",
+        Op::Put(crate::port::Put {
+            expiry: crate::port::Expiry::AtMs(at),
+            ..put
+        }),
+        None,
+    );
+    bench.now.wall_ms += 20;
+    let seen = walk(&mut bench, 7, |_| {});
+    let expected: BTreeMap<Vec<u8>, u32> = (0..100)
+        .filter(|k| k % 2 == 1)
+        .map(|k| (name(k), 1))
+        .collect();
+    assert_eq!(seen, expected);
+}

@@ -1,0 +1,163 @@
+//! A start with another number of shards than the last one: every key is dealt to its new owner.
+//!
+//! The old shards run once more beside the new ones, whose files lie in directories of their own; every object is read
+//! from the one and merged into the other, unchanged. Only when all of it is on stable media does the directory count
+//! the new files: a crash before leaves the old ones as they were, and the next start begins anew.
+//! Tombstones stay behind: with all the node's data at hand there is nothing that they still have to hold off.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use gramme_core::base::hash;
+use gramme_core::base::ids::ShardIndex;
+use gramme_core::port::{Op, Request, RequestId};
+
+use super::config::EngineConfig;
+use super::{Engine, OpenError, Pipeline};
+use crate::answer::Error;
+use crate::directory::Directory;
+use crate::options::Options;
+
+/// Keys that are on their way at once; their values are in memory.
+const KEYS_AT_ONCE_MAX: usize = 128;
+
+/// Index entries that one scan looks at.
+const SCAN_COUNT: u32 = 1024;
+
+/// Deals the directory's files to the number of shards that it was opened for.
+pub(super) fn redeal(directory: &mut Directory, config: &EngineConfig) -> Result<(), OpenError> {
+    let (old_shards, new_shards) = (directory.shards(), directory.shards_asked());
+    tracing::info!(
+        from = old_shards,
+        to = new_shards,
+        "dealing the data to another number of shards"
+    );
+    for shard in 0..new_shards {
+        make_empty(directory.next_shard_dir(ShardIndex(shard)))
+            .map_err(|error| OpenError::Io("make a directory for a shard", error))?;
+    }
+    let old_dir = |shard| directory.shard_dir(shard);
+    let new_dir = |shard| directory.next_shard_dir(shard);
+    let old = Engine::start(config, directory, (old_shards, &old_dir), None)?;
+    let new = Engine::start(config, directory, (new_shards, &new_dir), None)?;
+    let damaged = old
+        .recovery()
+        .iter()
+        .filter(|report| !report.damage.is_empty());
+    if damaged.count() > 0 {
+        return Err(OpenError::Redeal(
+            "parts of the log are damaged, and what was there is unknown".into(),
+        ));
+    }
+    let mut moved: u64 = 0;
+    for bucket in config.all_buckets() {
+        for shard in 0..old_shards {
+            let keys = Mover::new(&old, &new, &bucket.name).move_shard(ShardIndex(shard));
+            moved += keys.map_err(|error| OpenError::Redeal(error.to_string()))?;
+        }
+    }
+    let statuses = old.status();
+    let keys: u64 = statuses.iter().flatten().map(|status| status.keys).sum();
+    if moved < keys {
+        // Keys whose time is over are counted until they are noticed.
+        let left = keys - moved;
+        tracing::warn!(moved, left, "keys that have expired were left behind");
+    }
+    new.stop().map_err(OpenError::Redeal)?;
+    old.stop().map_err(OpenError::Redeal)?;
+    directory.adopt_next().map_err(OpenError::Directory)
+}
+
+/// Moves one bucket.
+struct Mover<'a> {
+    old: &'a Engine,
+    bucket: &'a [u8],
+    reads: Pipeline,
+    writes: Pipeline,
+}
+
+impl<'a> Mover<'a> {
+    fn new(old: &'a Engine, new: &Engine, bucket: &'a [u8]) -> Self {
+        Self {
+            old,
+            bucket,
+            reads: old.pipeline(KEYS_AT_ONCE_MAX),
+            writes: new.pipeline(KEYS_AT_ONCE_MAX),
+        }
+    }
+
+    /// Moves what one of the old shards has; returns how many keys.
+    fn move_shard(&mut self, shard: ShardIndex) -> Result<u64, Error> {
+        let (mut cursor, mut moved) = (0, 0);
+        loop {
+            let request = request(
+                self.bucket,
+                b"",
+                Op::Scan {
+                    cursor,
+                    count: SCAN_COUNT,
+                },
+            );
+            let (next_cursor, keys) = self.old.scan_blocking(shard, &request)?;
+            for keys in keys.chunks(KEYS_AT_ONCE_MAX) {
+                moved += self.move_keys(keys)?;
+            }
+            if next_cursor == 0 {
+                return Ok(moved);
+            }
+            cursor = next_cursor;
+        }
+    }
+
+    fn move_keys(&mut self, keys: &[Vec<u8>]) -> Result<u64, Error> {
+        let options = Options {
+            bucket: Some(self.bucket),
+            ..Options::default()
+        };
+        for (tag, key) in keys.iter().enumerate() {
+            self.reads.get(tag as u64, key, &options)?;
+        }
+        let (mut objects, mut failed) = (Vec::with_capacity(keys.len()), None);
+        self.reads.wait(keys.len(), |reply| match reply.object() {
+            Ok(Some(object)) => objects.push((reply.tag, object.to_vec())),
+            // It has expired since.
+            Ok(None) => {}
+            Err(error) => failed = Some(error),
+        });
+        let moved = objects.len();
+        for (tag, object) in &objects {
+            let key = keys.get(*tag as usize).map_or(&[][..], Vec::as_slice);
+            let request = request(self.bucket, key, Op::Merge { object });
+            self.writes.add(*tag, &request)?;
+        }
+        self.writes.wait(moved, |reply| {
+            if let Err(error) = reply.written() {
+                failed = Some(error);
+            }
+        });
+        failed.map_or(Ok(moved as u64), Err)
+    }
+}
+
+fn request<'a>(bucket: &'a [u8], key: &'a [u8], op: Op<'a>) -> Request<'a> {
+    Request {
+        id: RequestId(0),
+        deadline_ns: None,
+        bucket,
+        key,
+        token: hash::token(bucket, key),
+        durability: None,
+        op,
+    }
+}
+
+/// What a crash in the middle of an earlier try has left there goes.
+fn make_empty(dir: PathBuf) -> io::Result<()> {
+    match fs::remove_dir_all(&dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    fs::create_dir_all(dir)
+}
