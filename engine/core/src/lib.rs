@@ -16,10 +16,13 @@
 #![forbid(unsafe_code)]
 
 pub mod base;
+
 pub mod version;
 
 pub mod ring;
 
 pub mod port;
-pub mod shard;
+
 pub mod store;
+
+pub mod shard;

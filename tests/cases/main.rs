@@ -1,0 +1,3 @@
+//! All cases, linked once.
+
+mod tidy;
