@@ -1,0 +1,375 @@
+//! The built program as its users meet it: started, spoken to, killed, started again, refused.
+//!
+//! Owns its processes: each is ended by its handle, also when an assertion fails. Ports are the system's choice.
+
+#![allow(missing_docs, reason = "tests")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_gramme");
+/// Longer than any start or stop takes on a busy machine.
+const WAIT: Duration = Duration::from_secs(30);
+
+struct Node {
+    process: Child,
+    said: BufReader<ChildStderr>,
+    resp: SocketAddr,
+    native: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// A port with a free one behind it, for the one shard.
+fn two_ports() -> u16 {
+    for _ in 0..100 {
+        let first = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = first.local_addr().expect("bound").port();
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no two ports in a row are free");
+}
+
+fn serve(dir: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .arg("serve")
+        .arg("--data")
+        .arg(dir)
+        .args(["--shards", "1", "--memory", "33554432"]);
+    command.args(["--resp", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.args(["--listen", &format!("127.0.0.1:{}", two_ports())]);
+    command
+        .args(more)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command
+}
+
+impl Node {
+    fn start(dir: &Path, more: &[&str]) -> Self {
+        let mut process = serve(dir, more).spawn().expect("the program starts");
+        let mut said = BufReader::new(process.stderr.take().expect("piped"));
+        let mut all = String::new();
+        loop {
+            let mut line = String::new();
+            assert_ne!(
+                said.read_line(&mut line).expect("readable"),
+                0,
+                "it ended without being ready: {all}"
+            );
+            if let Some(ready) = line.trim().strip_prefix("ready ") {
+                let address = |name: &str| {
+                    let said = ready.split(' ').find_map(|word| word.strip_prefix(name));
+                    said.expect("named").parse().expect("an address")
+                };
+                let (resp, native, admin) =
+                    (address("resp="), address("native="), address("admin="));
+                return Self {
+                    process,
+                    said,
+                    resp,
+                    native,
+                    admin,
+                };
+            }
+            all += &line;
+        }
+    }
+
+    fn client(&self) -> Client {
+        let stream = TcpStream::connect(self.resp).expect("it listens");
+        stream.set_read_timeout(Some(WAIT)).expect("settable");
+        Client(BufReader::new(stream))
+    }
+
+    fn http(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.admin).expect("it listens");
+        stream.set_read_timeout(Some(WAIT)).expect("settable");
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: gramme\r\nConnection: close\r\n\r\n"
+        )
+        .expect("taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("text");
+        answer
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status()
+            .expect("kill is there");
+        assert!(sent.success());
+    }
+
+    /// After a signal: how it ended, and what it said since it was ready.
+    fn wait(mut self) -> (ExitStatus, String) {
+        let status = wait(&mut self.process);
+        let mut rest = String::new();
+        self.said.read_to_string(&mut rest).expect("text");
+        (status, rest)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It has ended already where a test ended it.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn wait(process: &mut Child) -> ExitStatus {
+    let until = Instant::now() + WAIT;
+    loop {
+        if let Some(status) = process.try_wait().expect("ours") {
+            return status;
+        }
+        assert!(Instant::now() < until, "it does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Runs to the end: the exit code and what was said on stderr.
+fn refused(mut command: Command) -> (Option<i32>, String) {
+    let mut process = command.spawn().expect("the program starts");
+    let status = wait(&mut process);
+    let mut said = String::new();
+    process
+        .stderr
+        .take()
+        .expect("piped")
+        .read_to_string(&mut said)
+        .expect("text");
+    (status.code(), said)
+}
+
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn command(&mut self, words: &[&str]) -> String {
+        let mut bytes = format!("*{}\r\n", words.len());
+        for word in words {
+            bytes += &format!("${}\r\n{word}\r\n", word.len());
+        }
+        self.0.get_mut().write_all(bytes.as_bytes()).expect("taken");
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("an answer");
+        let line = line.trim_end();
+        let Some(bytes) = line
+            .strip_prefix('$')
+            .and_then(|bytes| bytes.parse::<usize>().ok())
+        else {
+            return line.to_owned();
+        };
+        let mut value = vec![0; bytes + 2];
+        self.0.read_exact(&mut value).expect("the value");
+        value.truncate(bytes);
+        String::from_utf8(value).expect("text")
+    }
+}
+
+#[test]
+fn what_was_durable_survives_kill_and_what_was_buffered_a_clean_stop() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), &["--durability", "one"]);
+    let mut client = node.client();
+    assert_eq!(client.command(&["PING"]), "+PONG");
+    for key in 0..200 {
+        assert_eq!(
+            client.command(&["SET", &format!("durable:{key}"), &format!("value {key}")]),
+            "+OK"
+        );
+    }
+    assert_eq!(client.command(&["DEL", "durable:7"]), ":1");
+    node.signal("KILL");
+    let (status, _) = node.wait();
+    assert!(!status.success());
+
+    let node = Node::start(dir.path(), &[]);
+    let mut client = node.client();
+    for key in (0..200).filter(|key| *key != 7) {
+        assert_eq!(
+            client.command(&["GET", &format!("durable:{key}")]),
+            format!("value {key}")
+        );
+    }
+    assert_eq!(client.command(&["GET", "durable:7"]), "$-1");
+    assert_eq!(client.command(&["SET", "buffered", "kept"]), "+OK");
+    node.signal("TERM");
+    let (status, said) = node.wait();
+    assert!(
+        status.success(),
+        "a clean stop is a success: {status} {said}"
+    );
+    assert_eq!(said, "", "a clean stop says nothing");
+
+    let node = Node::start(dir.path(), &[]);
+    assert_eq!(node.client().command(&["GET", "buffered"]), "kept");
+    assert_eq!(node.client().command(&["DBSIZE"]), ":200");
+}
+
+#[test]
+fn the_admin_server_tells_how_the_node_does() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), &["--name", "first"]);
+    let mut client = node.client();
+    assert_eq!(client.command(&["SET", "a", "1"]), "+OK");
+    assert_eq!(client.command(&["GET", "a"]), "1");
+    assert!(node.http("/health").starts_with("HTTP/1.1 200"));
+    let metrics = node.http("/metrics");
+    assert!(
+        metrics.contains("\ngramme_puts_total{shard=\"0\"} 1\n"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("\ngramme_keys{shard=\"0\"} 1\n"),
+        "{metrics}"
+    );
+    let status = node.http("/status");
+    let (_, body) = status.split_once("\r\n\r\n").expect("a body");
+    let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!(status["name"], "first");
+    assert_eq!(status["is_serving"], true);
+    assert_eq!(status["shards"][0]["counters"]["keys"], 1);
+    assert_eq!(status["network"]["connections"], 1);
+}
+
+#[test]
+fn the_program_reads_and_writes_keys_of_a_node() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), &[]);
+    let run = |words: &[&str]| {
+        let command = Command::new(PROGRAM)
+            .args(words)
+            .args(["--node", &node.native.to_string()])
+            .output();
+        let output = command.expect("the program starts");
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).expect("text"),
+        )
+    };
+    assert_eq!(run(&["get", "k"]).0, Some(1));
+    assert_eq!(run(&["put", "k", "over the native protocol"]).0, Some(0));
+    assert_eq!(
+        run(&["get", "k"]),
+        (Some(0), "over the native protocol\n".to_owned())
+    );
+    assert_eq!(
+        node.client().command(&["GET", "k"]),
+        "over the native protocol"
+    );
+    assert_eq!(run(&["del", "k"]).0, Some(0));
+    assert_eq!(run(&["get", "k"]).0, Some(1));
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_one_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), &[]);
+    let other = tempfile::tempdir().expect("a directory");
+
+    let (code, said) = refused(serve(dir.path(), &[]));
+    assert_eq!((code, said.lines().count()), (Some(3), 1), "{said}");
+    assert!(
+        said.contains(&format!("in use by process {}", node.process.id())),
+        "{said}"
+    );
+
+    let mut taken = Command::new(PROGRAM);
+    taken
+        .arg("serve")
+        .arg("--data")
+        .arg(other.path())
+        .args(["--resp", &node.resp.to_string()]);
+    let (code, said) = refused({
+        taken.stderr(Stdio::piped());
+        taken
+    });
+    assert_eq!((code, said.lines().count()), (Some(3), 1), "{said}");
+    assert!(
+        said.contains("--resp") && said.contains(&node.resp.to_string()),
+        "{said}"
+    );
+    assert!(
+        std::fs::read_dir(other.path())
+            .expect("there")
+            .next()
+            .is_none(),
+        "nothing was made"
+    );
+
+    let file = other.path().join("gramme.toml");
+    std::fs::write(&file, "memory_byte = 5\n").expect("written");
+    let (code, said) = refused(serve(
+        &other.path().join("data"),
+        &["--config", file.to_str().expect("text")],
+    ));
+    assert_eq!((code, said.lines().count()), (Some(2), 1), "{said}");
+    assert!(said.contains("did you mean `memory_bytes`"), "{said}");
+
+    let (code, said) = refused(serve(other.path(), &["--join", "127.0.0.1:1"]));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("not there yet"), "{said}");
+}
+
+#[test]
+fn a_local_node_to_try_things_out_leaves_nothing_behind() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (native, resp, admin) = (two_ports(), two_ports(), two_ports());
+    let mut process = Command::new(PROGRAM)
+        .args([
+            "dev",
+            "--listen",
+            &native.to_string(),
+            "--resp",
+            &resp.to_string(),
+            "--admin",
+            &admin.to_string(),
+        ])
+        .env("TMPDIR", home.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut said = BufReader::new(process.stdout.take().expect("piped"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("text");
+    assert!(line.starts_with("node 0 is ready"), "{line}");
+    let stream = TcpStream::connect(("127.0.0.1", resp)).expect("it listens");
+    assert_eq!(
+        Client(BufReader::new(stream)).command(&["SET", "a", "b"]),
+        "+OK"
+    );
+    assert!(
+        std::fs::read_dir(home.path())
+            .expect("there")
+            .next()
+            .is_some()
+    );
+    let sent = Command::new("kill")
+        .args(["-INT", &process.id().to_string()])
+        .status()
+        .expect("kill is there");
+    assert!(sent.success());
+    assert!(wait(&mut process).success());
+    assert!(
+        std::fs::read_dir(home.path())
+            .expect("there")
+            .next()
+            .is_none(),
+        "the directory is removed"
+    );
+    assert!(
+        TcpStream::connect(("127.0.0.1", resp)).is_err(),
+        "the node has ended"
+    );
+}
