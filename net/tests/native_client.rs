@@ -113,7 +113,7 @@ fn options_reach_the_shard() {
     assert!(client.get(b"gone").expect("read").values.is_empty());
 
     let nowhere = client.with(RequestOptions::default().bucket("nowhere"));
-    let error = nowhere.get(b"k").expect_err("no such bucket");
+    let error = nowhere.put(b"k", b"v", None).expect_err("no such bucket");
     assert!(
         !error.is_in_doubt() && error.to_string().contains("bucket"),
         "{error}"

@@ -51,13 +51,15 @@ pub fn start(dir: &Path, shards: u16) -> Result<Node, Box<dyn std::error::Error>
         first.push(listener(common, true));
     }
     let listeners = Mutex::new(listeners);
+    // One for all shards: they count the node's connections together.
+    let options = ReactorOptions::default();
     let mut config = EngineConfig::new(dir);
     config.shards = Some(shards);
     config.pin_to_cores = false;
     config.edge = Some(Box::new(move |shard| {
         let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let own = listeners.remove(&shard.0).unwrap_or_default();
-        Box::new(Reactor::new(own, ReactorOptions::default()))
+        Box::new(Reactor::new(own, options.clone()))
     }));
     let engine = Engine::open(config)?;
     Ok(Node { address, engine })
