@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::native::{NativeProtocol, RingTable};
 use crate::reactor::session::Protocol;
 use crate::reactor::{Listener, Reactor, ReactorOptions};
-use crate::resp::RespProtocol;
+use crate::resp::{RespOptions, RespProtocol};
 use crate::wire::{Ring, RingNode};
 
 /// Where a node listens; the ports that the system chose when 0 was asked for.
@@ -115,9 +115,12 @@ impl Node {
         let mut engine = engine_config(config, shards);
         // Which node this is, the directory tells; clients that come earlier learn of it by the epoch.
         let table = Arc::new(RingTable::new(ring(0, addresses, shards, None)));
-        let resp = Arc::new(RespProtocol {
-            bulk_bytes_max: engine.value_bytes_max as usize,
-        });
+        let resp = Arc::new(RespProtocol::new(RespOptions {
+            value_bytes_max: engine.value_bytes_max as usize,
+            port: addresses.resp.port(),
+            counters: Arc::clone(&network.counters),
+            ..RespOptions::default()
+        }));
         let native = Arc::new(NativeProtocol::new(Arc::clone(&table)));
         let (listeners, admin_socket) = sockets.into_listeners(resp, native);
         let admin = Admin::start(admin_socket, facts, Arc::clone(&network.counters))

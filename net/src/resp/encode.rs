@@ -1,7 +1,5 @@
 //! RESP answers, version 2 and 3.
 
-use std::io::Write;
-
 /// Which version a connection speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Version {
@@ -69,18 +67,18 @@ pub(super) fn bulk(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a bulk string made by formatting.
-pub(super) fn bulk_text(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    let mut value = Vec::new();
-    // Writing to memory does not fail.
-    let _ = value.write_fmt(text);
-    bulk(out, &value);
-}
-
 /// Appends the absence of a value.
 pub(super) fn null(out: &mut Vec<u8>, version: Version) {
     out.extend_from_slice(match version {
         Version::Two => b"$-1\r\n",
+        Version::Three => b"_\r\n",
+    });
+}
+
+/// Appends the absence of an array.
+pub(super) fn null_array(out: &mut Vec<u8>, version: Version) {
+    out.extend_from_slice(match version {
+        Version::Two => b"*-1\r\n",
         Version::Three => b"_\r\n",
     });
 }

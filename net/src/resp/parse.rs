@@ -8,15 +8,17 @@ use std::ops::Range;
 
 /// Elements of one command.
 const ELEMENTS_MAX: usize = 1 << 20;
-/// The least bytes of an element: `$0\r\n\r\n`.
-const ELEMENT_BYTES_MIN: usize = 6;
+/// A command's greatest length, all its words together.
+const COMMAND_BYTES_MAX: usize = 64 << 20;
 /// An inline command's greatest length.
 const INLINE_BYTES_MAX: usize = 64 << 10;
+/// The greatest length of a line that holds a length.
+const LENGTH_LINE_BYTES_MAX: usize = 32;
 
 /// What stands at the start of some bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parse {
-    /// A command of so many bytes; its arguments are in the caller's list (none: an empty line).
+    /// A command of so many bytes; its words are in the caller's list (none: an empty line).
     Done(usize),
     /// The beginning of one that has at least so many bytes.
     NeedMore(usize),
@@ -24,10 +26,185 @@ pub enum Parse {
     Bad(&'static str),
 }
 
+/// Reads one connection's commands.
+#[derive(Debug, Default)]
+pub struct Parser {
+    /// How long the input must be before it is worth another look.
+    need_bytes: usize,
+    /// An array that is not whole: the elements that are missing, and where the next one begins. A million of them are
+    /// not read again with every piece that arrives.
+    begun: Option<(usize, usize)>,
+    /// The words of an inline command, without their quotes.
+    unquoted: Vec<u8>,
+    is_inline: bool,
+}
+
+impl Parser {
+    /// Reads one command from the start of the input; `words` receives the ranges of its words in
+    /// [`bytes`](Self::bytes). Where more is needed, the next call brings the same input with more behind it, and the
+    /// same words.
+    pub fn parse(
+        &mut self,
+        input: &[u8],
+        word_bytes_max: usize,
+        words: &mut Vec<Range<usize>>,
+    ) -> Parse {
+        if input.len() < self.need_bytes {
+            return Parse::NeedMore(self.need_bytes);
+        }
+        let parse = self.parse_more(input, word_bytes_max, words);
+        self.need_bytes = match parse {
+            Parse::NeedMore(bytes) => bytes,
+            Parse::Done(_) | Parse::Bad(_) => 0,
+        };
+        parse
+    }
+
+    /// What the words' ranges refer to, given the input of the last `parse`.
+    pub fn bytes<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
+        if self.is_inline {
+            &self.unquoted
+        } else {
+            input
+        }
+    }
+
+    /// Whether it has begun to read a command, whose first words it needs again.
+    pub const fn is_midway(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    fn parse_more(
+        &mut self,
+        input: &[u8],
+        word_bytes_max: usize,
+        words: &mut Vec<Range<usize>>,
+    ) -> Parse {
+        let (mut missing, mut at) = match self.begun.take() {
+            Some(begun) => begun,
+            None => {
+                words.clear();
+                self.is_inline = false;
+                match input.first() {
+                    None => return Parse::NeedMore(1),
+                    Some(b'*') => {}
+                    Some(_) => {
+                        self.is_inline = true;
+                        return inline(input, &mut self.unquoted, words);
+                    }
+                }
+                match length(input, 1) {
+                    Length::Is(count, at) if count <= 0 => return Parse::Done(at),
+                    Length::Is(count, at) => match usize::try_from(count) {
+                        Ok(count) if count <= ELEMENTS_MAX => (count, at),
+                        _ => return Parse::Bad("Protocol error: invalid multibulk length"),
+                    },
+                    Length::NeedMore => return Parse::NeedMore(input.len() + 1),
+                    Length::Bad => {
+                        return Parse::Bad("Protocol error: invalid multibulk length");
+                    }
+                    Length::TooLong => {
+                        return Parse::Bad("Protocol error: too big mbulk count string");
+                    }
+                }
+            }
+        };
+        while missing > 0 {
+            match element(input, at, word_bytes_max) {
+                Ok((word, next)) => {
+                    words.push(word);
+                    at = next;
+                    missing -= 1;
+                }
+                Err(parse) => {
+                    if matches!(parse, Parse::NeedMore(_)) {
+                        self.begun = Some((missing, at));
+                    }
+                    return parse;
+                }
+            }
+        }
+        Parse::Done(at)
+    }
+}
+
+/// Reads one element of an array: its word, and where the next one begins.
+fn element(input: &[u8], at: usize, word_bytes_max: usize) -> Result<(Range<usize>, usize), Parse> {
+    match input.get(at) {
+        None => return Err(Parse::NeedMore(at + 1)),
+        Some(b'$') => {}
+        Some(_) => return Err(Parse::Bad("Protocol error: expected '$'")),
+    }
+    let (length, from) = match length(input, at + 1) {
+        Length::Is(length, from) => match usize::try_from(length) {
+            Ok(length) if length <= word_bytes_max => (length, from),
+            _ => return Err(Parse::Bad("Protocol error: invalid bulk length")),
+        },
+        Length::NeedMore => return Err(Parse::NeedMore(input.len() + 1)),
+        Length::Bad => return Err(Parse::Bad("Protocol error: invalid bulk length")),
+        Length::TooLong => return Err(Parse::Bad("Protocol error: too big bulk count string")),
+    };
+    let end = from + length;
+    let next = end + 2;
+    if next > COMMAND_BYTES_MAX {
+        return Err(Parse::Bad("Protocol error: command of more than 64 MiB"));
+    }
+    match input.get(end..next) {
+        Some(b"\r\n") => Ok((from..end, next)),
+        Some(_) => Err(Parse::Bad(
+            "Protocol error: a bulk string is longer than it says",
+        )),
+        None => Err(Parse::NeedMore(next)),
+    }
+}
+
+/// The line of a length.
+enum Length {
+    /// It, and where what follows begins.
+    Is(i64, usize),
+    /// The line is not whole.
+    NeedMore,
+    /// No number.
+    Bad,
+    /// No line that holds a length is so long.
+    TooLong,
+}
+
+fn length(input: &[u8], at: usize) -> Length {
+    let rest = input.get(at..).unwrap_or_default();
+    let rest = rest.get(..LENGTH_LINE_BYTES_MAX).unwrap_or(rest);
+    let mut value = 0_i64;
+    let mut is_negative = false;
+    let mut digits = 0;
+    for (offset, byte) in rest.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' if digits < 18 => {
+                value = value * 10 + i64::from(byte - b'0');
+                digits += 1;
+            }
+            b'-' if offset == 0 => is_negative = true,
+            b'\r' if digits > 0 => {
+                return match rest.get(offset + 1) {
+                    Some(b'\n') => {
+                        Length::Is(if is_negative { -value } else { value }, at + offset + 2)
+                    }
+                    Some(_) => Length::Bad,
+                    None => Length::NeedMore,
+                };
+            }
+            _ => return Length::Bad,
+        }
+    }
+    if rest.len() < LENGTH_LINE_BYTES_MAX {
+        Length::NeedMore
+    } else {
+        Length::TooLong
+    }
+}
+
 /// A line's content and the position behind its end.
 fn line(bytes: &[u8], from: usize) -> Option<(&[u8], usize)> {
     let rest = bytes.get(from..)?;
-    // Lengths are short: a plain loop beats a search.
     let end = rest.iter().position(|byte| *byte == b'\n')?;
     let content = rest.get(..end)?;
     Some((
@@ -36,201 +213,106 @@ fn line(bytes: &[u8], from: usize) -> Option<(&[u8], usize)> {
     ))
 }
 
-/// A decimal number, as Redis takes it for a length.
-fn number(digits: &[u8]) -> Option<i64> {
-    let (is_negative, digits) = match digits.strip_prefix(b"-") {
-        Some(rest) => (true, rest),
-        None => (false, digits),
-    };
-    if digits.is_empty() || digits.len() > 18 {
-        return None;
-    }
-    let mut value = 0i64;
-    for digit in digits {
-        value = value * 10 + i64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?);
-    }
-    Some(if is_negative { -value } else { value })
-}
-
-/// Reads one command; `arguments` receives the ranges of its arguments in `bytes`.
-pub fn parse(bytes: &[u8], bulk_bytes_max: usize, arguments: &mut Vec<Range<usize>>) -> Parse {
-    arguments.clear();
-    match bytes.first() {
-        None => Parse::NeedMore(1),
-        Some(b'*') => array(bytes, bulk_bytes_max, arguments),
-        Some(_) => inline(bytes, arguments),
-    }
-}
-
-fn array(bytes: &[u8], bulk_bytes_max: usize, arguments: &mut Vec<Range<usize>>) -> Parse {
-    let Some((count, mut at)) = line(bytes, 1) else {
-        return if bytes.len() > 32 {
-            Parse::Bad("Protocol error: too big mbulk count string")
-        } else {
-            Parse::NeedMore(bytes.len() + 1)
-        };
-    };
-    let count = match number(count) {
-        Some(count) if count <= 0 => return Parse::Done(at),
-        Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
-        None => return Parse::Bad("Protocol error: invalid multibulk length"),
-    };
-    if count > ELEMENTS_MAX {
-        return Parse::Bad("Protocol error: invalid multibulk length");
-    }
-    for index in 0..count {
-        let rest_min = (count - index).saturating_mul(ELEMENT_BYTES_MIN);
-        match bytes.get(at) {
-            None => return Parse::NeedMore(at + rest_min),
-            Some(b'$') => {}
-            Some(_) => return Parse::Bad("Protocol error: expected '$'"),
-        }
-        let Some((length, from)) = line(bytes, at + 1) else {
-            return if bytes.len() - at > 32 {
-                Parse::Bad("Protocol error: too big bulk count string")
-            } else {
-                Parse::NeedMore((at + rest_min).max(bytes.len() + 1))
-            };
-        };
-        let length = match number(length).map(usize::try_from) {
-            Some(Ok(length)) if length <= bulk_bytes_max => length,
-            _ => return Parse::Bad("Protocol error: invalid bulk length"),
-        };
-        let end = from + length;
-        let next = end + 2;
-        if bytes.len() < next {
-            return Parse::NeedMore(next + rest_min - ELEMENT_BYTES_MIN);
-        }
-        if bytes.get(end..next) != Some(b"\r\n") {
-            return Parse::Bad("Protocol error: a bulk string does not end with CRLF");
-        }
-        arguments.push(from..end);
-        at = next;
-    }
-    Parse::Done(at)
-}
-
-fn inline(bytes: &[u8], arguments: &mut Vec<Range<usize>>) -> Parse {
-    let Some((content, end)) = line(bytes, 0) else {
-        return if bytes.len() > INLINE_BYTES_MAX {
+/// A line as a person types it: words with spaces between, quoted as in Redis.
+fn inline(input: &[u8], unquoted: &mut Vec<u8>, words: &mut Vec<Range<usize>>) -> Parse {
+    unquoted.clear();
+    let Some((content, end)) = line(input, 0) else {
+        return if input.len() > INLINE_BYTES_MAX {
             Parse::Bad("Protocol error: too big inline request")
         } else {
-            Parse::NeedMore(bytes.len() + 1)
+            Parse::NeedMore(input.len() + 1)
         };
     };
-    let mut from = None;
-    for (at, byte) in content.iter().enumerate() {
-        match (byte.is_ascii_whitespace(), from) {
-            (true, Some(start)) => {
-                arguments.push(start..at);
-                from = None;
-            }
-            (false, None) => from = Some(at),
-            _ => {}
-        }
+    if content.len() > INLINE_BYTES_MAX {
+        return Parse::Bad("Protocol error: too big inline request");
     }
-    if let Some(start) = from {
-        arguments.push(start..content.len());
+    let mut rest = content.trim_ascii_start();
+    while !rest.is_empty() {
+        let from = unquoted.len();
+        match word(rest, unquoted) {
+            Some(after) => rest = after.trim_ascii_start(),
+            None => return Parse::Bad("Protocol error: unbalanced quotes in request"),
+        }
+        words.push(from..unquoted.len());
     }
     Parse::Done(end)
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn commands(bytes: &[u8]) -> (Vec<Vec<Vec<u8>>>, bool) {
-        let (mut at, mut found, mut arguments) = (0, Vec::new(), Vec::new());
-        loop {
-            match parse(&bytes[at..], 1 << 20, &mut arguments) {
-                Parse::Done(taken) => {
-                    found.push(
-                        arguments
-                            .iter()
-                            .map(|range| bytes[at..][range.clone()].to_vec())
-                            .collect(),
-                    );
-                    at += taken;
-                }
-                Parse::NeedMore(_) => return (found, true),
-                Parse::Bad(_) => return (found, false),
+/// Appends one word without its quotes; returns what is behind it, nothing where quotes are not balanced.
+fn word<'a>(mut rest: &'a [u8], unquoted: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        match rest {
+            [] => return Some(rest),
+            [space, ..] if space.is_ascii_whitespace() => return Some(rest),
+            [quote @ (b'"' | b'\''), after @ ..] => {
+                rest = if *quote == b'"' {
+                    double_quoted(after, unquoted)?
+                } else {
+                    single_quoted(after, unquoted)?
+                };
+                // A closing quote is followed by a space or by nothing.
+                return rest
+                    .first()
+                    .is_none_or(u8::is_ascii_whitespace)
+                    .then_some(rest);
             }
-        }
-    }
-
-    #[test]
-    fn what_redis_clients_send_is_understood() {
-        let (found, is_good) =
-            commands(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING\r\n*0\r\n  SET a  b \n\r\n");
-        assert!(is_good);
-        let words: Vec<Vec<&[u8]>> = found
-            .iter()
-            .map(|c| c.iter().map(Vec::as_slice).collect())
-            .collect();
-        assert_eq!(
-            words,
-            [
-                vec![&b"GET"[..], b"k"],
-                vec![b"PING"],
-                vec![],
-                vec![b"SET", b"a", b"b"],
-                vec![]
-            ]
-        );
-    }
-
-    #[test]
-    fn huge_lengths_are_refused_before_anything_is_kept() {
-        for bad in [
-            &b"*2000000\r\n"[..],
-            b"*1\r\n$2000000000\r\n",
-            b"*1\r\n$-5\r\n",
-            b"*x\r\n",
-            b"*1\r\n:1\r\n",
-            b"*1\r\n$1\r\nabc",
-        ] {
-            assert!(!commands(bad).1, "{}", bad.escape_ascii());
-        }
-        let mut arguments = Vec::new();
-        assert_eq!(
-            parse(b"*1000000\r\n", 1 << 20, &mut arguments),
-            Parse::NeedMore(10 + 6_000_000)
-        );
-        assert!(arguments.capacity() < 100);
-    }
-
-    proptest! {
-        #[test]
-        fn any_cut_of_the_bytes_gives_the_same_commands(
-            words in proptest::collection::vec(proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 1..5), 1..5),
-            cut in any::<proptest::sample::Index>(),
-        ) {
-            let mut bytes = Vec::new();
-            for command in &words {
-                bytes.extend(format!("*{}\r\n", command.len()).into_bytes());
-                for word in command {
-                    bytes.extend(format!("${}\r\n", word.len()).into_bytes());
-                    bytes.extend(word);
-                    bytes.extend(b"\r\n");
-                }
+            [byte, after @ ..] => {
+                unquoted.push(*byte);
+                rest = after;
             }
-            let cut = cut.index(bytes.len());
-            let (before, is_good) = commands(&bytes[..cut]);
-            prop_assert!(is_good);
-            prop_assert_eq!(&before[..], &words[..before.len()]);
-            let mut arguments = Vec::new();
-            let start = bytes[..cut].len();
-            if let Parse::NeedMore(need) = parse(&bytes[..cut], 1 << 20, &mut arguments) {
-                prop_assert!(need > start && need <= bytes.len(), "{} of {}", need, bytes.len());
-            }
-            prop_assert_eq!(commands(&bytes).0, words);
-        }
-
-        #[test]
-        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            commands(&bytes);
         }
     }
 }
+
+fn single_quoted<'a>(mut rest: &'a [u8], unquoted: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        let (byte, after) = match rest {
+            [b'\\', b'\'', after @ ..] => (b'\'', after),
+            [b'\'', after @ ..] => return Some(after),
+            [byte, after @ ..] => (*byte, after),
+            [] => return None,
+        };
+        unquoted.push(byte);
+        rest = after;
+    }
+}
+
+fn double_quoted<'a>(mut rest: &'a [u8], unquoted: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        let (byte, after) = match rest {
+            [b'\\', b'x', high, low, after @ ..]
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                (hex(*high) << 4 | hex(*low), after)
+            }
+            [b'\\', escaped, after @ ..] => {
+                let byte = match escaped {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 0x08,
+                    b'a' => 0x07,
+                    other => *other,
+                };
+                (byte, after)
+            }
+            [b'"', after @ ..] => return Some(after),
+            [byte, after @ ..] => (*byte, after),
+            [] => return None,
+        };
+        unquoted.push(byte);
+        rest = after;
+    }
+}
+
+/// The value of a digit that was checked.
+const fn hex(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        _ => (digit | 0x20) - b'a' + 10,
+    }
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

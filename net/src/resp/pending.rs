@@ -1,112 +1,160 @@
 //! Answers in the order of their commands, whatever order they come in.
 //!
-//! Owns one entry for each command that waits. The commonest case, the answer of the oldest one, is written straight to
-//! the connection's output; others are kept encoded.
-//!
-//! Invariant: the tags of the entries follow each other without a gap, modulo [`TAGS`].
+//! Owns one entry for each request that waits, and for each answer that waits for those before it. The commonest case,
+//! the answer of the oldest one, is written straight to the connection's output; others are kept encoded. A command on
+//! many keys has an entry for each of its keys: the elements of an array follow each other by themselves, and parts of
+//! a sum are added up in order, the last one writing it. So no command allocates by the number of its keys.
 
 use std::collections::VecDeque;
 
+use gramme_core::port::{Failure, Outcome};
+
+use super::answers::{self, Part, Style, Wanted};
 use crate::reactor::session::TAGS;
-use crate::resp::command::Wanted;
 
-/// One command that waits, or whose answer waits for those before it.
-pub(super) struct Entry {
-    first_tag: u32,
-    /// What to make of the outcome; none: the answer is there.
-    pub(super) wanted: Option<Wanted>,
-    /// The answer, encoded.
-    pub(super) ready: Vec<u8>,
+/// One request that waits, or an answer that waits for those before it.
+enum Entry {
+    Waiting(Wanted),
+    Part(Part, Result<i64, Failure>),
+    Ready(Vec<u8>),
+    /// The connection ends here.
+    End,
 }
 
-/// A connection's commands that have not been answered, oldest first.
+/// A connection's requests and answers, oldest first.
 #[derive(Default)]
-pub(super) struct PendingAnswers {
+pub(super) struct Pending {
     entries: VecDeque<Entry>,
-    next_tag: u32,
-    waiting: usize,
+    /// The oldest one's tag.
+    first: u32,
+    sum: i64,
+    failed: Option<Failure>,
 }
 
-/// A request's command: where it stands, and which of its requests it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) at: usize,
-    pub(super) sub: usize,
-}
-
-impl PendingAnswers {
-    /// Commands that wait for the shard.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting
+impl Pending {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
-    /// Whether an answer made now can be written straight to the output.
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Notes a command of so many requests; returns the tag of the first.
-    pub(super) fn push(&mut self, wanted: Wanted, requests: usize) -> u32 {
-        let first_tag = self.next_tag;
-        self.next_tag = (self.next_tag + requests as u32) % TAGS;
-        self.entries.push_back(Entry {
-            first_tag,
-            wanted: Some(wanted),
-            ready: Vec::new(),
-        });
-        self.waiting += 1;
-        first_tag
+    /// Notes a request that waits; returns its tag.
+    pub(super) fn push(&mut self, wanted: Wanted) -> u32 {
+        let tag = (self.first + self.entries.len() as u32) % TAGS;
+        self.entries.push_back(Entry::Waiting(wanted));
+        tag
     }
 
-    /// Notes an answer that is there already.
+    /// Notes an answer that is there already, behind those that are waited for.
     pub(super) fn push_ready(&mut self, ready: Vec<u8>) {
-        self.entries.push_back(Entry {
-            first_tag: self.next_tag,
-            wanted: None,
-            ready,
-        });
+        self.entries.push_back(Entry::Ready(ready));
     }
 
-    /// The command of a tag.
-    pub(super) fn position(&self, tag: u32) -> Option<Position> {
-        let base = self.entries.front()?.first_tag;
-        let distance = |tag: u32| tag.wrapping_sub(base) % TAGS;
-        let asked = distance(tag);
-        let at = match self.entries.get(1) {
-            Some(second) if distance(second.first_tag) <= asked => {
-                self.entries
-                    .partition_point(|entry| distance(entry.first_tag) <= asked)
-                    - 1
-            }
-            _ => 0,
-        };
-        let entry = self.entries.get(at)?;
-        Some(Position {
-            at,
-            sub: (asked - distance(entry.first_tag)) as usize,
-        })
+    /// Notes that the connection ends when everything before was answered.
+    pub(super) fn push_end(&mut self) {
+        self.entries.push_back(Entry::End);
     }
 
-    /// The entry at a position.
-    pub(super) fn entry(&mut self, position: Position) -> Option<&mut Entry> {
-        self.entries.get_mut(position.at)
-    }
-
-    /// Notes that the command at a position has its answer, and moves every answer that no earlier one holds up to the
-    /// output.
-    pub(super) fn settle(&mut self, position: Position, out: &mut Vec<u8>) {
-        if let Some(entry) = self.entries.get_mut(position.at) {
-            entry.wanted = None;
-            self.waiting -= 1;
+    /// What the answer of a request is to become.
+    pub(super) fn wanted(&mut self, tag: u32) -> Option<&mut Wanted> {
+        match self.entries.get_mut(self.place(tag))? {
+            Entry::Waiting(wanted) => Some(wanted),
+            Entry::Part(..) | Entry::Ready(_) | Entry::End => None,
         }
+    }
+
+    /// Notes a part that was refused before it was a request.
+    pub(super) fn push_refused(&mut self, part: Part, failure: Failure) {
+        self.entries.push_back(Entry::Part(part, Err(failure)));
+    }
+
+    /// Gives a request its answer; returns whether the connection ends now.
+    pub(super) fn settle(&mut self, tag: u32, answer: Vec<u8>, out: &mut Vec<u8>) -> bool {
+        let place = self.place(tag);
+        if let Some(entry) = self.entries.get_mut(place) {
+            *entry = Entry::Ready(answer);
+        }
+        self.drain(out)
+    }
+
+    /// Takes an outcome; returns whether the connection ends now.
+    pub(super) fn answered(
+        &mut self,
+        tag: u32,
+        (outcome, bytes): (&Outcome, &[u8]),
+        style: Style,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let place = self.place(tag);
+        let Some(entry) = self.entries.get_mut(place) else {
+            return false;
+        };
+        if !matches!(entry, Entry::Waiting(_)) {
+            return false;
+        }
+        let Entry::Waiting(wanted) = std::mem::replace(entry, Entry::End) else {
+            return false;
+        };
+        let done = match wanted {
+            Wanted::Part(part) => Entry::Part(part, answers::number_of(outcome)),
+            wanted if place == 0 => {
+                answers::write(&wanted, outcome, bytes, style, out);
+                Entry::Ready(Vec::new())
+            }
+            wanted => {
+                let mut ready = Vec::new();
+                answers::write(&wanted, outcome, bytes, style, &mut ready);
+                Entry::Ready(ready)
+            }
+        };
+        *entry = done;
+        place == 0 && self.drain(out)
+    }
+
+    /// Moves every answer that no earlier one holds up to the output; returns whether the connection ends now.
+    pub(super) fn drain(&mut self, out: &mut Vec<u8>) -> bool {
+        let mut is_ended = false;
         while self
             .entries
             .front()
-            .is_some_and(|entry| entry.wanted.is_none())
+            .is_some_and(|entry| !matches!(entry, Entry::Waiting(_)))
         {
-            if let Some(entry) = self.entries.pop_front() {
-                out.extend_from_slice(&entry.ready);
+            let Some(entry) = self.entries.pop_front() else {
+                break;
+            };
+            self.first = (self.first + 1) % TAGS;
+            match entry {
+                Entry::Ready(ready) => out.extend_from_slice(&ready),
+                Entry::Part(part, result) => self.add(part, result, out),
+                Entry::End => is_ended = true,
+                Entry::Waiting(_) => {}
             }
         }
+        if self.entries.is_empty() && self.entries.capacity() > 256 {
+            self.entries = VecDeque::new();
+        }
+        is_ended
+    }
+
+    fn add(&mut self, part: Part, result: Result<i64, Failure>, out: &mut Vec<u8>) {
+        match result {
+            Ok(count) => self.sum += count,
+            Err(failure) => {
+                self.failed.get_or_insert(failure);
+            }
+        }
+        if let Part::Last(total) = part {
+            let sum = std::mem::take(&mut self.sum);
+            match self.failed.take() {
+                Some(failure) => answers::failed(out, &failure),
+                None => answers::total(&total, sum, out),
+            }
+        }
+    }
+
+    fn place(&self, tag: u32) -> usize {
+        ((tag + TAGS - self.first) % TAGS) as usize
     }
 }

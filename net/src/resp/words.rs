@@ -2,25 +2,39 @@
 
 use std::ops::Range;
 
-/// The words behind a command's name.
+/// An error's text, without its dash.
+pub(super) type Refusal = String;
+
+/// Redis' complaint about options.
+pub(super) fn syntax() -> Refusal {
+    "ERR syntax error".to_owned()
+}
+
+/// A command's name and the words behind it.
+#[derive(Clone, Copy)]
 pub(super) struct Words<'a> {
-    pub(super) name: &'a [u8],
-    pub(super) bytes: &'a [u8],
-    pub(super) ranges: &'a [Range<usize>],
+    bytes: &'a [u8],
+    ranges: &'a [Range<usize>],
 }
 
 impl<'a> Words<'a> {
-    /// How many.
-    pub(super) fn len(&self) -> usize {
-        self.ranges.len()
+    /// The first range is the name's.
+    pub(super) const fn new(bytes: &'a [u8], ranges: &'a [Range<usize>]) -> Self {
+        Self { bytes, ranges }
     }
 
-    /// One of them; nothing where there is none.
+    pub(super) fn name(&self) -> &'a [u8] {
+        self.word(0)
+    }
+
+    /// How many are behind the name.
+    pub(super) const fn len(&self) -> usize {
+        self.ranges.len().saturating_sub(1)
+    }
+
+    /// One of those behind the name; nothing where there is none.
     pub(super) fn get(&self, at: usize) -> &'a [u8] {
-        self.ranges
-            .get(at)
-            .and_then(|range| self.bytes.get(range.clone()))
-            .unwrap_or_default()
+        self.word(at + 1)
     }
 
     /// One of them in upper case, where it is short enough to be an option.
@@ -33,46 +47,29 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// All of them.
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + '_ {
-        (0..self.len()).map(|at| self.get(at))
-    }
-
     /// Redis' complaint about their number.
-    pub(super) fn wrong_number(&self) -> String {
-        let name = String::from_utf8_lossy(self.name).to_lowercase();
+    pub(super) fn wrong_number(&self) -> Refusal {
+        let name = String::from_utf8_lossy(self.name()).to_lowercase();
         format!("ERR wrong number of arguments for '{name}' command")
     }
 
-    pub(super) fn exactly<const N: usize>(&self) -> Result<[&'a [u8]; N], String> {
-        if self.len() != N {
-            return Err(self.wrong_number());
-        }
-        Ok(std::array::from_fn(|at| self.get(at)))
+    /// Redis' complaint about the first of them.
+    pub(super) fn unknown_subcommand(&self, command: &str) -> Refusal {
+        let word = self.get(0);
+        let word = String::from_utf8_lossy(word.get(..128).unwrap_or(word));
+        format!("ERR unknown subcommand '{word}'. Try {command} HELP.")
     }
 
-    pub(super) fn at_least(&self, count: usize) -> Result<(), String> {
-        if self.len() < count {
-            Err(self.wrong_number())
-        } else {
-            Ok(())
-        }
-    }
-
-    pub(super) fn between(&self, least: usize, most: usize) -> Result<(), String> {
-        self.at_least(least)?;
-        if self.len() > most {
-            Err(format!(
-                "ERR too many keys: at most {most} words in one command"
-            ))
-        } else {
-            Ok(())
-        }
+    fn word(&self, at: usize) -> &'a [u8] {
+        self.ranges
+            .get(at)
+            .and_then(|range| self.bytes.get(range.clone()))
+            .unwrap_or_default()
     }
 }
 
 /// A signed number, as Redis takes it.
-pub(super) fn integer_of(word: &[u8]) -> Result<i64, String> {
+pub(super) fn integer_of(word: &[u8]) -> Result<i64, Refusal> {
     let number = std::str::from_utf8(word)
         .ok()
         .filter(|text| !text.starts_with('+'))
@@ -90,12 +87,12 @@ pub(super) fn unsigned_of(word: &[u8]) -> Option<u64> {
 }
 
 /// The instant that `EX`, `PX`, `EXAT` or `PXAT` and its number name, in milliseconds since the Unix epoch.
-pub(super) fn seconds_from(
+pub(super) fn instant_of(
     option: &[u8],
     word: &[u8],
     now_ms: u64,
     command: &str,
-) -> Result<u64, String> {
+) -> Result<u64, Refusal> {
     let invalid = || format!("ERR invalid expire time in '{command}' command");
     let amount = integer_of(word)?;
     let amount = u64::try_from(amount)
@@ -212,11 +209,11 @@ mod tests {
 
     #[test]
     fn times_are_instants_and_nonsense_is_refused() {
-        assert_eq!(seconds_from(b"EX", b"10", 5, "set"), Ok(10_005));
-        assert_eq!(seconds_from(b"PXAT", b"10", 5, "set"), Ok(10));
+        assert_eq!(instant_of(b"EX", b"10", 5, "set"), Ok(10_005));
+        assert_eq!(instant_of(b"PXAT", b"10", 5, "set"), Ok(10));
         for bad in [&b"0"[..], b"-1", b"9223372036854775807", b"x", b""] {
             assert!(
-                seconds_from(b"EX", bad, 5, "set").is_err(),
+                instant_of(b"EX", bad, 5, "set").is_err(),
                 "{}",
                 bad.escape_ascii()
             );

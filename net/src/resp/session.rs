@@ -1,0 +1,309 @@
+//! One Redis client's connection.
+//!
+//! Owns what the connection has said about itself, and the loop from bytes to commands. The commands are methods in the
+//! files beside this one.
+//!
+//! Invariants:
+//! - requests under way are at most [`REQUESTS_MAX`], and few where the values are large: a command on more keys than
+//!   fit goes on as answers come, its words staying in the reactor's input until then;
+//! - nothing is allocated by a length that the client has only declared.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use gramme_core::base::hash::token;
+use gramme_core::base::limits::{BUCKET_DEFAULT, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use gramme_core::port::{Durability, Op, Outcome, Request};
+
+use super::RespOptions;
+use super::answers::{Style, Wanted};
+use super::encode::{Version, error};
+use super::parse::{Parse, Parser};
+use super::pending::Pending;
+use super::table;
+use super::values::Each;
+use super::words::{Refusal, Words};
+use crate::reactor::session::{Io, Session};
+
+/// Requests of one connection under way.
+const REQUESTS_MAX: usize = 1024;
+
+/// Bytes that the answers under way may be expected to have.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// The longest word: one that is too long for a value is answered, not a reason to end the connection.
+const WORD_BYTES_MAX: usize = VALUE_BYTES_MAX + (64 << 10);
+
+/// The longest word and command of a client that has not said the password.
+const STRANGER_BYTES_MAX: usize = 16 << 10;
+
+/// A command on many keys that has not submitted all of them.
+pub(super) struct Running {
+    pub(super) each: Each,
+    /// The next of its words.
+    pub(super) next: usize,
+    /// The length of the command.
+    bytes: usize,
+}
+
+impl Running {
+    pub(super) const fn new(each: Each, next: usize) -> Self {
+        Self {
+            each,
+            next,
+            bytes: 0,
+        }
+    }
+}
+
+/// One Redis client's connection.
+pub struct RespSession {
+    // The connection.
+    pub(super) options: Arc<RespOptions>,
+    pub(super) number: u64,
+    pub(super) peer: Option<SocketAddr>,
+
+    // What it has said.
+    pub(super) version: Version,
+    /// Whether it has said the password, or none is needed.
+    pub(super) is_known: bool,
+    pub(super) bucket: Cow<'static, [u8]>,
+    pub(super) durability: Option<Durability>,
+    pub(super) deadline_ns: Option<u64>,
+    pub(super) name: Vec<u8>,
+
+    // Its commands.
+    parser: Parser,
+    ranges: Vec<Range<usize>>,
+    pub(super) running: Option<Running>,
+    pub(super) pending: Pending,
+    pub(super) is_ended: bool,
+    is_full: bool,
+    /// About how long its longest recent answer was.
+    answer_bytes: usize,
+}
+
+impl RespSession {
+    /// A new connection's.
+    pub fn new(options: Arc<RespOptions>, number: u64, peer: Option<SocketAddr>) -> Self {
+        let is_known = options.password.is_none();
+        Self {
+            options,
+            number,
+            peer,
+            version: Version::Two,
+            is_known,
+            bucket: Cow::Borrowed(BUCKET_DEFAULT),
+            durability: None,
+            deadline_ns: None,
+            name: Vec::new(),
+            parser: Parser::default(),
+            ranges: Vec::new(),
+            running: None,
+            pending: Pending::default(),
+            is_ended: false,
+            is_full: false,
+            answer_bytes: 0,
+        }
+    }
+
+    /// As at its beginning.
+    pub(super) fn reset(&mut self) {
+        self.version = Version::Two;
+        self.is_known = self.options.password.is_none();
+        self.bucket = Cow::Borrowed(BUCKET_DEFAULT);
+        self.durability = None;
+        self.deadline_ns = None;
+        self.name = Vec::new();
+    }
+
+    /// Writes an answer that needs no shard, behind those that are waited for.
+    pub(super) fn answer(&mut self, io: &mut Io<'_>, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.pending.is_empty() {
+            write(io.out);
+        } else {
+            let mut ready = Vec::new();
+            write(&mut ready);
+            self.pending.push_ready(ready);
+        }
+    }
+
+    /// Submits a request on a key.
+    pub(super) fn submit(&mut self, io: &mut Io<'_>, wanted: Wanted, key: &[u8], op: Op<'_>) {
+        if let Some(refusal) = self.too_large(key, &op) {
+            return match wanted {
+                Wanted::Part(part) => self.refuse_part(io, part, refusal),
+                _ => self.answer(io, |out| super::answers::failed(out, &refusal)),
+            };
+        }
+        let id = io.connection.request(self.pending.push(wanted));
+        let now_ns = io.port.now().mono_ns;
+        io.port.submit(Request {
+            id,
+            deadline_ns: self
+                .deadline_ns
+                .map(|deadline_ns| now_ns.saturating_add(deadline_ns)),
+            bucket: &self.bucket,
+            key,
+            token: token(&self.bucket, key),
+            durability: self.durability,
+            op,
+        });
+    }
+
+    /// Submits a request that has no key to one shard.
+    pub(super) fn submit_to(&mut self, io: &mut Io<'_>, shard: u16, tag: u32, op: Op<'_>) {
+        let now_ns = io.port.now().mono_ns;
+        let request = Request {
+            id: io.connection.request(tag),
+            deadline_ns: self
+                .deadline_ns
+                .map(|deadline_ns| now_ns.saturating_add(deadline_ns)),
+            bucket: &self.bucket,
+            key: &[],
+            token: token(&self.bucket, &[]),
+            durability: None,
+            op,
+        };
+        io.port
+            .submit_to(gramme_core::base::ids::ShardIndex(shard), request);
+    }
+
+    /// Whether another request may be under way.
+    pub(super) fn has_room(&mut self) -> bool {
+        let by_bytes = ANSWER_BYTES_MAX / self.answer_bytes.max(1);
+        self.is_full = self.pending.len() >= by_bytes.clamp(4, REQUESTS_MAX);
+        !self.is_full
+    }
+
+    fn too_large(&self, key: &[u8], op: &Op<'_>) -> Option<gramme_core::port::Failure> {
+        let over = |bytes: usize, bytes_max: usize| {
+            (bytes > bytes_max).then_some(gramme_core::port::Failure::TooLarge {
+                bytes: bytes as u64,
+                bytes_max: bytes_max as u64,
+            })
+        };
+        let value_bytes = match op {
+            Op::Put(put) => put.value.len(),
+            _ => 0,
+        };
+        over(key.len(), KEY_BYTES_MAX).or_else(|| over(value_bytes, self.options.value_bytes_max))
+    }
+
+    fn refuse_part(
+        &mut self,
+        io: &mut Io<'_>,
+        part: super::answers::Part,
+        refusal: gramme_core::port::Failure,
+    ) {
+        self.pending.push_refused(part, refusal);
+        self.pending.drain(io.out);
+    }
+
+    fn command(&mut self, io: &mut Io<'_>, words: &Words<'_>) {
+        let done = match table::find(words.name()) {
+            None => Err(table::unknown(words)),
+            Some(command) if !command.takes(words.len()) => Err(words.wrong_number()),
+            Some(command) if !self.is_known && !command.is_for_strangers => {
+                Err("NOAUTH Authentication required.".to_owned())
+            }
+            Some(command) => (command.run)(self, io, words),
+        };
+        if let Err(refusal) = done {
+            self.refuse(io, &refusal);
+        }
+    }
+
+    fn refuse(&mut self, io: &mut Io<'_>, refusal: &Refusal) {
+        self.answer(io, |out| error(out, refusal));
+    }
+
+    /// Takes the next command; returns how many bytes of the input are used, none to wait.
+    fn step(&mut self, input: &[u8], io: &mut Io<'_>) -> Option<usize> {
+        let word_bytes_max = if self.is_known {
+            WORD_BYTES_MAX
+        } else {
+            STRANGER_BYTES_MAX
+        };
+        let mut ranges = std::mem::take(&mut self.ranges);
+        let mut parser = std::mem::take(&mut self.parser);
+        let used = if let Some(running) = self.running.take() {
+            let words = Words::new(parser.bytes(input), &ranges);
+            self.run_each(io, &words, running.each, running.next);
+            Some(running.bytes)
+        } else {
+            match parser.parse(input, word_bytes_max, &mut ranges) {
+                Parse::Done(bytes) => {
+                    if !ranges.is_empty() {
+                        self.command(io, &Words::new(parser.bytes(input), &ranges));
+                    }
+                    Some(bytes)
+                }
+                Parse::NeedMore(_) => None,
+                Parse::Bad(text) => {
+                    self.refuse(io, &format!("ERR {text}"));
+                    self.is_ended = true;
+                    Some(input.len())
+                }
+            }
+        };
+        if self.running.is_none() && ranges.capacity() > 1024 && !parser.is_midway() {
+            ranges = Vec::new();
+        }
+        self.ranges = ranges;
+        self.parser = parser;
+        match &mut self.running {
+            // Its words stay where they are, in the input and in `ranges`.
+            Some(running) => {
+                running.bytes = used?;
+                None
+            }
+            None => used,
+        }
+    }
+}
+
+impl Session for RespSession {
+    fn received(&mut self, input: &[u8], io: &mut Io<'_>) -> usize {
+        let mut at = 0;
+        while !self.is_ended && self.has_room() {
+            let Some(used) = self.step(input.get(at..).unwrap_or_default(), io) else {
+                break;
+            };
+            at += used;
+        }
+        if self.is_ended {
+            self.pending.push_end();
+            io.is_ended = self.pending.drain(io.out);
+            return input.len();
+        }
+        at
+    }
+
+    fn reply(&mut self, tag: u32, outcome: &Outcome, bytes: &[u8], io: &mut Io<'_>) {
+        let style = Style {
+            version: self.version,
+            now_ms: io.port.now().wall_ms,
+        };
+        if self.scan_answered(tag, outcome, bytes, io) {
+            return;
+        }
+        let before = io.out.len();
+        io.is_ended = self.pending.answered(tag, (outcome, bytes), style, io.out);
+        let written = io.out.len() - before;
+        self.answer_bytes = written.max(self.answer_bytes - self.answer_bytes / 8);
+        if self.is_full && self.pending.len() <= REQUESTS_MAX / 2 {
+            self.has_room();
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.is_full
+    }
+
+    fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.running.is_none()
+    }
+}
