@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use gramme_core::base::ids::ShardIndex;
 use gramme_engine::{EdgeFactory, Engine, EngineConfig, OpenError};
@@ -232,16 +233,46 @@ impl Sockets {
     }
 }
 
+/// How long a port may be in use at a start before that is an error: when a node was killed, the kernel ends its ring,
+/// and with it the sockets that it accepted on, a moment after the process.
+const BIND_PATIENCE: Duration = Duration::from_millis(1500);
+
 fn bind(name: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = TcpListener::bind(address).and_then(|socket| {
-        let address = socket.local_addr()?;
-        Ok((socket, address))
-    });
-    bound.map_err(|error| StartError::Listen {
-        name,
-        address,
-        error,
-    })
+    let begun = Instant::now();
+    loop {
+        let bound = TcpListener::bind(address).and_then(|socket| {
+            let address = socket.local_addr()?;
+            Ok((socket, address))
+        });
+        match bound {
+            Ok(bound) => return Ok(bound),
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < BIND_PATIENCE =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => {
+                return Err(StartError::Listen {
+                    name,
+                    address,
+                    error,
+                });
+            }
+        }
+    }
+}
+
+/// RAM for values unless configured: a quarter of the machine's, so that the index and others have room.
+fn memory_bytes_default() -> u64 {
+    const LEAST: u64 = 256 << 20;
+    let info = rustix::system::sysinfo();
+    let unit = u64::from(info.mem_unit.max(1));
+    #[expect(
+        clippy::useless_conversion,
+        reason = "the field's width differs between machines"
+    )]
+    let total = u64::from(info.totalram).saturating_mul(unit);
+    (total / 4).max(LEAST)
 }
 
 fn shard_port(native: SocketAddr, shard: u16) -> Option<u16> {
@@ -277,6 +308,7 @@ pub(crate) fn engine_config(config: &Config, shards: u16) -> EngineConfig {
     engine.shards = Some(shards);
     engine.capacity_bytes = file.capacity_bytes;
     engine.segment_bytes = file.segment_bytes;
+    engine.memory_bytes = memory_bytes_default();
     set(&mut engine.memory_bytes, file.memory_bytes);
     set(&mut engine.durability, file.durability.map(Into::into));
     set(&mut engine.commit_interval, file.commit_interval());

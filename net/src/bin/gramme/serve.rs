@@ -46,7 +46,7 @@ pub(crate) struct Args {
     /// What people call this node.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// RAM for values, all shards together [default: 256 MiB].
+    /// RAM for values, all shards together [default: a quarter of the machine's].
     #[arg(long, value_name = "BYTES")]
     memory: Option<u64>,
     /// When a write is acknowledged, unless it says otherwise [default: buffered].
