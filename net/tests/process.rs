@@ -373,3 +373,69 @@ fn a_local_node_to_try_things_out_leaves_nothing_behind() {
         "the node has ended"
     );
 }
+
+#[test]
+fn damage_is_found_and_named_and_a_sound_directory_verifies() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), &["--durability", "one"]);
+    let mut client = node.client();
+    for key in 0..50 {
+        assert_eq!(
+            client.command(&["SET", &format!("k{key}"), &"needle".repeat(100)]),
+            "+OK"
+        );
+    }
+    node.signal("TERM");
+    assert!(node.wait().0.success());
+    let data = |what: &str| {
+        let output = Command::new(PROGRAM)
+            .args(["data", what, "--json"])
+            .arg(dir.path())
+            .output();
+        let output = output.expect("the program starts");
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.code(), said)
+    };
+    let (code, sound) = data("verify");
+    assert_eq!(
+        (code, &sound["is_sound"], &sound["records"]),
+        (Some(0), &true.into(), &50.into()),
+        "{sound}"
+    );
+    let (code, stat) = data("stat");
+    assert_eq!(
+        (code, &stat["shards"][0]["records"]),
+        (Some(0), &50.into()),
+        "{stat}"
+    );
+
+    let shard = dir.path().join("shard-0");
+    let segments = std::fs::read_dir(&shard)
+        .expect("there")
+        .map(|entry| entry.expect("readable").path());
+    let damaged = segments
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .any(|path| {
+            let mut bytes = std::fs::read(&path).expect("readable");
+            let Some(at) = bytes
+                .windows(12)
+                .position(|window| window == b"needleneedle")
+            else {
+                return false;
+            };
+            bytes[at + 3] ^= 1;
+            std::fs::write(&path, bytes).expect("writable");
+            true
+        });
+    assert!(damaged, "the values are in the log");
+    let (code, said) = data("verify");
+    assert_eq!(
+        (
+            code,
+            said["damage"].as_array().map(Vec::len),
+            &said["records"]
+        ),
+        (Some(3), Some(1), &49.into()),
+        "{said}"
+    );
+}

@@ -3,6 +3,7 @@
 //! Exit codes everywhere: 0 done, 2 wrong use or configuration, 3 failed (other codes are the subcommand's own). What
 //! failed, why, and what to do goes to stderr; what a program reads goes to stdout.
 
+mod data;
 mod del;
 mod dev;
 mod get;
@@ -40,6 +41,8 @@ enum Command {
     Put(put::PutArgs),
     /// Deletes a key.
     Del(del::DelArgs),
+    /// A data directory while no node has it: verify, stat.
+    Data(data::Args),
     /// The latency harness: run, search, compare, limits.
     #[command(disable_help_flag = true)]
     Bench(sibling::Args),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Get(args) => get::run(&args),
         Command::Put(args) => put::run(&args),
         Command::Del(args) => del::run(&args),
+        Command::Data(args) => data::run(&args),
         Command::Bench(args) => sibling::run("gramme-bench", &args),
         Command::Tune(args) => sibling::run("gramme-tune", &args),
     }

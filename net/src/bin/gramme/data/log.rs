@@ -1,0 +1,229 @@
+//! A shard's segments walked from end to end, each batch and each record verified.
+//!
+//! Owns what counts as damage. A record that does not verify, a hole between batches of one segment, and batches that the
+//! next segment names but that are not there are damage; what nobody was ever told of at the end of the log is a torn
+//! tail, and normal after a crash. Unlike recovery it begins at the first segment, so it also reads what lies before the
+//! checkpoint. Never writes.
+
+use gramme_core::base::ids::{SegmentId, ShardIndex};
+use gramme_core::port::{FileId, Source};
+use gramme_core::store::format::{
+    BATCH_HEADER_BYTES, BatchHeader, FLAG_TOMBSTONE, RecordError, owner, walk_batch,
+};
+use gramme_engine::directory::Directory;
+
+/// A place that does not verify.
+pub(super) struct Place {
+    pub(super) segment: SegmentId,
+    pub(super) offset: u64,
+    pub(super) what: String,
+}
+
+/// What a shard's log holds.
+#[derive(Default)]
+pub(super) struct Walked {
+    pub(super) segments: u64,
+    pub(super) segments_in_use: u64,
+    pub(super) file_bytes: u64,
+    pub(super) batches: u64,
+    pub(super) records: u64,
+    pub(super) tombstones: u64,
+    pub(super) record_bytes: u64,
+    pub(super) torn_batches: u64,
+    pub(super) places: Vec<Place>,
+}
+
+/// One segment's walk.
+struct Segment {
+    id: SegmentId,
+    first: BatchHeader,
+    /// The last batch of it that is whole, and where it ends.
+    last: u64,
+    end: u64,
+    /// The greatest batch that its batches say was durable.
+    promised: u64,
+    /// Damage, with the batch before which it lies, or whose it is: judged when all segments are known.
+    places: Vec<(u64, Place)>,
+}
+
+/// Walks a shard; `step` is told of each segment that is done.
+pub(super) fn walk(
+    directory: &Directory,
+    shard: ShardIndex,
+    mut step: impl FnMut(),
+) -> Result<Walked, String> {
+    let mut source = directory.source(shard);
+    let owner = owner(directory.node_id(), shard);
+    let mut walked = Walked::default();
+    let mut segments = Vec::new();
+    for (id, bytes) in source.segments() {
+        walked.segments += 1;
+        walked.file_bytes += bytes;
+        let mut content = vec![0; usize::try_from(bytes).map_err(|error| error.to_string())?];
+        let read = source
+            .read(FileId::Segment(id), 0, &mut content)
+            .map_err(|error| {
+                format!(
+                    "shard {shard}: segment {:08x} cannot be read ({error:?}); its disk fails",
+                    id.0
+                )
+            })?;
+        content.truncate(read);
+        let walk = SegmentWalk {
+            id,
+            bytes: &content,
+            block: directory.block_bytes() as usize,
+            owner,
+        };
+        segments.extend(walk.run(&mut walked));
+        step();
+    }
+    segments.sort_unstable_by_key(|segment| segment.first.generation);
+    walked.segments_in_use = segments.len() as u64;
+    judge(segments, &mut walked);
+    Ok(walked)
+}
+
+/// Tells damage from what nobody was told of.
+fn judge(segments: Vec<Segment>, walked: &mut Walked) {
+    let promised = segments
+        .iter()
+        .map(|segment| segment.promised)
+        .max()
+        .unwrap_or(0);
+    let firsts: Vec<BatchHeader> = segments.iter().map(|segment| segment.first).collect();
+    for (position, segment) in segments.into_iter().enumerate() {
+        let next = firsts.get(position + 1);
+        // What a later segment does not follow was cut by an earlier start.
+        let counted = next.map_or(promised, |next| next.previous.0);
+        for (batch, place) in segment.places {
+            if batch <= counted {
+                walked.places.push(place);
+            } else {
+                walked.torn_batches += 1;
+            }
+        }
+        // A use that was between the two and is freed explains any gap.
+        let is_adjacent = next.is_none_or(|next| next.generation == segment.first.generation + 1);
+        if is_adjacent && segment.last < counted {
+            walked.places.push(Place {
+                segment: segment.id,
+                offset: segment.end,
+                what: format!("batches {} to {counted} are missing", segment.last + 1),
+            });
+        }
+    }
+}
+
+struct SegmentWalk<'a> {
+    id: SegmentId,
+    bytes: &'a [u8],
+    block: usize,
+    owner: u32,
+}
+
+impl SegmentWalk<'_> {
+    /// The next batch at or behind a place.
+    fn next(&self, from: usize, generation: Option<u64>) -> Option<(usize, BatchHeader)> {
+        (from..self.bytes.len().saturating_sub(BATCH_HEADER_BYTES - 1))
+            .step_by(self.block)
+            .find_map(|at| {
+                let header = BatchHeader::decode(self.bytes.get(at..)?)?;
+                let is_its = header.owner == self.owner
+                    && header.offset as usize == at
+                    && generation.is_none_or(|generation| header.generation == generation);
+                is_its.then_some((at, header))
+            })
+    }
+
+    /// `None` when no batch of this shard lies in it.
+    fn run(&self, walked: &mut Walked) -> Option<Segment> {
+        let (mut at, first) = self.next(0, None)?;
+        let place = |offset: u64, what: String| Place {
+            segment: self.id,
+            offset,
+            what,
+        };
+        let mut places = Vec::new();
+        if at > 0 {
+            places.push((
+                first.previous.0,
+                place(0, format!("no batch up to byte {at}")),
+            ));
+        }
+        let mut segment = Segment {
+            id: self.id,
+            first,
+            last: first.previous.0,
+            end: 0,
+            promised: 0,
+            places,
+        };
+        let mut next = Some(first);
+        while let Some(header) = next {
+            let mut found = 0;
+            let batch = self.bytes.get(at..).unwrap_or_default();
+            walk_batch(&header, batch, |offset, record| {
+                found += 1;
+                match record {
+                    Ok(record) => {
+                        walked.records += 1;
+                        walked.record_bytes += record.header.record_bytes() as u64;
+                        walked.tombstones += u64::from(record.header.flags & FLAG_TOMBSTONE != 0);
+                    }
+                    Err(error) => {
+                        let what = match error {
+                            RecordError::Body(lost) => {
+                                format!(
+                                    "the record of the key with token {:016x} is damaged",
+                                    lost.token.0
+                                )
+                            }
+                            RecordError::Header | RecordError::Short => {
+                                "records of unknown keys are damaged".into()
+                            }
+                        };
+                        segment
+                            .places
+                            .push((header.number.0, place(u64::from(offset), what)));
+                    }
+                }
+            });
+            if batch.len() < header.bytes as usize {
+                let what = format!("the file ends within batch {}", header.number.0);
+                segment
+                    .places
+                    .push((header.number.0, place(at as u64, what)));
+            } else if found < header.records {
+                let what = format!(
+                    "batch {} has {found} of {} records",
+                    header.number.0, header.records
+                );
+                segment
+                    .places
+                    .push((header.number.0, place(at as u64, what)));
+            }
+            walked.batches += 1;
+            segment.last = header.number.0;
+            segment.promised = segment.promised.max(header.durable.0);
+            let end = (at + header.bytes as usize).next_multiple_of(self.block);
+            segment.end = end as u64;
+            next = self
+                .next(end, Some(first.generation))
+                .map(|(found_at, found)| {
+                    if found_at > end || found.previous.0 > segment.last {
+                        let what = format!(
+                            "no batch from here to byte {found_at}; batches up to {} are missing",
+                            found.previous.0
+                        );
+                        segment
+                            .places
+                            .push((found.previous.0, place(end as u64, what)));
+                    }
+                    at = found_at;
+                    found
+                });
+        }
+        Some(segment)
+    }
+}
