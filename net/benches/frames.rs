@@ -1,5 +1,7 @@
 //! What a frame costs to write and to read, with and without a checksum.
 
+#![allow(missing_docs, reason = "criterion's macro makes a public function")]
+
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -324,8 +324,10 @@ async fn keep_time(shared: Weak<Shared>) {
             let mut state = strong.state();
             let now = strong.now();
             state.machine.tick(now);
-            state.timer_ns = u64::MAX;
+            // As if it were awake already: the pump must not wake this very task, which looks for itself.
+            state.timer_ns = 0;
             strong.pump(&mut state);
+            state.timer_ns = state.machine.next_deadline_ns().unwrap_or(u64::MAX);
             state.timer_ns.saturating_sub(now.mono_ns)
         };
         // A second at most, so that a client that was dropped meanwhile is noticed.
