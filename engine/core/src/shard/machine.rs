@@ -193,10 +193,9 @@ impl Shard {
 
     /// When it wants an `Event::Tick`, on the clock of `Now::mono_ns`.
     pub fn next_deadline_ns(&self) -> Option<u64> {
-        let commit = self
-            .log
-            .open_since_ns()
-            .map(|since| since.saturating_add(self.config.commit_interval_ns));
+        let commit = self.log.open_since_ns().map(|since| {
+            (self.commit_tick(since) + 1).saturating_mul(self.config.commit_interval_ns.max(1))
+        });
         let waiting = self
             .oldest_wait_ns()
             .map(|since| since.saturating_add(DEADLINE_STEP_NS));
@@ -778,12 +777,30 @@ impl Shard {
         self.close_due_batch(now, effects);
     }
 
+    /// The commit interval that a time falls into. All shards of a node count them alike, and a batch never holds
+    /// writes of two: what one client wrote first through one shard and then through another lies in the same interval
+    /// or in that order, so that a crash between two intervals leaves a prefix of what each client wrote.
+    const fn commit_tick(&self, mono_ns: u64) -> u64 {
+        match mono_ns.checked_div(self.config.commit_interval_ns) {
+            Some(tick) => tick,
+            None => mono_ns,
+        }
+    }
+
+    /// Closes the batch of an earlier interval before something of this one is appended.
+    pub(super) fn begin_tick(&mut self, now: Now, effects: &mut Effects) {
+        let is_earlier = |since| self.commit_tick(since) < self.commit_tick(now.mono_ns);
+        if self.log.open_since_ns().is_some_and(is_earlier) {
+            self.log.close_batch(effects);
+        }
+    }
+
     fn close_due_batch(&mut self, now: Now, effects: &mut Effects) {
         let Some(since) = self.log.open_since_ns() else {
             return;
         };
         let is_free = self.log.in_flight() < self.config.commits_in_flight_max as usize;
-        let is_old = now.mono_ns.saturating_sub(since) >= self.config.commit_interval_ns;
+        let is_old = self.commit_tick(now.mono_ns) > self.commit_tick(since);
         if self.is_stopping || is_free && (self.is_commit_urgent || is_old) {
             self.log.close_batch(effects);
             self.is_commit_urgent = false;

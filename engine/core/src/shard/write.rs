@@ -355,6 +355,7 @@ impl Shard {
             bucket: request.bucket,
             key: request.key,
         };
+        self.begin_tick(now, effects);
         self.raise_ceiling(now, hlc);
         let appended = self.log.append(
             head,
@@ -437,6 +438,7 @@ impl Shard {
         let batch = if outcome.is_repeated {
             self.log.newest()
         } else {
+            self.begin_tick(now, effects);
             self.raise_ceiling(now, input.now);
             self.append_object(now, request, plan.key, &outcome.object, effects)?
         };
@@ -545,6 +547,7 @@ impl Shard {
                 }
             }
         };
+        self.begin_tick(now, effects);
         self.raise_ceiling(now, merged.max_hlc());
         match self.append_object(now, request, key, &merged, effects) {
             Ok(batch) => {

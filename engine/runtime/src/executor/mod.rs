@@ -247,10 +247,12 @@ impl Core {
 
     /// One turn; returns whether there was anything to do.
     fn turn(&mut self) -> io::Result<bool> {
-        self.port.now = clock::now();
         if self.ring.has_unsubmitted() || self.ring.has_pending() {
             self.ring.submit()?;
         }
+        // After the ring was asked: whatever came before this time is handled in this turn, so the times of writes that
+        // one client made through two shards are in the order in which it made them.
+        self.port.now = clock::now();
         let mut is_busy = self.complete();
         is_busy |= self.take_messages();
         is_busy |= self.take_timers();
@@ -330,6 +332,7 @@ impl Core {
             let Ok(message) = self.inbox.try_recv() else {
                 return taken > 0;
             };
+            self.port.now = clock::now();
             self.message(message);
             self.carry_out_if_much();
         }
