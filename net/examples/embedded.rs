@@ -4,9 +4,9 @@
 
 use std::error::Error;
 
-use gramme::client::merge::Union;
-use gramme_core::port::Durability;
-use gramme_engine::{Engine, EngineConfig, Options};
+use gramme::core::port::Durability;
+use gramme::merge::Union;
+use gramme::{Engine, EngineConfig, Options};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let temporary = tempfile::tempdir()?;

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Instant;
 
-use gramme_engine::{Engine, EngineConfig, Options};
+use gramme::{Engine, EngineConfig, Options};
 
 const KEY: &[u8] = b"visits/front-page";
 const ROUNDS: u32 = 20_000;

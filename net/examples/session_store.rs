@@ -8,7 +8,7 @@ use std::error::Error;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gramme::client::{Call, Outcome, RequestOptions, blocking};
-use gramme_core::port::Expiry;
+use gramme::core::port::Expiry;
 
 const SESSIONS: u32 = 5_000;
 const LIFETIME: Duration = Duration::from_secs(2);

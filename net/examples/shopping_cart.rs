@@ -6,8 +6,8 @@ mod node;
 
 use std::error::Error;
 
-use gramme::client::merge::Union;
 use gramme::client::{Client, Read};
+use gramme::merge::Union;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {

@@ -8,3 +8,10 @@ pub mod node;
 pub mod reactor;
 pub mod resp;
 pub mod wire;
+
+pub use client::Client;
+pub use gramme_core as core;
+pub use gramme_engine::{
+    Context, Engine, EngineConfig, Error, Found, Local, Merge, OpenError, Options, Pipeline, Reply,
+    Written, merge,
+};

@@ -10,8 +10,17 @@ use serde_json::Value;
 
 struct Shell {
     address: String,
-    _node: node::Node,
+    node: node::Node,
     _directory: tempfile::TempDir,
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let failures = self.node.engine.failures();
+        if !failures.is_empty() {
+            eprintln!("shards failed: {failures:?}");
+        }
+    }
 }
 
 struct Ended {
@@ -32,7 +41,7 @@ impl Shell {
         let node = node::start(&directory.path().join("data"), 1).expect("started");
         Self {
             address: node.address.to_string(),
-            _node: node,
+            node,
             _directory: directory,
         }
     }
