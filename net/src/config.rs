@@ -4,12 +4,15 @@
 //! `gramme.sample.toml`, which a test parses; an unknown key is an error that names the nearest known one, since a
 //! misspelt setting that is silently ignored is worse than a node that does not start.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gramme_core::port::Durability;
+use gramme_core::shard::Bucket;
+use gramme_core::version::{BlindPut, Conflict};
 use serde::Deserialize;
 
 /// The file, each key optional.
@@ -52,6 +55,71 @@ pub struct File {
     pub spin_max_us: Option<u64>,
     /// Whether addresses off the loopback may be bound without TLS.
     pub insecure: Option<bool>,
+    /// Buckets by name, with the rules that differ from the usual ones.
+    pub buckets: BTreeMap<String, BucketRules>,
+}
+
+/// A bucket's rules, each optional.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct BucketRules {
+    /// When a write is acknowledged; the node's `durability` when not said.
+    pub durability: Option<DurabilityName>,
+    /// What happens to writes that did not see each other.
+    pub conflict: Option<ConflictName>,
+    /// What a put without a context means.
+    pub blind_put: Option<BlindPutName>,
+    /// Values expire after this long unless the put says otherwise.
+    pub ttl_ms: Option<u64>,
+}
+
+/// A rule for writes that did not see each other, as people write it.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ConflictName {
+    /// All of them stay, the reader reconciles.
+    Siblings,
+    /// The later one wins.
+    Lww,
+    /// The later one is refused.
+    Reject,
+}
+
+/// A rule for puts without a context, as people write it.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum BlindPutName {
+    /// It follows everything earlier.
+    Latest,
+    /// It follows what the coordinator knows.
+    Supersede,
+    /// It never overwrites.
+    Sibling,
+    /// It is refused.
+    Reject,
+}
+
+impl BucketRules {
+    /// The bucket of this name, with the node's durability where its own is not said.
+    fn bucket(&self, name: &str, durability: Durability) -> Bucket {
+        let mut bucket = Bucket::new(name.as_bytes());
+        bucket.durability = self.durability.map_or(durability, Into::into);
+        bucket.conflict = match self.conflict {
+            None => bucket.conflict,
+            Some(ConflictName::Siblings) => Conflict::Siblings,
+            Some(ConflictName::Lww) => Conflict::Lww,
+            Some(ConflictName::Reject) => Conflict::Reject,
+        };
+        bucket.blind_put = match self.blind_put {
+            None => bucket.blind_put,
+            Some(BlindPutName::Latest) => BlindPut::Latest,
+            Some(BlindPutName::Supersede) => BlindPut::Supersede,
+            Some(BlindPutName::Sibling) => BlindPut::Sibling,
+            Some(BlindPutName::Reject) => BlindPut::Reject,
+        };
+        bucket.ttl_ms = self.ttl_ms;
+        bucket
+    }
 }
 
 /// A durability as people write it.
@@ -156,6 +224,12 @@ impl File {
             pin_to_cores: over.pin_to_cores.or(self.pin_to_cores),
             spin_max_us: over.spin_max_us.or(self.spin_max_us),
             insecure: over.insecure.or(self.insecure),
+            // Only the file has them.
+            buckets: if over.buckets.is_empty() {
+                self.buckets
+            } else {
+                over.buckets
+            },
         }
     }
 
@@ -198,6 +272,15 @@ impl File {
             }
         }
         Ok(config)
+    }
+
+    /// The buckets that have rules of their own.
+    pub fn buckets(&self) -> Vec<Bucket> {
+        let durability = self.durability.map_or(Durability::Buffered, Into::into);
+        self.buckets
+            .iter()
+            .map(|(name, rules)| rules.bucket(name, durability))
+            .collect()
     }
 
     /// The commit interval, if said.

@@ -101,10 +101,7 @@ impl Node {
     /// # Errors
     /// [`StartError`] says what is in the way; nothing runs then.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        let shards = config.file.shards.unwrap_or_else(|| {
-            std::thread::available_parallelism()
-                .map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX))
-        });
+        let shards = config.file.shards.unwrap_or_else(shards_default);
         let sockets = Sockets::bind(config, shards)?;
         let addresses = sockets.addresses;
         let facts = Facts {
@@ -296,8 +293,14 @@ fn ring(epoch: u64, addresses: Addresses, shards: u16, engine: Option<&Engine>) 
     }
 }
 
+/// One shard a core that this process may use.
+pub fn shards_default() -> u16 {
+    std::thread::available_parallelism()
+        .map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX))
+}
+
 /// The engine's settings: its defaults, and what the configuration says.
-pub(crate) fn engine_config(config: &Config, shards: u16) -> EngineConfig {
+pub fn engine_config(config: &Config, shards: u16) -> EngineConfig {
     let mut engine = EngineConfig::new(&config.data);
     let file = &config.file;
     fn set<T>(setting: &mut T, said: Option<T>) {
@@ -307,6 +310,7 @@ pub(crate) fn engine_config(config: &Config, shards: u16) -> EngineConfig {
     }
     engine.shards = Some(shards);
     engine.capacity_bytes = file.capacity_bytes;
+    engine.buckets = file.buckets();
     engine.segment_bytes = file.segment_bytes;
     engine.memory_bytes = memory_bytes_default();
     set(&mut engine.memory_bytes, file.memory_bytes);

@@ -52,6 +52,10 @@ fn serve(dir: &Path, more: &[&str]) -> Command {
 }
 
 impl Node {
+    #[expect(
+        clippy::zombie_processes,
+        reason = "its handle, or the panic that ends the test, ends it"
+    )]
     fn start(dir: &Path, more: &[&str]) -> Self {
         let mut process = serve(dir, more).spawn().expect("the program starts");
         let mut said = BufReader::new(process.stderr.take().expect("piped"));
@@ -438,4 +442,113 @@ fn damage_is_found_and_named_and_a_sound_directory_verifies() {
         (Some(3), Some(1), &49.into()),
         "{said}"
     );
+}
+
+#[test]
+fn an_export_imported_elsewhere_has_every_value_sibling_and_time() {
+    let home = tempfile::tempdir().expect("a directory");
+    let config = home.path().join("gramme.toml");
+    std::fs::write(&config, "[buckets.carts]\nblind_put = \"sibling\"\n").expect("written");
+    let config = config.to_str().expect("text");
+    let (first, second, file) = (
+        home.path().join("first"),
+        home.path().join("second"),
+        home.path().join("keys"),
+    );
+    let node = Node::start(&first, &["--config", config]);
+    let mut client = node.client();
+    for key in 0..1000 {
+        assert_eq!(
+            client.command(&["SET", &format!("k{key}"), &format!("v{key}")]),
+            "+OK"
+        );
+    }
+    assert_eq!(
+        client.command(&["SET", "later", "gone", "EX", "5000"]),
+        "+OK"
+    );
+    for value in ["apple", "pear"] {
+        let put = Command::new(PROGRAM)
+            .args([
+                "put",
+                "cart",
+                value,
+                "--bucket",
+                "carts",
+                "--node",
+                &node.native.to_string(),
+            ])
+            .output();
+        assert!(put.expect("the program starts").status.success());
+    }
+    node.signal("TERM");
+    assert!(node.wait().0.success());
+
+    let data = |words: &[&str], dir: &Path| {
+        let output = Command::new(PROGRAM)
+            .arg("data")
+            .args(words)
+            .args(["--config", config])
+            .arg(dir)
+            .output();
+        let output = output.expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {said}");
+        said
+    };
+    let file = file.to_str().expect("text");
+    let said = data(&["export", "--to", file], &first);
+    assert!(said.contains("1002 keys exported"), "{said}");
+    let whole = std::fs::read(file).expect("readable");
+    // As an interruption would leave it: in the middle of a line.
+    std::fs::write(file, &whole[..whole.len() * 2 / 3]).expect("writable");
+    data(&["export", "--to", file, "--resume"], &first);
+    // Pages may be cut elsewhere; the keys are the same, each once.
+    let keys = |bytes: &[u8]| {
+        let text = String::from_utf8(bytes.to_vec()).expect("text");
+        let lines = text.lines().filter(|line| !line.starts_with("{\"cursor\""));
+        let mut keys: Vec<String> = lines.map(str::to_owned).collect();
+        keys.sort_unstable();
+        keys
+    };
+    let resumed = std::fs::read(file).expect("readable");
+    let (resumed, whole) = (keys(&resumed), keys(&whole));
+    assert!(
+        resumed == whole,
+        "{} and {} keys",
+        resumed.len(),
+        whole.len()
+    );
+    let said = data(&["import", "--from", file], &second);
+    assert!(said.contains("1002 keys imported"), "{said}");
+
+    let node = Node::start(&second, &["--config", config]);
+    let mut client = node.client();
+    assert_eq!(client.command(&["DBSIZE"]), ":1002", "of all buckets");
+    for key in 0..1000 {
+        assert_eq!(
+            client.command(&["GET", &format!("k{key}")]),
+            format!("v{key}")
+        );
+    }
+    let left: i64 = client
+        .command(&["TTL", "later"])
+        .trim_start_matches(':')
+        .parse()
+        .expect("seconds");
+    assert!((4900..=5000).contains(&left), "{left}");
+    let found = Command::new(PROGRAM)
+        .args([
+            "get",
+            "cart",
+            "--bucket",
+            "carts",
+            "--all",
+            "--node",
+            &node.native.to_string(),
+        ])
+        .output()
+        .expect("the program starts");
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert!(found.contains("apple") && found.contains("pear"), "{found}");
 }

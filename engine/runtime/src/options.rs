@@ -83,6 +83,14 @@ impl Options<'_> {
         )
     }
 
+    pub(crate) fn merge<'b>(&'b self, key: &'b [u8], object: &'b [u8]) -> Request<'b> {
+        self.request(key, Op::Merge { object })
+    }
+
+    pub(crate) fn scan(&self, cursor: u64, count: u32) -> Request<'_> {
+        self.request(b"", Op::Scan { cursor, count })
+    }
+
     pub(crate) fn delete<'b>(&'b self, key: &'b [u8], want_context: bool) -> Request<'b> {
         self.request(
             key,

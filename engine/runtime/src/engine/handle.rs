@@ -86,6 +86,21 @@ impl Engine {
         Ok(Pending { receiver, is_write })
     }
 
+    /// The next keys of one shard in the options' bucket, blocking: where to go on (0 at the end), and the keys. `count`
+    /// bounds how many index entries are looked at, so that fewer keys than that may come, also none.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub fn keys_blocking(
+        &self,
+        shard: ShardIndex,
+        cursor: u64,
+        count: u32,
+        options: &Options<'_>,
+    ) -> Result<(u64, Vec<Vec<u8>>), Error> {
+        self.scan_blocking(shard, &options.scan(cursor, count))
+    }
+
     /// A scan of one shard, blocking: where to go on, and the keys.
     pub(super) fn scan_blocking(
         &self,

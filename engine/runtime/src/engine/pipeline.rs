@@ -135,6 +135,20 @@ impl Pipeline {
         self.add(tag, &options.delete(key, false))
     }
 
+    /// Merges an encoded object ([`Reply::object`]) into what is there: what import does. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub fn merge(
+        &mut self,
+        tag: u64,
+        key: &[u8],
+        object: &[u8],
+        options: &Options<'_>,
+    ) -> Result<(), Error> {
+        self.add(tag, &options.merge(key, object))
+    }
+
     pub(super) fn add(&mut self, tag: u64, request: &Request<'_>) -> Result<(), Error> {
         if !self.has_room() {
             return Err(Error::Failed(Failure::Overloaded { retry_after_ms: 0 }));

@@ -41,7 +41,7 @@ enum Command {
     Put(put::PutArgs),
     /// Deletes a key.
     Del(del::DelArgs),
-    /// A data directory while no node has it: verify, stat.
+    /// A data directory while no node has it: verify, stat, export, import.
     Data(data::Args),
     /// The latency harness: run, search, compare, limits.
     #[command(disable_help_flag = true)]

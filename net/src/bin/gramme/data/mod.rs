@@ -4,8 +4,12 @@
 //!
 //! # Layout
 //! - `log`: a shard's segments walked batch by batch;
-//! - `verify`, `stat`: what the walk found, for people and programs.
+//! - `verify`, `stat`: what the walk found, for people and programs;
+//! - `line`, `export`, `import`: keys as lines of JSON, through the engine.
 
+mod export;
+mod import;
+mod line;
 mod log;
 mod stat;
 mod verify;
@@ -13,8 +17,12 @@ mod verify;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use gramme::config::File;
+use gramme::node::{engine_config, shards_default};
 use gramme_core::base::ids::ShardIndex;
+use gramme_core::base::limits::BUCKET_DEFAULT;
 use gramme_core::port::Source as _;
+use gramme_engine::Engine;
 use gramme_engine::directory::{Directory, DirectoryOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -35,6 +43,20 @@ enum Command {
     Verify(DirArgs),
     /// Counts what the directory holds.
     Stat(DirArgs),
+    /// Writes every key as a line of JSON.
+    Export(export::Args),
+    /// Reads the lines of an export.
+    Import(import::Args),
+}
+
+/// The directory, and the rules of its buckets.
+#[derive(clap::Args)]
+struct EngineArgs {
+    /// The data directory; no node may have it.
+    dir: PathBuf,
+    /// The node's configuration, for its buckets.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// The directory, and for whom to print.
@@ -52,6 +74,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let done = match &args.command {
         Command::Verify(args) => verify::run(args),
         Command::Stat(args) => stat::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
     };
     done.unwrap_or_else(|what| fail(EXIT_FAILED, what))
 }
@@ -69,6 +93,37 @@ fn open(dir: &Path) -> Result<Directory, String> {
         ..DirectoryOptions::default()
     };
     Directory::open(dir, &options).map_err(|error| error.to_string())
+}
+
+/// Opens the directory's engine with the shards that it has; also the names of all buckets. A directory that is not there
+/// is made only where `may_make`.
+fn open_engine(args: &EngineArgs, may_make: bool) -> Result<(Engine, Vec<String>), String> {
+    let file = args
+        .config
+        .as_deref()
+        .map_or_else(|| Ok(File::default()), File::read);
+    let file = file.map_err(|error| error.to_string())?;
+    let mut buckets: Vec<String> = file.buckets.keys().cloned().collect();
+    let default = String::from_utf8_lossy(BUCKET_DEFAULT).into_owned();
+    if !buckets.contains(&default) {
+        buckets.push(default);
+    }
+    let flags = File {
+        data: Some(args.dir.clone()),
+        ..File::default()
+    };
+    let config = file
+        .overridden_by(flags)
+        .resolve()
+        .map_err(|error| error.to_string())?;
+    let shards = if may_make && !args.dir.join(SUPERBLOCK).exists() {
+        shards_default()
+    } else {
+        // Locked only meanwhile: the engine takes the lock itself.
+        open(&args.dir)?.shards()
+    };
+    let engine = Engine::open(engine_config(&config, shards)).map_err(|error| error.to_string())?;
+    Ok((engine, buckets))
 }
 
 /// How many segments a shard has.

@@ -1,0 +1,160 @@
+//! `gramme data import`: the lines of an export into a directory.
+//!
+//! A key with one value is put, by its bucket's rules; a key with siblings is merged with all of them. Importing the
+//! same lines again changes no value, so an import that failed may simply be repeated, or gone on with from a line.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use gramme_core::base::limits::BUCKET_DEFAULT;
+use gramme_engine::{Options, Pipeline};
+
+use super::line::Line;
+use super::{EngineArgs, open_engine, progress};
+
+/// Writes that are on their way at once.
+const IN_FLIGHT_MAX: usize = 256;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// The file to read; stdin without it.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Lines to pass over, which an earlier import has done.
+    #[arg(long, default_value_t = 0, value_name = "LINES")]
+    skip: u64,
+}
+
+/// Reads all lines.
+pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
+    let lines: Box<dyn BufRead> = match &args.from {
+        None => Box::new(io::stdin().lock()),
+        Some(path) => {
+            let file = File::open(path)
+                .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            Box::new(BufReader::new(file))
+        }
+    };
+    let (engine, _) = open_engine(&args.engine, true)?;
+    let mut import = Import {
+        writes: engine.pipeline(IN_FLIGHT_MAX),
+        imported: 0,
+        expired: 0,
+        failed: None,
+    };
+    let bar = progress(0, "lines");
+    let mut done = args.skip;
+    for (number, line) in (1..).zip(lines.lines()) {
+        if number <= args.skip {
+            continue;
+        }
+        let taken = line
+            .map_err(|error| error.to_string())
+            .and_then(|line| import.take(number, &line));
+        if let Err(error) = taken {
+            import.drain();
+            engine.stop()?;
+            return Err(format!(
+                "line {number}: {error}; those before are done, go on with --skip {}",
+                number - 1
+            ));
+        }
+        done = number;
+        bar.inc(1);
+        if let Some((number, error)) = import.failed.take() {
+            import.drain();
+            engine.stop()?;
+            let from = number.saturating_sub(IN_FLIGHT_MAX as u64 + 1);
+            return Err(format!(
+                "line {number}: {error}; go on with --skip {from} when that is mended"
+            ));
+        }
+    }
+    import.drain();
+    bar.finish_and_clear();
+    // Everything is on stable media when this is done.
+    engine.stop()?;
+    if let Some((number, error)) = import.failed {
+        let from = number.saturating_sub(IN_FLIGHT_MAX as u64 + 1);
+        return Err(format!(
+            "line {number}: {error}; go on with --skip {from} when that is mended"
+        ));
+    }
+    eprintln!(
+        "{} keys imported of {done} lines; {} had expired",
+        import.imported, import.expired
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Import {
+    writes: Pipeline,
+    imported: u64,
+    expired: u64,
+    /// The first write that failed: its line, and why.
+    failed: Option<(u64, String)>,
+}
+
+impl Import {
+    fn take(&mut self, number: u64, text: &str) -> Result<(), String> {
+        if text.trim().is_empty() {
+            return Ok(());
+        }
+        let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if line.cursor.is_some() {
+            return Ok(());
+        }
+        let key = line.key()?;
+        let mut options = Options {
+            bucket: Some(line.bucket.as_deref().map_or(BUCKET_DEFAULT, str::as_bytes)),
+            ..Options::default()
+        };
+        if !self.writes.has_room() {
+            self.wait(1);
+        }
+        let sent = match line.object()? {
+            Some(object) => self.writes.merge(number, &key, &object, &options),
+            None => {
+                if let Some(at_ms) = line.expires_at_ms {
+                    let now_ms = SystemTime::now()
+                        .duration_since(UNIX_EPOCH)
+                        .map_or(0, |since| since.as_millis() as u64);
+                    if at_ms <= now_ms {
+                        self.expired += 1;
+                        return Ok(());
+                    }
+                    options.ttl = Some(Duration::from_millis(at_ms - now_ms));
+                }
+                self.writes.put(number, &key, &line.value()?, &options)
+            }
+        };
+        sent.map_err(|error| error.to_string())
+    }
+
+    /// Waits for answers.
+    fn wait(&mut self, least: usize) {
+        let Self {
+            writes,
+            imported,
+            failed,
+            ..
+        } = self;
+        writes.wait(least, |reply| match reply.written() {
+            Ok(_) => *imported += 1,
+            Err(error) if failed.as_ref().is_none_or(|(line, _)| reply.tag < *line) => {
+                *failed = Some((reply.tag, error.to_string()));
+            }
+            Err(_) => {}
+        });
+    }
+
+    fn drain(&mut self) {
+        let left = self.writes.in_flight();
+        self.wait(left);
+    }
+}
