@@ -282,6 +282,33 @@ impl Bench {
         self.disk.crash(&mut self.random);
     }
 
+    /// What is kept as sums is what adding up gives: live bytes, tombstones, digests.
+    pub(crate) fn check_sums(&self) {
+        let shard = &self.shard;
+        let mut live: BTreeMap<SegmentId, u64> = BTreeMap::new();
+        let mut roots: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut tombstones = 0;
+        for (token, entry) in shard.index.scan_after(None) {
+            let segment = shard.layout.segment(entry.place);
+            *live.entry(segment).or_insert(0) += u64::from(entry.place.bytes_upper());
+            let partition = self.config.slices.partition_of(token).0;
+            let root = roots.entry(partition).or_insert(0);
+            *root = root.wrapping_add(entry.fingerprint);
+            tombstones += u64::from(entry.place.is_tombstone());
+        }
+        for (id, segment) in shard.log.segments.iter() {
+            let counted = live.get(&id).copied().unwrap_or(0);
+            assert_eq!(segment.live_bytes, counted, "live bytes of {id}");
+        }
+        assert_eq!(shard.live_bytes, live.values().sum::<u64>(), "live bytes");
+        assert_eq!(shard.status().tombstones, tombstones, "tombstones");
+        for partition in 0..self.config.slices.partitions() {
+            let root = shard.digest.root(crate::base::ids::PartitionId(partition));
+            let counted = roots.get(&partition).copied().unwrap_or(0);
+            assert_eq!(root, counted, "the digest of partition {partition}");
+        }
+    }
+
     fn event(&mut self, event: Event<'_>) {
         let mut effects = Effects::default();
         self.shard.step(self.now, event, &mut effects);

@@ -165,6 +165,7 @@ fn history_of(seed: u64, steps: u64) {
             unanswered.remove(0);
         }
     }
+    bench.check_sums();
     let status = bench.shard.status();
     assert_eq!(status.damage, [], "seed {seed}: no damage was made");
 }

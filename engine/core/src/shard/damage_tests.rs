@@ -105,7 +105,8 @@ fn a_start_after_rot_in_the_middle_of_the_log_reports_it() {
         let Some((id, at)) = bench.disk.rot(&mut bench.random, is_replayed) else {
             continue;
         };
-        if id == active && at >= end as usize {
+        let generation = |id| bench.shard.log.segments.get(id).map(|s| s.generation);
+        if generation(id) > generation(active) || id == active && at >= end as usize {
             continue;
         }
         bench.reopen();

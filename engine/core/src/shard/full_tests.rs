@@ -179,6 +179,7 @@ fn one_failed_write_is_mended() {
             );
             last.insert(k, value.into_bytes());
         }
+        bench.check_sums();
         let status = bench.shard.status();
         assert!(status.write_faults > 0, "seed {seed}: a write failed");
         assert_eq!(status.writes, WriteState::Open, "seed {seed}");

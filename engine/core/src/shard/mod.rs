@@ -25,10 +25,14 @@ pub use status::{Damage, ShardStatus, WriteState};
 #[cfg(test)]
 mod bench_tests;
 #[cfg(test)]
+mod causal_tests;
+#[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
 mod full_tests;
+#[cfg(test)]
+mod map_tests;
 #[cfg(test)]
 mod scan_tests;

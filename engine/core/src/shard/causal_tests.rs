@@ -1,0 +1,272 @@
+//! Contexts, siblings and the buckets' rules through the shard, with what is there in memory and on disk.
+
+use crate::port::{Condition, ContextArg, Durability, Expiry, Failure, Op, Outcome, Put};
+use crate::shard::Bucket;
+use crate::shard::bench_tests::{Bench, config};
+use crate::version::{BlindPut, Conflict, Content, ObjectView, WriteId};
+
+const KEY: &[u8] = b"cart";
+
+fn put<'a>(context: ContextArg<'a>, value: &'a [u8]) -> Put<'a> {
+    Put {
+        context,
+        value,
+        expiry: Expiry::Never,
+        condition: Condition::Always,
+        want_previous: false,
+        want_context: true,
+        write_id: None,
+    }
+}
+
+struct Rig {
+    bench: Bench,
+    is_cold: bool,
+}
+
+impl Rig {
+    fn new(conflict: Conflict, blind_put: BlindPut, is_cold: bool) -> Self {
+        let mut settings = config(12, 64 << 10);
+        settings.buckets.push(Bucket {
+            conflict,
+            blind_put,
+            ..Bucket::new(b"b")
+        });
+        Self {
+            bench: Bench::new(3, settings),
+            is_cold,
+        }
+    }
+
+    /// In the cold variant everything lies only on the disk before each request.
+    fn ask(&mut self, op: Op<'_>) -> (Outcome, Vec<u8>) {
+        if self.is_cold {
+            self.bench.stop_and_start();
+        }
+        let id = self.bench.send_in(b"b", KEY, op, Some(Durability::One));
+        self.bench.wait(id)
+    }
+
+    /// Puts; the context that comes back.
+    fn put(&mut self, put: Put<'_>) -> Vec<u8> {
+        match self.ask(Op::Put(put)) {
+            (
+                Outcome::Written {
+                    context: Some(context),
+                    ..
+                },
+                bytes,
+            ) => context.of(&bytes).to_vec(),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+
+    /// The values that are there, sorted, and the context of them all.
+    fn read(&mut self) -> (Vec<Vec<u8>>, Vec<u8>) {
+        match self.ask(Op::Get) {
+            (Outcome::Absent { .. }, _) => (Vec::new(), Vec::new()),
+            (
+                Outcome::Object {
+                    object, key_hash, ..
+                },
+                bytes,
+            ) => {
+                let view = ObjectView::parse(object.of(&bytes)).expect("an object");
+                let mut context = Vec::new();
+                view.encode_client_context(key_hash, &mut context);
+                (values(&view), context)
+            }
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+}
+
+fn values(view: &ObjectView<'_>) -> Vec<Vec<u8>> {
+    let value = |content: Content<'_>| match content {
+        Content::Value(value) => Some(value.to_vec()),
+        Content::Tombstone => None,
+    };
+    let mut values: Vec<_> = view
+        .siblings()
+        .filter_map(|sibling| value(sibling.content))
+        .collect();
+    values.sort();
+    values
+}
+
+fn both(check: impl Fn(bool)) {
+    check(false);
+    check(true);
+}
+
+#[test]
+fn blind_puts_follow_the_buckets_rule() {
+    both(|is_cold| {
+        for (rule, expected) in [
+            (BlindPut::Latest, &[b"two".to_vec()][..]),
+            (BlindPut::Supersede, &[b"two".to_vec()]),
+            (BlindPut::Sibling, &[b"one".to_vec(), b"two".to_vec()]),
+        ] {
+            let mut rig = Rig::new(Conflict::Siblings, rule, is_cold);
+            rig.put(put(ContextArg::Blind, b"one"));
+            rig.put(put(ContextArg::Blind, b"two"));
+            assert_eq!(rig.read().0, expected, "{rule:?}, cold {is_cold}");
+        }
+        let mut rig = Rig::new(Conflict::Siblings, BlindPut::Reject, is_cold);
+        let (outcome, _) = rig.ask(Op::Put(put(ContextArg::Blind, b"one")));
+        assert!(
+            matches!(outcome, Outcome::Failed(Failure::Stale { .. })),
+            "{outcome:?}"
+        );
+        assert!(rig.read().0.is_empty(), "nothing was written");
+    });
+}
+
+#[test]
+fn a_put_with_the_context_of_all_siblings_replaces_them() {
+    both(|is_cold| {
+        let mut rig = Rig::new(Conflict::Siblings, BlindPut::Sibling, is_cold);
+        for value in [b"one", b"two", b"six"] {
+            rig.put(put(ContextArg::Blind, value));
+        }
+        let (found, context) = rig.read();
+        assert_eq!(found.len(), 3);
+        rig.put(put(ContextArg::Opaque(&context), b"merged"));
+        assert_eq!(rig.read().0, [b"merged".to_vec()]);
+    });
+}
+
+#[test]
+fn two_puts_with_one_context_conflict_as_the_bucket_says() {
+    both(|is_cold| {
+        for conflict in [Conflict::Siblings, Conflict::Lww, Conflict::Reject] {
+            let mut rig = Rig::new(conflict, BlindPut::Latest, is_cold);
+            let context = rig.put(put(ContextArg::Latest, b"base"));
+            rig.put(put(ContextArg::Opaque(&context), b"left"));
+            let (outcome, bytes) = rig.ask(Op::Put(put(ContextArg::Opaque(&context), b"right")));
+            let found = rig.read().0;
+            match conflict {
+                Conflict::Siblings => assert_eq!(found, [b"left".to_vec(), b"right".to_vec()]),
+                Conflict::Lww => assert_eq!(found, [b"right".to_vec()]),
+                Conflict::Reject => {
+                    let Outcome::Failed(Failure::Stale { current }) = outcome else {
+                        panic!("{outcome:?}")
+                    };
+                    let current = ObjectView::parse(current.of(&bytes)).expect("an object");
+                    assert_eq!(values(&current), [b"left".to_vec()], "cold {is_cold}");
+                    assert_eq!(found, [b"left".to_vec()]);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_delete_takes_only_what_its_context_has_seen() {
+    both(|is_cold| {
+        let mut rig = Rig::new(Conflict::Siblings, BlindPut::Sibling, is_cold);
+        rig.put(put(ContextArg::Blind, b"seen"));
+        let (_, context) = rig.read();
+        rig.put(put(ContextArg::Blind, b"unseen"));
+        let delete = |context| Op::Delete {
+            context,
+            want_previous: false,
+            want_context: false,
+            write_id: None,
+        };
+        let (outcome, _) = rig.ask(delete(ContextArg::Opaque(&context)));
+        assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
+        assert_eq!(rig.read().0, [b"unseen".to_vec()], "cold {is_cold}");
+        rig.ask(delete(ContextArg::Latest));
+        assert!(rig.read().0.is_empty());
+        // What its client saw before the delete does not bring anything back.
+        let after = rig.put(put(ContextArg::Opaque(&context), b"later"));
+        assert_eq!(rig.read().0, [b"later".to_vec()]);
+        rig.put(put(ContextArg::Opaque(&after), b"last"));
+        assert_eq!(rig.read().0, [b"last".to_vec()]);
+    });
+}
+
+#[test]
+fn a_retried_write_is_one_write() {
+    both(|is_cold| {
+        let mut rig = Rig::new(Conflict::Siblings, BlindPut::Sibling, is_cold);
+        rig.put(put(ContextArg::Blind, b"other"));
+        let write_id = Some(WriteId {
+            client: 9,
+            sequence: 1,
+        });
+        for _ in 0..3 {
+            rig.put(Put {
+                write_id,
+                ..put(ContextArg::Blind, b"mine")
+            });
+        }
+        assert_eq!(
+            rig.read().0,
+            [b"mine".to_vec(), b"other".to_vec()],
+            "cold {is_cold}"
+        );
+    });
+}
+
+#[test]
+fn a_context_that_is_none_is_refused_and_nothing_happens() {
+    let mut rig = Rig::new(Conflict::Siblings, BlindPut::Latest, false);
+    rig.put(put(ContextArg::Latest, b"base"));
+    for bytes in [&b""[..], b"x", b"not a context", &[0xff; 40]] {
+        let (outcome, _) = rig.ask(Op::Put(put(ContextArg::Opaque(bytes), b"new")));
+        assert!(
+            matches!(outcome, Outcome::Failed(Failure::BadContext)),
+            "{bytes:?}: {outcome:?}"
+        );
+    }
+    let id = rig.bench.send_in(
+        b"missing",
+        KEY,
+        Op::Put(put(ContextArg::Latest, b"new")),
+        None,
+    );
+    let (outcome, _) = rig.bench.wait(id);
+    assert!(
+        matches!(outcome, Outcome::Failed(Failure::NoBucket)),
+        "{outcome:?}"
+    );
+    let long = vec![0; (1 << 20) + 1];
+    let (outcome, _) = rig.ask(Op::Put(put(ContextArg::Latest, &long)));
+    assert!(
+        matches!(outcome, Outcome::Failed(Failure::TooLarge { .. })),
+        "{outcome:?}"
+    );
+    assert_eq!(rig.read().0, [b"base".to_vec()]);
+}
+
+#[test]
+fn an_object_of_another_node_is_merged_once() {
+    both(|is_cold| {
+        let mut theirs = Rig::new(Conflict::Siblings, BlindPut::Latest, false);
+        theirs.bench.config.node = crate::base::ids::NodeId(78);
+        theirs.bench.stop_and_start();
+        theirs.put(put(ContextArg::Latest, b"theirs"));
+        let (Outcome::Object { object, .. }, bytes) = theirs.ask(Op::Get) else {
+            panic!("it is there")
+        };
+        let object = object.of(&bytes);
+        let mut ours = Rig::new(Conflict::Siblings, BlindPut::Sibling, is_cold);
+        ours.put(put(ContextArg::Blind, b"ours"));
+        for _ in 0..3 {
+            let (outcome, _) = ours.ask(Op::Merge { object });
+            assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
+        }
+        let expected: &[Vec<u8>] = &[b"ours".to_vec(), b"theirs".to_vec()];
+        let found = ours.read().0;
+        assert!(found == expected || found == expected[1..], "{found:?}");
+        let (outcome, _) = ours.ask(Op::Merge {
+            object: &[0xff; 30],
+        });
+        assert!(
+            matches!(outcome, Outcome::Failed(Failure::BadObject)),
+            "{outcome:?}"
+        );
+    });
+}
