@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::hash;
-use crate::base::ids::{NodeId, SegmentId, ShardIndex};
+use crate::base::ids::{NodeId, SegmentId, ShardIndex, Token};
 use crate::base::time::Now;
 use crate::port::*;
 use crate::ring::Slices;
@@ -198,6 +198,8 @@ pub(crate) struct Bench {
     /// What the last start found.
     pub(crate) report: RecoveryReport,
     pub(crate) answers: BTreeMap<u64, (Outcome, Vec<u8>)>,
+    /// The token of every key from now on, as somebody who knows the hash may choose his keys.
+    pub(crate) one_token: Option<Token>,
     next_id: u64,
     stopped: bool,
 }
@@ -242,6 +244,7 @@ impl Bench {
             config,
             report,
             answers: BTreeMap::new(),
+            one_token: None,
             next_id: 1,
             stopped: false,
         };
@@ -482,7 +485,7 @@ impl Bench {
     ) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        let token = hash::token(bucket, key);
+        let token = self.one_token.unwrap_or_else(|| hash::token(bucket, key));
         let request = Request {
             id: RequestId(id),
             deadline_ns: None,

@@ -42,6 +42,9 @@ pub(super) struct Checkpoints {
     sequence: u64,
     /// Segments of this generation on are replayed at a start; 0 without a checkpoint.
     pub(super) replay_generation: u64,
+    /// The same of the one in the other slot, as far as it is known; else 0. A segment that it would replay is kept: it
+    /// may hold the tombstone of a key that this older one knows alive, should the newest not verify at a start.
+    pub(super) fallback_generation: u64,
     /// `Log::submitted_bytes` when the newest was begun.
     pub(super) submitted_at: u64,
     /// Set while the newest attempt is one that failed: when the next is made.
@@ -65,6 +68,7 @@ impl Checkpoints {
             slot,
             sequence,
             replay_generation,
+            fallback_generation: 0,
             submitted_at: 0,
             retry_ns: None,
             is_end_given_up: false,
@@ -85,9 +89,10 @@ impl Checkpoints {
         self.retry_ns.is_some()
     }
 
-    /// When a failed one is tried again.
-    pub(super) const fn retry_ns(&self) -> Option<u64> {
+    /// When one is wanted at once, or a failed one is tried again.
+    pub(super) fn retry_ns(&self) -> Option<u64> {
         match self.phase {
+            Phase::Idle if self.is_wanted => Some(self.retry_ns.unwrap_or(0)),
             Phase::Idle => self.retry_ns,
             Phase::Preparing(_)
             | Phase::Capturing { .. }
@@ -140,7 +145,7 @@ impl Shard {
         }
         match self.checkpoints.retry_ns {
             Some(retry_ns) => now.mono_ns >= retry_ns,
-            None => lag > 0 && (is_late || self.checkpoints.is_wanted),
+            None => lag > 0 && is_late || self.checkpoints.is_wanted,
         }
     }
 
@@ -345,6 +350,7 @@ impl Shard {
                 Ok(()) => {
                     self.checkpoints.slot = 1 - self.checkpoints.slot;
                     self.checkpoints.sequence += 1;
+                    self.checkpoints.fallback_generation = self.checkpoints.replay_generation;
                     self.checkpoints.replay_generation = self.checkpoints.next.replay_generation;
                     self.checkpoints.submitted_at = self.checkpoints.begun_at;
                     self.checkpoints.retry_ns = None;

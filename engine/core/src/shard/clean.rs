@@ -3,8 +3,8 @@
 //! Owns the choice of when, and the walk. Never waits for anything: each step is one read of a bounded piece, or the
 //! handling of one.
 //!
-//! A segment is given back only when its copies are on stable media and a checkpoint lies behind its whole use: before
-//! that, a replay could still need a tombstone that lay in it.
+//! A segment is given back only when its copies are on stable media and both checkpoints lie behind its whole use:
+//! before that, a replay from the older one could still need a tombstone that lay in it.
 //!
 //! Invariants:
 //! - a record is copied only when it verifies and the index names its very place;
@@ -191,7 +191,7 @@ impl Shard {
             let SegmentState::Emptied { copies_in } = segment.state else {
                 continue;
             };
-            if segment.generation >= self.checkpoints.replay_generation {
+            if segment.generation >= self.checkpoints.fallback_generation {
                 is_checkpoint_wanted = true;
             } else if copies_in <= durable {
                 ready.push(id);

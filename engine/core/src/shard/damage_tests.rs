@@ -297,3 +297,71 @@ fn an_old_checkpoint_after_much_cleaning_brings_nothing_back() {
         }
     }
 }
+
+/// The value lies in a segment that is never cleaned, its tombstone in one that is given back between two checkpoints.
+#[test]
+fn a_reaped_key_stays_deleted_when_the_newest_checkpoint_rots() {
+    let mut reaped = 0;
+    for seed in 0..seeds(20) {
+        let mut settings = config(12, 64 << 10);
+        settings.checkpoint_bytes = 1 << 40;
+        let mut bench = Bench::new(seed, settings);
+        bench.put(b"ghost", b"alive", None);
+        for k in 0..70 {
+            bench.put(&name(k), &[1; 1000], None);
+        }
+        bench.turns(20);
+        bench.stop_and_start();
+        bench.delete(b"ghost", None);
+        for round in 0..4_000 {
+            let id = bench.put(&name(5000 + round % 40), &[round as u8; 500], None);
+            bench.wait(id);
+            bench.now.wall_ms += 200;
+            let status = bench.shard.status();
+            if status.segments_freed > 0 && status.tombstones_reaped > 0 {
+                reaped += 1;
+                break;
+            }
+        }
+        let newest = newest_slot(&bench);
+        assert!(bench.disk.rot_checkpoint(newest, &mut bench.random, 76));
+        bench.crash();
+        match bench.get(b"ghost") {
+            Ok(None) | Err(Failure::Unknown) => {}
+            other => panic!("seed {seed}: a deleted key is back: {other:?}"),
+        }
+    }
+    assert!(
+        reaped > 0,
+        "tombstones were reaped and their segments given back"
+    );
+}
+
+#[test]
+fn a_delete_of_a_key_that_is_unknown_makes_it_absent() {
+    let mut unknown = 0;
+    for seed in 0..seeds(20) {
+        let mut bench = filled(seed);
+        bench.turns(50);
+        for _ in 0..2 {
+            let id = bench.put(b"later", b"", Some(Durability::One));
+            bench.wait(id);
+        }
+        for _ in 0..10 {
+            bench.disk.rot(&mut bench.random, |_| true);
+        }
+        bench.reopen();
+        if bench.get(b"nobody") != Err(Failure::Unknown) {
+            continue;
+        }
+        unknown += 1;
+        let id = bench.delete(b"nobody", Some(Durability::One));
+        bench.wait(id);
+        assert_eq!(
+            bench.get(b"nobody"),
+            Ok(None),
+            "seed {seed}: its deletion is known"
+        );
+    }
+    assert!(unknown > 0, "some rot hit a header");
+}

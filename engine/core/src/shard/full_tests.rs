@@ -232,3 +232,28 @@ fn failures_in_a_row_make_the_shard_read_only_and_writes_in_doubt() {
         }
     }
 }
+
+#[test]
+fn a_failed_write_with_more_on_its_way_than_the_tail_holds_is_mended() {
+    for seed in 0..seeds(20) {
+        let mut bench = Bench::new(seed, config(24, 64 << 10));
+        bench.turns(10);
+        bench.disk.fail_writes = 1;
+        // Together with their copies they are more than the tail holds.
+        let ids: Vec<u64> = (0..50)
+            .map(|k| bench.put(&name(k), &VALUE, Some(Durability::One)))
+            .collect();
+        for id in ids {
+            let outcome = bench.wait(id).0;
+            assert!(
+                matches!(outcome, Outcome::Written { .. }),
+                "seed {seed}: {outcome:?}"
+            );
+        }
+        bench.crash();
+        for k in 0..50 {
+            let found = bench.get(&name(k)).expect("reads");
+            assert_eq!(found.as_deref(), Some(VALUE.as_slice()), "seed {seed}: {k}");
+        }
+    }
+}

@@ -72,6 +72,14 @@ struct CommitWaiter {
     previous: Option<Box<[u8]>>,
 }
 
+/// A record whose write failed.
+struct FailedRecord {
+    segment: SegmentId,
+    offset: u32,
+    header: crate::store::format::RecordHeader,
+    body: Box<[u8]>,
+}
+
 /// Whether puts are taken now; found anew at the end of each turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Admission {
@@ -635,9 +643,12 @@ impl Shard {
         self.write_faults_in_row += 1;
         let mut is_lost = self.write_faults_in_row >= WRITE_FAULTS_MAX;
         if !is_lost {
-            for commit in commits {
-                is_lost |= !self.append_anew(now, commit, effects);
-            }
+            // All of them first: appending may take the memory of what was written.
+            let records: Vec<FailedRecord> = commits
+                .iter()
+                .flat_map(|commit| self.failed_records(commit))
+                .collect();
+            is_lost = !self.append_anew(now, &records, effects);
         }
         if is_lost {
             self.is_read_only = true;
@@ -659,34 +670,42 @@ impl Shard {
         self.is_commit_urgent = true;
     }
 
-    fn append_anew(
-        &mut self,
-        now: Now,
-        commit: &crate::store::log::Commit,
-        effects: &mut Effects,
-    ) -> bool {
+    fn failed_records(&self, commit: &crate::store::log::Commit) -> Vec<FailedRecord> {
         let (bytes, segment) = self.log.commit_bytes(commit);
-        let Some(header) = crate::store::format::BatchHeader::decode(bytes) else {
-            return false;
-        };
         let mut records = Vec::new();
+        let Some(header) = crate::store::format::BatchHeader::decode(bytes) else {
+            return records;
+        };
         crate::store::format::walk_batch(&header, bytes, |offset, record| {
             if let Ok(record) = record {
-                records.push((offset, record.header, record.body.to_vec()));
+                records.push(FailedRecord {
+                    segment,
+                    offset,
+                    header: record.header,
+                    body: record.body.into(),
+                });
             }
         });
-        for (offset, record, body) in records {
-            if !self.is_live_at(&record, segment, offset) {
+        records
+    }
+
+    fn append_anew(&mut self, now: Now, records: &[FailedRecord], effects: &mut Effects) -> bool {
+        for record in records {
+            let header = &record.header;
+            if !self.is_live_at(header, record.segment, record.offset) {
                 continue;
             }
-            let Ok(appended) = self.log.append_copy(&record, &body, now.mono_ns, effects) else {
+            let appended = self
+                .log
+                .append_copy(header, &record.body, now.mono_ns, effects);
+            let Ok(appended) = appended else {
                 return false;
             };
             let key = KeyId {
-                token: record.token,
-                tag15: record.tag15,
+                token: header.token,
+                tag15: header.tag15,
             };
-            self.note_appended(key, record.fingerprint, record.flags, appended);
+            self.note_appended(key, header.fingerprint, header.flags, appended);
         }
         true
     }

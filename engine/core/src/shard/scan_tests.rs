@@ -106,3 +106,38 @@ fn a_walk_sees_neither_deleted_nor_expired_keys_nor_those_of_other_buckets() {
         .collect();
     assert_eq!(seen, expected);
 }
+
+#[test]
+fn keys_of_one_token_are_told_apart_warm_and_cold() {
+    let mut bench = Bench::new(1, config(24, 64 << 10));
+    bench.one_token = Some(crate::base::ids::Token(0x4000_0000_0000_0001));
+    let keys = 20;
+    for k in 0..keys {
+        bench.put(&name(k), &[k as u8; 400], Some(Durability::One));
+    }
+    bench.turns(20);
+    let id = bench.delete(&name(3), None);
+    bench.wait(id);
+    for is_cold in [false, true] {
+        if is_cold {
+            bench.stop_and_start();
+        }
+        for k in 0..keys {
+            let expected = (k != 3).then(|| vec![k as u8; 400]);
+            assert_eq!(
+                bench.get(&name(k)).expect("reads"),
+                expected,
+                "key {k}, cold {is_cold}"
+            );
+        }
+        if is_cold {
+            bench.stop_and_start();
+        }
+        let seen = walk(&mut bench, 5, |_| {});
+        let expected: BTreeMap<Vec<u8>, u32> = (0..keys)
+            .filter(|k| *k != 3)
+            .map(|k| (name(k), 1))
+            .collect();
+        assert_eq!(seen, expected, "cold {is_cold}");
+    }
+}

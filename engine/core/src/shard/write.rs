@@ -267,7 +267,10 @@ impl Shard {
             return effects.reply(request.id, Outcome::ConditionNotMet { previous });
         }
         let is_delete = matches!(write.source, Source::Tombstone);
-        if is_delete && plan.entry.is_none_or(|_| !existed) && matches!(plan.mode, Mode::Latest) {
+        // Of a key that is unknown the tombstone says what is known from now on.
+        let is_unknown = plan.entry.is_none() && self.is_tainted;
+        let is_latest = matches!(plan.mode, Mode::Latest);
+        if is_delete && !existed && !is_unknown && is_latest {
             // Nothing to delete: one replica that holds nothing needs no tombstone. What it holds nothing by, a former
             // delete, may itself not be durable yet.
             let answer = Answer::default();

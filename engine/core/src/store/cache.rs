@@ -1,6 +1,6 @@
 //! The cache of records that were read from the disk: a fixed byte budget for each shard.
 //!
-//! Owns copies of whole records, by token. An entry is only an answer when it is of the very place, and the very use of
+//! Owns copies of whole records, by token and tag. An entry is only an answer when it is of the very place, and the very use of
 //! that place, which the index names now: overwriting a key needs no invalidation here.
 //!
 //! Why quick_cache: its S3-FIFO keeps a scan from driving out what is hot. It is given a hasher without a random seed,
@@ -12,6 +12,7 @@ use quick_cache::Weighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 
 use crate::base::ids::Token;
+use crate::store::place::tag15;
 
 /// Bytes that an entry costs beside its record.
 const ENTRY_BYTES: u64 = 96;
@@ -26,11 +27,18 @@ struct Cached {
     record: Box<[u8]>,
 }
 
+/// A token and the bits of a place that are its key's own: keys of one token do not drive each other out.
+type Key = (u64, u16);
+
+const fn key(token: Token, place: u64) -> Key {
+    (token.0, tag15(place))
+}
+
 #[derive(Clone)]
 struct ByBytes;
 
-impl Weighter<Token, Cached> for ByBytes {
-    fn weight(&self, _: &Token, cached: &Cached) -> u64 {
+impl Weighter<Key, Cached> for ByBytes {
+    fn weight(&self, _: &Key, cached: &Cached) -> u64 {
         cached.record.len() as u64 + ENTRY_BYTES
     }
 }
@@ -48,6 +56,10 @@ impl Hasher for Spread {
         for byte in bytes {
             self.write_u64(u64::from(*byte));
         }
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.write_u64(u64::from(value));
     }
 
     fn write_u64(&mut self, value: u64) {
@@ -68,7 +80,7 @@ impl BuildHasher for SpreadBuilder {
 
 /// Records that were read, within a budget.
 pub struct RecordCache {
-    cache: Cache<Token, Cached, ByBytes, SpreadBuilder, DefaultLifecycle<Token, Cached>>,
+    cache: Cache<Key, Cached, ByBytes, SpreadBuilder, DefaultLifecycle<Key, Cached>>,
 }
 
 impl RecordCache {
@@ -88,14 +100,14 @@ impl RecordCache {
 
     /// The record of a token, when it is of this place in this use.
     pub fn get(&self, token: Token, place: u64, generation: u64) -> Option<&[u8]> {
-        let cached = self.cache.get(&token)?;
+        let cached = self.cache.get(&key(token, place))?;
         (cached.place == place && cached.generation == generation).then_some(&*cached.record)
     }
 
     /// Keeps a verified record.
     pub fn insert(&mut self, token: Token, place: u64, generation: u64, record: &[u8]) {
         self.cache.insert(
-            token,
+            key(token, place),
             Cached {
                 place,
                 generation,
