@@ -24,7 +24,7 @@ use super::session::{ConnectionId, Io, Session};
 const OUT_BYTES_HIGH: usize = 1 << 20;
 
 /// Output that waits for the client beyond which it is closed: answers that were under way came to this.
-const OUT_BYTES_MAX: usize = 256 << 20;
+const OUT_BYTES_MAX: usize = 512 << 20;
 
 /// Input that a connection which must wait may gather before its receive is stopped.
 const HELD_BYTES_HIGH: usize = 64 << 10;

@@ -314,6 +314,9 @@ impl Reactor {
 impl Edge for Reactor {
     fn start(&mut self, ring: &mut Ring, port: &mut dyn Port) -> io::Result<()> {
         self.buffers = Some(Buffers::register(ring)?);
+        for accepting in &self.listeners {
+            operation::widen_backlog(&accepting.listener.socket)?;
+        }
         // The first connection goes to the next shard: the one that accepts has work of its own.
         self.deal_to = (port.shard().0 + 1) % port.slices().shards();
         self.arm(ring, port);

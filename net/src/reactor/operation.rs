@@ -3,7 +3,7 @@
 //! Owns the layout of the 56 bits: 4 of kind, 14 of the connection's generation, 18 of its slot (or the listener).
 #![expect(
     unsafe_code,
-    reason = "a send's entry carries a raw pointer that the kernel reads"
+    reason = "entries that carry a raw pointer, and a system call"
 )]
 
 use std::os::fd::{AsRawFd, RawFd};
@@ -62,6 +62,19 @@ impl Operation {
             Self::Cancel => 4 << KIND_SHIFT,
         };
         user_data(Owner::Edge, own)
+    }
+}
+
+/// Clients that may wait to be accepted: the standard library's 128 are too few for a burst, and one that finds no
+/// place tries again only after a second.
+const BACKLOG: i32 = 4096;
+
+/// Lets more clients wait to be accepted.
+pub(super) fn widen_backlog(socket: &impl AsRawFd) -> std::io::Result<()> {
+    // SAFETY: it takes no pointers, and the descriptor is open.
+    match unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 

@@ -28,10 +28,13 @@ use super::words::{Refusal, Words};
 use crate::reactor::session::{Io, Session};
 
 /// Requests of one connection under way.
-const REQUESTS_MAX: usize = 1024;
+const REQUESTS_MAX: usize = 256;
 
 /// Bytes that the answers under way may be expected to have.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// How long an answer may be of which nothing is known.
+const ANSWER_BYTES_FEARED: usize = 256 << 10;
 
 /// The longest word: one that is too long for a value is answered, not a reason to end the connection.
 const WORD_BYTES_MAX: usize = VALUE_BYTES_MAX + (64 << 10);
@@ -81,7 +84,7 @@ pub struct RespSession {
     pub(super) pending: Pending,
     pub(super) is_ended: bool,
     is_full: bool,
-    /// About how long its longest recent answer was.
+    /// About how long its longest recent answer was; at first what is feared.
     answer_bytes: usize,
 }
 
@@ -105,7 +108,7 @@ impl RespSession {
             pending: Pending::default(),
             is_ended: false,
             is_full: false,
-            answer_bytes: 0,
+            answer_bytes: ANSWER_BYTES_FEARED,
         }
     }
 
