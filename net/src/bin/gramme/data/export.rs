@@ -1,16 +1,17 @@
 //! `gramme data export`: every key as a line of JSON, in pages, resumable.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gramme_core::base::ids::ShardIndex;
 use gramme_engine::{Engine, Options, Pipeline};
 
 use super::line::{Line, Place};
-use super::{EngineArgs, open_engine, progress};
+use super::{EngineArgs, open_engine, progress, stop_flag};
 
 /// Index entries that one page looks at, and so reads that are on their way at once.
 const PAGE_KEYS: u32 = 256;
@@ -49,8 +50,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         written: 0,
     };
     let bar = progress(keys, "keys");
+    let stop = stop_flag()?;
     let mut skipped_to = from;
-    for bucket in &buckets {
+    'all: for bucket in &buckets {
         for shard in 0..engine.shards() {
             let mut cursor = 0;
             if let Some(place) = &skipped_to {
@@ -67,6 +69,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
             loop {
                 cursor = export.page(&engine, bucket, ShardIndex(shard), cursor)?;
                 bar.set_position(export.written);
+                if stop.load(Ordering::Relaxed) {
+                    break 'all;
+                }
                 if cursor == 0 {
                     break;
                 }
@@ -77,6 +82,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     bar.finish_and_clear();
     eprintln!("{} keys exported", export.written);
     engine.stop()?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(match &args.to {
+            Some(_) => "told to stop before the end; the same with --resume goes on there".into(),
+            None => "told to stop before the end; what was written is not all".into(),
+        });
+    }
     match skipped_to {
         None => Ok(ExitCode::SUCCESS),
         Some(place) => Err(format!(
@@ -108,20 +119,24 @@ fn target(path: &Path, resume: bool) -> Result<(File, Option<Place>), String> {
         .write(true)
         .open(path)
         .map_err(told)?;
-    let mut content = Vec::new();
-    file.read_to_end(&mut content).map_err(told)?;
-    let (mut end, mut last) = (0, None);
-    let mut at = 0;
-    for line in content.split_inclusive(|byte| *byte == b'\n') {
-        at += line.len();
+    let (mut at, mut end, mut last) = (0, 0, None);
+    // Line by line: an export may be longer than the memory.
+    let (mut reader, mut line) = (BufReader::new(&file), Vec::new());
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line).map_err(told)?;
+        if read == 0 {
+            break;
+        }
+        at += read as u64;
         if line.ends_with(b"\n") && line.starts_with(b"{\"cursor\"") {
-            let line: Line = serde_json::from_slice(line)
+            let line: Line = serde_json::from_slice(&line)
                 .map_err(|error| format!("{}: {error}", path.display()))?;
             (end, last) = (at, line.cursor);
         }
     }
-    file.set_len(end as u64).map_err(told)?;
-    file.seek(SeekFrom::Start(end as u64)).map_err(told)?;
+    file.set_len(end).map_err(told)?;
+    file.seek(SeekFrom::Start(end)).map_err(told)?;
     Ok((file, last))
 }
 

@@ -4,19 +4,23 @@
 //! same lines again changes no value, so an import that failed may simply be repeated, or gone on with from a line.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gramme_core::base::limits::BUCKET_DEFAULT;
 use gramme_engine::{Options, Pipeline};
 
 use super::line::Line;
-use super::{EngineArgs, open_engine, progress};
+use super::{EngineArgs, open_engine, progress, stop_flag};
 
 /// Writes that are on their way at once.
 const IN_FLIGHT_MAX: usize = 256;
+
+/// Longer than any line of an export: the siblings of a key as base64, and its latest value again.
+const LINE_BYTES_MAX: u64 = 256 << 20;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -48,14 +52,23 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         failed: None,
     };
     let bar = progress(0, "lines");
+    let stop = stop_flag()?;
     let mut done = args.skip;
-    for (number, line) in (1..).zip(lines.lines()) {
+    for (number, line) in (1..).zip(Lines(lines)) {
         if number <= args.skip {
             continue;
         }
-        let taken = line
-            .map_err(|error| error.to_string())
-            .and_then(|line| import.take(number, &line));
+        if stop.load(Ordering::Relaxed) {
+            import.drain();
+            engine.stop()?;
+            return Err(match import.failed {
+                None => {
+                    format!("told to stop; {done} lines are done, go on with --skip {done}")
+                }
+                Some((number, error)) => went_wrong(number, &error),
+            });
+        }
+        let taken = line.and_then(|line| import.take(number, &line));
         if let Err(error) = taken {
             import.drain();
             engine.stop()?;
@@ -69,10 +82,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         if let Some((number, error)) = import.failed.take() {
             import.drain();
             engine.stop()?;
-            let from = number.saturating_sub(IN_FLIGHT_MAX as u64 + 1);
-            return Err(format!(
-                "line {number}: {error}; go on with --skip {from} when that is mended"
-            ));
+            return Err(went_wrong(number, &error));
         }
     }
     import.drain();
@@ -80,16 +90,38 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     // Everything is on stable media when this is done.
     engine.stop()?;
     if let Some((number, error)) = import.failed {
-        let from = number.saturating_sub(IN_FLIGHT_MAX as u64 + 1);
-        return Err(format!(
-            "line {number}: {error}; go on with --skip {from} when that is mended"
-        ));
+        return Err(went_wrong(number, &error));
     }
     eprintln!(
         "{} keys imported of {done} lines; {} had expired",
         import.imported, import.expired
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// A write failed; of those that were on their way with it nothing is known.
+fn went_wrong(number: u64, error: &str) -> String {
+    let from = number.saturating_sub(IN_FLIGHT_MAX as u64 + 1);
+    format!("line {number}: {error}; go on with --skip {from} when that is mended")
+}
+
+/// The lines, none of them longer than an export can have.
+struct Lines(Box<dyn BufRead>);
+
+impl Iterator for Lines {
+    type Item = Result<String, String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut line = String::new();
+        match (&mut self.0).take(LINE_BYTES_MAX).read_line(&mut line) {
+            Ok(0) => None,
+            Ok(read) if read as u64 == LINE_BYTES_MAX && !line.ends_with('\n') => Some(Err(
+                format!("longer than {LINE_BYTES_MAX} bytes, which no line of an export is"),
+            )),
+            Ok(_) => Some(Ok(line)),
+            Err(error) => Some(Err(error.to_string())),
+        }
+    }
 }
 
 struct Import {

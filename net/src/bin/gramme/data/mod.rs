@@ -16,6 +16,8 @@ mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use gramme::config::File;
 use gramme::node::{engine_config, shards_default};
@@ -25,6 +27,8 @@ use gramme_core::port::Source as _;
 use gramme_engine::Engine;
 use gramme_engine::directory::{Directory, DirectoryOptions};
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use crate::{EXIT_FAILED, fail};
 
@@ -124,6 +128,17 @@ fn open_engine(args: &EngineArgs, may_make: bool) -> Result<(Engine, Vec<String>
     };
     let engine = Engine::open(engine_config(&config, shards)).map_err(|error| error.to_string())?;
     Ok((engine, buckets))
+}
+
+/// Set by Ctrl-C or SIGTERM, so that what runs ends in order; the second one ends the process at once.
+fn stop_flag() -> Result<Arc<AtomicBool>, String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, EXIT_FAILED.into(), Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .map_err(|error| format!("cannot listen for signals: {error}"))?;
+    }
+    Ok(stop)
 }
 
 /// How many segments a shard has.
