@@ -26,6 +26,11 @@ mod table;
 mod values;
 mod words;
 
+#[cfg(test)]
+mod fake_port;
+#[cfg(test)]
+mod transcript_tests;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
