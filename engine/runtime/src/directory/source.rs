@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use gramme_core::base::ids::SegmentId;
 use gramme_core::port::{FileId, IoError, IoKind, Source};
 
+use crate::disk::file_name;
+
 /// The files of one shard.
 ///
 /// Reads go through the page cache: they are long and in order, and the kernel reads ahead.
@@ -24,13 +26,6 @@ impl FileSource {
             dir,
             open: BTreeMap::new(),
         }
-    }
-}
-
-fn name(file: FileId) -> String {
-    match file {
-        FileId::Segment(id) => format!("segment-{:08x}.log", id.0),
-        FileId::Checkpoint(slot) => format!("checkpoint-{slot}"),
     }
 }
 
@@ -58,7 +53,7 @@ impl Source for FileSource {
 
     fn read(&mut self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, IoError> {
         if !self.open.contains_key(&file) {
-            let opened = match File::open(self.dir.join(name(file))) {
+            let opened = match File::open(self.dir.join(file_name(file))) {
                 Ok(opened) => Some(opened),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
                 Err(error) => return Err(failed(&error)),
