@@ -50,12 +50,6 @@ impl OwnedRequest {
             ..self.shape
         }
     }
-
-    /// The same under another id.
-    pub fn with_id(mut self, id: crate::port::RequestId) -> Self {
-        self.shape.id = id;
-        self
-    }
 }
 
 fn context_bytes<'a>(context: &ContextArg<'a>) -> &'a [u8] {
