@@ -285,6 +285,14 @@ impl Journal {
     }
 }
 
+/// A child of this process that was forked in the meantime shares the lock until it executes its program; letting go by
+/// closing alone would leave the journal busy for as long.
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 /// The two values of an intent.
 #[derive(Clone, Debug)]
 pub struct Replaced {
