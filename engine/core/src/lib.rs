@@ -12,6 +12,7 @@
 //! - [`ring`]: which shard owns a token;
 //! - [`port`]: events, effects, requests and outcomes;
 //! - [`store`]: bytes on disk: log, index, cache, checkpoint, recovery, cleaner;
+//! - [`replica`]: what this shard keeps, as owner or as stand-in, and what requests do to it;
 //! - [`shard`]: the machine that joins them: an event in, effects out.
 #![forbid(unsafe_code)]
 
@@ -24,5 +25,7 @@ pub mod ring;
 pub mod port;
 
 pub mod store;
+
+pub mod replica;
 
 pub mod shard;

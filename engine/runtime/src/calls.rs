@@ -170,6 +170,9 @@ mod tests {
             key: b"k",
             token: Token(1),
             durability: None,
+            quorum: gramme_core::port::Quorum::default(),
+            wants_object: false,
+            is_forwarded: false,
             op,
         }
     }

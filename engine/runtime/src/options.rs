@@ -45,6 +45,9 @@ impl Options<'_> {
             key,
             token: hash::token(bucket, key),
             durability: self.durability,
+            quorum: gramme_core::port::Quorum::default(),
+            wants_object: false,
+            is_forwarded: false,
             op,
         }
     }

@@ -48,6 +48,9 @@ fn request<'a>(id: u64, key: &'a [u8], op: Op<'a>) -> Request<'a> {
         key,
         token: hash::token(b"default", key),
         durability: None,
+        quorum: gramme_core::port::Quorum::default(),
+        wants_object: false,
+        is_forwarded: false,
         op,
     }
 }

@@ -63,7 +63,11 @@ pub(super) fn of_outcome<'a>(
             Receipt::default(),
         ),
         Outcome::Failed(failure) => Err(of_failure(failure, bytes)),
-        Outcome::Exists(_) | Outcome::Keys { .. } | Outcome::Count(_) => Err(Refusal {
+        Outcome::Exists(_)
+        | Outcome::Held(_)
+        | Outcome::Cluster(_)
+        | Outcome::Keys { .. }
+        | Outcome::Count(_) => Err(Refusal {
             code: ErrorCode::BadRequest,
             effect: Effect::NotApplied,
             retry_after_ms: 0,
@@ -90,13 +94,16 @@ fn of_failure(failure: Failure, bytes: &[u8]) -> Refusal<'_> {
         }
         Failure::ClockBehind => ErrorCode::ClockBehind,
         Failure::Stopping => ErrorCode::Stopping,
+        Failure::Quorum { .. } | Failure::NoHolder => ErrorCode::Quorum,
     };
     Refusal {
         code,
-        effect: if failure == Failure::InDoubt {
-            Effect::InDoubt
-        } else {
-            Effect::NotApplied
+        effect: match failure {
+            Failure::InDoubt
+            | Failure::Quorum {
+                is_in_doubt: true, ..
+            } => Effect::InDoubt,
+            _ => Effect::NotApplied,
         },
         retry_after_ms: match failure {
             Failure::Overloaded { retry_after_ms } => retry_after_ms,

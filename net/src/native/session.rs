@@ -231,6 +231,9 @@ impl NativeSession {
             key: target.key,
             token: hash::token(target.bucket, target.key),
             durability,
+            quorum: gramme_core::port::Quorum::default(),
+            wants_object: false,
+            is_forwarded: false,
             op,
         });
     }

@@ -75,9 +75,12 @@ pub(super) fn write(
         Outcome::Written { previous, .. } | Outcome::ConditionNotMet { previous } => {
             previous.map(|previous| previous.of(bytes))
         }
-        Outcome::Absent { .. } | Outcome::Exists(_) | Outcome::Keys { .. } | Outcome::Count(_) => {
-            None
-        }
+        Outcome::Absent { .. }
+        | Outcome::Exists(_)
+        | Outcome::Held(_)
+        | Outcome::Cluster(_)
+        | Outcome::Keys { .. }
+        | Outcome::Count(_) => None,
     };
     match wanted {
         Wanted::Ok if matches!(outcome, Outcome::ConditionNotMet { .. }) => {
@@ -170,7 +173,11 @@ pub(super) fn number_of(outcome: &Outcome) -> Result<i64, Failure> {
         Outcome::Exists(exists) => Ok(i64::from(*exists)),
         Outcome::Written { existed, .. } => Ok(i64::from(*existed)),
         Outcome::Object { .. } => Ok(1),
-        Outcome::Absent { .. } | Outcome::ConditionNotMet { .. } | Outcome::Keys { .. } => Ok(0),
+        Outcome::Absent { .. }
+        | Outcome::ConditionNotMet { .. }
+        | Outcome::Keys { .. }
+        | Outcome::Held(_)
+        | Outcome::Cluster(_) => Ok(0),
     }
 }
 
@@ -180,6 +187,7 @@ pub(super) fn failed(out: &mut Vec<u8>, failure: &Failure) {
         Failure::Overloaded { .. } => "OVERLOADED",
         Failure::DeadlineNotApplied => "DEADLINE",
         Failure::InDoubt => "QUORUM in doubt:",
+        Failure::Quorum { .. } | Failure::NoHolder => "QUORUM",
         Failure::DiskFull => "DISKFULL",
         Failure::ReadOnly => "READONLY",
         Failure::Stale { .. } => "STALE",

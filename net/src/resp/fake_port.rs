@@ -189,7 +189,11 @@ impl Port for FakePort {
                 self.write(&request, context, (Content::Tombstone, None));
             }
             Op::SetExpiry { expiry, .. } => self.set_expiry(&request, expiry),
-            Op::Merge { .. } | Op::Scan { .. } | Op::Count => unreachable!("not sent by a key"),
+            Op::Fetch { .. }
+            | Op::Cluster { .. }
+            | Op::Merge { .. }
+            | Op::Scan { .. }
+            | Op::Count => unreachable!("not sent by a key"),
         }
     }
 

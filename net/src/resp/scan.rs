@@ -126,6 +126,8 @@ impl RespSession {
             | Outcome::Exists(_)
             | Outcome::Written { .. }
             | Outcome::ConditionNotMet { .. }
+            | Outcome::Held(_)
+            | Outcome::Cluster(_)
             | Outcome::Count(_) => error(&mut answer, "ERR a scan was answered without keys"),
         }
         io.is_ended = self.pending.settle(tag, answer, io.out);

@@ -152,6 +152,9 @@ impl RespSession {
             key,
             token: token(&self.bucket, key),
             durability: self.durability,
+            quorum: gramme_core::port::Quorum::default(),
+            wants_object: false,
+            is_forwarded: false,
             op,
         });
     }
@@ -168,6 +171,9 @@ impl RespSession {
             key: &[],
             token: token(&self.bucket, &[]),
             durability: None,
+            quorum: gramme_core::port::Quorum::default(),
+            wants_object: false,
+            is_forwarded: false,
             op,
         };
         io.port

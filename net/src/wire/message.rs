@@ -221,6 +221,10 @@ pub enum ErrorCode {
     BadFrame = 13,
     /// A request that contradicts itself.
     BadRequest = 14,
+    /// Too few replicas answered.
+    Quorum = 15,
+    /// The node does not hold the key's partition; its ring is newer.
+    NotHere = 16,
 }
 
 impl ErrorCode {
@@ -241,6 +245,8 @@ impl ErrorCode {
             12 => Self::Stopping,
             13 => Self::BadFrame,
             14 => Self::BadRequest,
+            15 => Self::Quorum,
+            16 => Self::NotHere,
             _ => return None,
         })
     }

@@ -1,5 +1,6 @@
 //! The vocabulary: ids, time, hashing and limits. Knows no behaviour over time.
 
+pub mod durability;
 pub mod hash;
 pub mod ids;
 pub mod limits;

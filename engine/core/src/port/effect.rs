@@ -1,6 +1,7 @@
 //! What the shard asks of the outside.
 
-use crate::port::{FileId, Outcome, RequestId, Ticket};
+use crate::base::ids::ShardIndex;
+use crate::port::{FileId, Note, Outcome, RequestId, Send, Ticket};
 
 /// Bytes in [`Effects::bytes`], valid until [`Effects::clear`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -18,7 +19,7 @@ impl ByteRange {
     }
 }
 
-/// Bytes in one of the shard's log buffers (`Shard::log_bytes`). They stay where they are, unchanged, until the
+/// Bytes in one of the shard's log buffers (`Replica::log_bytes`). They stay where they are, unchanged, until the
 /// `WriteDone` of the write that names them. Address, length and offset are multiples of the block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogRange {
@@ -39,6 +40,14 @@ pub enum Effect {
         id: RequestId,
         /// The answer.
         outcome: Outcome,
+    },
+    /// The object that a write with `wants_object` made (or found) is in the log; its `Reply` follows when it is as
+    /// durable as asked. Only the shard's own coordinator asks for it.
+    Applied {
+        /// The request's id.
+        id: RequestId,
+        /// The whole object.
+        object: ByteRange,
     },
     /// Write to stable media (the file is open with `O_DIRECT` and `O_DSYNC`).
     Write {
@@ -90,6 +99,12 @@ pub enum Effect {
 pub struct Effects {
     /// In the order in which they must happen.
     pub list: Vec<Effect>,
+    /// Messages to other nodes; each may be lost.
+    pub sends: Vec<Send>,
+    /// Notes to the other shards of this node; never lost, in order.
+    pub notes: Vec<(ShardIndex, Note)>,
+    /// The cluster state to keep: replaces the file atomically, off the data path; the newest wins.
+    pub state: Option<Vec<u8>>,
     /// What the byte ranges of `list` refer to.
     pub bytes: Vec<u8>,
 }
@@ -98,6 +113,9 @@ impl Effects {
     /// Empties both, keeping their memory.
     pub fn clear(&mut self) {
         self.list.clear();
+        self.sends.clear();
+        self.notes.clear();
+        self.state = None;
         self.bytes.clear();
     }
 

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use crate::base::ids::SegmentId;
-use crate::port::Request;
+use crate::base::ids::{NodeId, SegmentId};
+use crate::port::{Message, Note, Peer, Request};
 
 /// Names one disk operation of this shard; its completion carries it back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -71,6 +71,17 @@ pub enum Event<'a> {
         /// Its end.
         result: Result<(), IoError>,
     },
+    /// A message of another node's shard.
+    Message {
+        /// Who sent it, and where the answer goes.
+        from: Peer,
+        /// The message.
+        message: Message<&'a [u8]>,
+    },
+    /// The connection to a node ended, or could not be made: what was asked of it may never be answered.
+    PeerLost(NodeId),
+    /// A note of another shard of this node.
+    Note(Note),
     /// Nothing more is at hand in this turn of the loop: the shard closes its group commit.
     TurnEnd,
     /// The time of [`next_deadline`](crate::shard::Shard::next_deadline_ns) has come.

@@ -6,12 +6,18 @@
 
 mod effect;
 mod event;
+mod message;
+mod note;
 mod outcome;
 mod owned;
 mod request;
 
+pub use crate::base::durability::Durability;
+
 pub use effect::{ByteRange, Effect, Effects, LogRange};
 pub use event::{Event, FileId, IoError, IoKind, Source, Ticket};
+pub use message::{CallId, Held, KeyName, Lane, Message, Peer, Refusal, Send, TokenRange};
+pub use note::Note;
 pub use outcome::{Failure, Outcome, Receipt};
 pub use owned::OwnedRequest;
-pub use request::{Condition, ContextArg, Durability, Expiry, Op, Put, Request, RequestId};
+pub use request::{Condition, ContextArg, Expiry, Op, Put, Quorum, Request, RequestId};

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::base::ids::SegmentId;
-use crate::port::{ByteRange, IoError};
+use crate::port::{ByteRange, Held, IoError};
 
 /// Who took part in an answer, and where the time went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,6 +39,8 @@ pub enum Outcome {
     },
     /// Whether the key has a value.
     Exists(bool),
+    /// What the shard itself holds of the key.
+    Held(Held<ByteRange>),
     /// The write is done, as durable as asked.
     Written {
         /// The context that the writer goes on with; only where asked for.
@@ -64,8 +66,55 @@ pub enum Outcome {
     },
     /// How many keys have a value.
     Count(u64),
+    /// The answer to an operator's command, JSON.
+    Cluster(ByteRange),
     /// It failed.
     Failed(Failure),
+}
+
+impl Outcome {
+    /// The same outcome with its ranges moved.
+    #[must_use]
+    pub fn map(self, mut moved: impl FnMut(ByteRange) -> ByteRange) -> Self {
+        match self {
+            Self::Object {
+                object,
+                key_hash,
+                receipt,
+            } => Self::Object {
+                object: moved(object),
+                key_hash,
+                receipt,
+            },
+            Self::Held(held) => Self::Held(Held {
+                object: held.object.map(moved),
+                ..held
+            }),
+            Self::Written {
+                context,
+                existed,
+                previous,
+                receipt,
+            } => Self::Written {
+                context: context.map(&mut moved),
+                existed,
+                previous: previous.map(&mut moved),
+                receipt,
+            },
+            Self::ConditionNotMet { previous } => Self::ConditionNotMet {
+                previous: previous.map(moved),
+            },
+            Self::Keys { next_cursor, keys } => Self::Keys {
+                next_cursor,
+                keys: moved(keys),
+            },
+            Self::Cluster(report) => Self::Cluster(moved(report)),
+            Self::Failed(Failure::Stale { current }) => Self::Failed(Failure::Stale {
+                current: moved(current),
+            }),
+            Self::Absent { .. } | Self::Exists(_) | Self::Count(_) | Self::Failed(_) => self,
+        }
+    }
 }
 
 /// Why a request failed, and whether anything happened.
@@ -117,6 +166,18 @@ pub enum Failure {
     ClockBehind,
     /// The node is stopping. Not applied.
     Stopping,
+    /// Fewer replicas answered than were asked for. A write that was begun is in doubt: it is not rolled back, and may
+    /// yet reach the others.
+    Quorum {
+        /// How many answered.
+        got: u8,
+        /// How many were asked for.
+        needed: u8,
+        /// Whether it is a write that was begun; else nothing happened.
+        is_in_doubt: bool,
+    },
+    /// No node that holds the key's partition can be reached. Not applied.
+    NoHolder,
 }
 
 impl fmt::Display for Failure {
@@ -177,6 +238,25 @@ impl fmt::Display for Failure {
                 "the context is from a clock too far ahead of this node's; check time synchronisation"
             ),
             Self::Stopping => write!(f, "the node is stopping; use another"),
+            Self::Quorum {
+                got,
+                needed,
+                is_in_doubt,
+            } => {
+                let end = if *is_in_doubt {
+                    "the write may or may not have happened; read the key, or retry it with its write id"
+                } else {
+                    "nothing happened"
+                };
+                write!(
+                    f,
+                    "{got} of {needed} replicas answered; {end}; see `gramme cluster status`"
+                )
+            }
+            Self::NoHolder => write!(
+                f,
+                "no node that holds this key's partition can be reached; nothing happened; see `gramme cluster status`"
+            ),
         }
     }
 }

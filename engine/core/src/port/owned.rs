@@ -2,6 +2,18 @@
 
 use crate::port::{ContextArg, Op, Put, Request};
 
+impl Request<'_> {
+    /// The request without its bytes.
+    pub fn shape(&self) -> Request<'static> {
+        Request {
+            bucket: &[],
+            key: &[],
+            op: self.op.with_parts(&[], &[]),
+            ..*self
+        }
+    }
+}
+
 /// A request with all its bytes in one buffer.
 #[derive(Clone, Debug)]
 pub struct OwnedRequest {
@@ -15,23 +27,14 @@ pub struct OwnedRequest {
 impl OwnedRequest {
     /// A copy of a request.
     pub fn new(request: &Request<'_>) -> Self {
-        let (value, context) = parts(&request.op);
+        let (value, context) = request.op.parts();
         let bytes = [request.bucket, request.key, value, context]
             .concat()
             .into_boxed_slice();
         let bucket_end = request.bucket.len();
         let key_end = bucket_end + request.key.len();
-        let shape = Request {
-            id: request.id,
-            deadline_ns: request.deadline_ns,
-            bucket: &[],
-            key: &[],
-            token: request.token,
-            durability: request.durability,
-            op: with_parts(request.op, &[], &[]),
-        };
         Self {
-            shape,
+            shape: request.shape(),
             bytes,
             bucket_end,
             key_end,
@@ -46,7 +49,7 @@ impl OwnedRequest {
         Request {
             bucket: &self.bytes[..self.bucket_end],
             key: &self.bytes[self.bucket_end..self.key_end],
-            op: with_parts(self.shape.op, value, context),
+            op: self.shape.op.with_parts(value, context),
             ..self.shape
         }
     }
@@ -59,12 +62,71 @@ fn context_bytes<'a>(context: &ContextArg<'a>) -> &'a [u8] {
     }
 }
 
-fn parts<'a>(op: &Op<'a>) -> (&'a [u8], &'a [u8]) {
-    match op {
-        Op::Put(put) => (put.value, context_bytes(&put.context)),
-        Op::Delete { context, .. } => (&[], context_bytes(context)),
-        Op::Merge { object } => (object, &[]),
-        Op::Get | Op::Exists | Op::SetExpiry { .. } | Op::Scan { .. } | Op::Count => (&[], &[]),
+impl Op<'_> {
+    /// Whether it may change something.
+    pub const fn is_write(&self) -> bool {
+        matches!(
+            self,
+            Self::Put(_) | Self::Delete { .. } | Self::Merge { .. } | Self::SetExpiry { .. }
+        )
+    }
+}
+
+impl<'a> Op<'a> {
+    /// Its bytes: the value (or object), and the opaque context; empty where it has none.
+    pub fn parts(&self) -> (&'a [u8], &'a [u8]) {
+        match self {
+            Op::Put(put) => (put.value, context_bytes(&put.context)),
+            Op::Delete { context, .. } => (&[], context_bytes(context)),
+            Op::Merge { object } => (object, &[]),
+            Op::Cluster { command } => (command, &[]),
+            Op::Get
+            | Op::Exists
+            | Op::Fetch { .. }
+            | Op::SetExpiry { .. }
+            | Op::Scan { .. }
+            | Op::Count => (&[], &[]),
+        }
+    }
+
+    /// The same operation with these bytes in the places of its own.
+    pub fn with_parts<'b>(&self, value: &'b [u8], context: &'b [u8]) -> Op<'b> {
+        match *self {
+            Op::Get => Op::Get,
+            Op::Exists => Op::Exists,
+            Op::Fetch { wants_object } => Op::Fetch { wants_object },
+            Op::Put(put) => Op::Put(Put {
+                context: with_context(put.context, context),
+                value,
+                expiry: put.expiry,
+                condition: put.condition,
+                want_previous: put.want_previous,
+                want_context: put.want_context,
+                write_id: put.write_id,
+            }),
+            Op::Delete {
+                context: former,
+                want_previous,
+                want_context,
+                write_id,
+            } => Op::Delete {
+                context: with_context(former, context),
+                want_previous,
+                want_context,
+                write_id,
+            },
+            Op::Merge { .. } => Op::Merge { object: value },
+            Op::Cluster { .. } => Op::Cluster { command: value },
+            Op::SetExpiry {
+                expiry,
+                want_previous,
+            } => Op::SetExpiry {
+                expiry,
+                want_previous,
+            },
+            Op::Scan { cursor, count } => Op::Scan { cursor, count },
+            Op::Count => Op::Count,
+        }
     }
 }
 
@@ -73,42 +135,5 @@ fn with_context<'b>(context: ContextArg<'_>, bytes: &'b [u8]) -> ContextArg<'b> 
         ContextArg::Blind => ContextArg::Blind,
         ContextArg::Latest => ContextArg::Latest,
         ContextArg::Opaque(_) => ContextArg::Opaque(bytes),
-    }
-}
-
-fn with_parts<'b>(op: Op<'_>, value: &'b [u8], context: &'b [u8]) -> Op<'b> {
-    match op {
-        Op::Get => Op::Get,
-        Op::Exists => Op::Exists,
-        Op::Put(put) => Op::Put(Put {
-            context: with_context(put.context, context),
-            value,
-            expiry: put.expiry,
-            condition: put.condition,
-            want_previous: put.want_previous,
-            want_context: put.want_context,
-            write_id: put.write_id,
-        }),
-        Op::Delete {
-            context: former,
-            want_previous,
-            want_context,
-            write_id,
-        } => Op::Delete {
-            context: with_context(former, context),
-            want_previous,
-            want_context,
-            write_id,
-        },
-        Op::Merge { .. } => Op::Merge { object: value },
-        Op::SetExpiry {
-            expiry,
-            want_previous,
-        } => Op::SetExpiry {
-            expiry,
-            want_previous,
-        },
-        Op::Scan { cursor, count } => Op::Scan { cursor, count },
-        Op::Count => Op::Count,
     }
 }

@@ -1,23 +1,12 @@
 //! A client's request, as every edge (RESP, native, embedded) hands it in.
 
+use crate::base::durability::Durability;
 use crate::base::ids::Token;
 use crate::version::WriteId;
 
 /// Chosen by the edge, handed back untouched with the answer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(pub u64);
-
-/// How many of a write's acknowledgements must be on stable media.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Durability {
-    /// None: acknowledged from memory, committed within `commit_interval`.
-    #[default]
-    Buffered,
-    /// One of the W (the paper's durable write).
-    One,
-    /// All of the W.
-    All,
-}
 
 /// One request. The edge has found by `token` that this shard owns the key.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +23,30 @@ pub struct Request<'a> {
     pub token: Token,
     /// Instead of the bucket's.
     pub durability: Option<Durability>,
+    /// How many replicas, instead of the bucket's numbers.
+    pub quorum: Quorum,
+    /// Tell the object that a write made, by `Effect::Applied`, as soon as it is in the log (what a coordinator sends to
+    /// the other replicas).
+    pub wants_object: bool,
+    /// It came from another node's coordinator: it is not forwarded again.
+    pub is_forwarded: bool,
     /// What to do.
     pub op: Op<'a>,
+}
+
+/// How many replicas take part in one request; zero stands for the bucket's number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Quorum {
+    /// N: replicas, never more than the placement has.
+    pub n: u8,
+    /// R: answers of a read.
+    pub r: u8,
+    /// W: acknowledgements of a write.
+    pub w: u8,
+    /// Acknowledgements from so many distinct zones.
+    pub zones: u8,
+    /// Only nodes of the preference list count, no stand-ins.
+    pub is_strict: bool,
 }
 
 /// What a request does.
@@ -45,6 +56,11 @@ pub enum Op<'a> {
     Get,
     /// Whether the key has a value: `Outcome::Exists`.
     Exists,
+    /// What this shard itself holds of the key, tombstones too: `Outcome::Held`.
+    Fetch {
+        /// The object, or only its fingerprint (which needs no disk).
+        wants_object: bool,
+    },
     /// Write a value: `Outcome::Written`.
     Put(Put<'a>),
     /// Write a tombstone: `Outcome::Written`, whose `existed` says whether there was a value.
@@ -76,6 +92,11 @@ pub enum Op<'a> {
         cursor: u64,
         /// How many index entries to look at, at most.
         count: u32,
+    },
+    /// A command of an operator to the shard with the control role (`cluster::command`): `Outcome::Cluster`.
+    Cluster {
+        /// The command, JSON.
+        command: &'a [u8],
     },
     /// How many keys have a value: `Outcome::Count` (expired ones count until they are noticed).
     Count,

@@ -11,8 +11,8 @@ use gramme_core::port::{
     Condition, ContextArg, Effect, Effects, Event, Expiry, FileId, IoError, Op, Outcome, Put,
     Request, RequestId, Source,
 };
+use gramme_core::replica::{Bucket, Replica, ShardConfig};
 use gramme_core::ring::Slices;
-use gramme_core::shard::{Bucket, Shard, ShardConfig};
 
 #[derive(Default)]
 struct Disk(BTreeMap<FileId, Vec<u8>>);
@@ -29,7 +29,7 @@ impl Source for Disk {
 
 /// A shard, its disk and its clocks.
 pub(crate) struct Rig {
-    shard: Shard,
+    shard: Replica,
     disk: Disk,
     effects: Effects,
     /// What the disk was told to do, until it is carried out.
@@ -66,7 +66,7 @@ impl Rig {
             wall_ms: 1_700_000_000_000,
         };
         let mut disk = Disk::default();
-        let (shard, _) = Shard::open(config, now, &mut disk).expect("an empty directory opens");
+        let (shard, _) = Replica::open(config, now, &mut disk).expect("an empty directory opens");
         let mut rig = Self {
             shard,
             disk,
@@ -89,7 +89,7 @@ impl Rig {
                     outcome: Outcome::Failed(_) | Outcome::Absent { .. },
                     ..
                 } => self.failed += 1,
-                Effect::Reply { .. } | Effect::Stopped => {}
+                Effect::Reply { .. } | Effect::Applied { .. } | Effect::Stopped => {}
                 Effect::Write { .. }
                 | Effect::Read { .. }
                 | Effect::Prepare { .. }
@@ -174,6 +174,9 @@ impl Rig {
             key,
             token: hash::token(b"default", key),
             durability: None,
+            quorum: Default::default(),
+            wants_object: false,
+            is_forwarded: false,
             op,
         };
         self.step(Event::Request(request));

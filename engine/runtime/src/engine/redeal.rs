@@ -148,6 +148,9 @@ fn request<'a>(bucket: &'a [u8], key: &'a [u8], op: Op<'a>) -> Request<'a> {
         key,
         token: hash::token(bucket, key),
         durability: None,
+        quorum: gramme_core::port::Quorum::default(),
+        wants_object: false,
+        is_forwarded: false,
         op,
     }
 }

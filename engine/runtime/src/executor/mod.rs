@@ -465,6 +465,7 @@ impl Core {
                 fill,
             } => self.disk.prepare(ticket, file, bytes, fill),
             Effect::Remove { file } => self.disk.remove(file),
+            Effect::Applied { .. } => unreachable!("the shard's coordinator takes it"),
             Effect::Stopped => {
                 if let Stop::Asked {
                     is_shard_stopped, ..

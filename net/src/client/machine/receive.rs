@@ -173,7 +173,11 @@ impl Machine {
         let in_doubt = problem.effect == Effect::InDoubt;
         let wait = Duration::from_millis(u64::from(problem.retry_after_ms));
         match problem.code {
-            ErrorCode::Overloaded | ErrorCode::Stopping | ErrorCode::InDoubt => {
+            ErrorCode::Overloaded
+            | ErrorCode::Stopping
+            | ErrorCode::InDoubt
+            | ErrorCode::Quorum
+            | ErrorCode::NotHere => {
                 self.failed(now, index, error, in_doubt, wait);
             }
             ErrorCode::Deadline

@@ -8,10 +8,10 @@ use crate::base::ids::{PartitionId, Token};
 use crate::base::limits::VALUE_BYTES_MAX;
 use crate::base::time::{Hlc, Now};
 use crate::port::{FileId, IoError, Source};
-use crate::shard::checkpoints::Checkpoints;
-use crate::shard::config::ShardConfig;
-use crate::shard::machine::{Parts, Shard};
-use crate::shard::status::Damage;
+use crate::replica::checkpoints::Checkpoints;
+use crate::replica::config::ShardConfig;
+use crate::replica::machine::{Parts, Replica};
+use crate::replica::status::Damage;
 use crate::store::cache::RecordCache;
 use crate::store::checkpoint::{CheckpointError, read_newest, shape};
 use crate::store::digest::Digest;
@@ -134,7 +134,7 @@ impl Loader {
     }
 }
 
-impl Shard {
+impl Replica {
     /// Opens a shard from what its directory holds (nothing: a new one).
     ///
     /// # Errors

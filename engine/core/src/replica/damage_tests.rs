@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::base::ids::SegmentId;
 use crate::port::{Durability, Failure, FileId};
-use crate::shard::bench_tests::{Bench, config, name, seeds};
+use crate::replica::bench_tests::{Bench, config, name, seeds};
 use crate::store::segment::SegmentState;
 
 const KEYS: u64 = 300;

@@ -1,8 +1,8 @@
 //! Contexts, siblings and the buckets' rules through the shard, with what is there in memory and on disk.
 
 use crate::port::{Condition, ContextArg, Durability, Expiry, Failure, Op, Outcome, Put};
-use crate::shard::Bucket;
-use crate::shard::bench_tests::{Bench, config};
+use crate::replica::Bucket;
+use crate::replica::bench_tests::{Bench, config};
 use crate::version::{BlindPut, Conflict, Content, ObjectView, WriteId};
 
 const KEY: &[u8] = b"cart";

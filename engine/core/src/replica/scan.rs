@@ -9,8 +9,8 @@
 use crate::base::ids::Token;
 use crate::base::time::Now;
 use crate::port::{ByteRange, Effects, Outcome, Request};
-use crate::shard::Shard;
-use crate::shard::machine::Fetched;
+use crate::replica::Replica;
+use crate::replica::machine::Fetched;
 use crate::store::format::stored_bucket;
 use crate::store::place::Place;
 use crate::version::ObjectView;
@@ -18,7 +18,7 @@ use crate::version::ObjectView;
 /// Entries that one call looks at, at most.
 const SCAN_COUNT_MAX: u32 = 4096;
 
-impl Shard {
+impl Replica {
     pub(super) fn scan(
         &mut self,
         now: Now,

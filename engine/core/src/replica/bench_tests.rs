@@ -9,8 +9,8 @@ use crate::base::hash;
 use crate::base::ids::{NodeId, SegmentId, ShardIndex, Token};
 use crate::base::time::Now;
 use crate::port::*;
+use crate::replica::{Bucket, RecoveryReport, Replica, ShardConfig};
 use crate::ring::Slices;
-use crate::shard::{Bucket, RecoveryReport, Shard, ShardConfig};
 use crate::version::{Content, ObjectView};
 
 /// xorshift64*.
@@ -190,7 +190,7 @@ impl Disk {
 
 /// A shard, its disk and its clocks.
 pub(crate) struct Bench {
-    pub(crate) shard: Shard,
+    pub(crate) shard: Replica,
     pub(crate) disk: Disk,
     pub(crate) random: Random,
     pub(crate) now: Now,
@@ -234,7 +234,7 @@ impl Bench {
             segments_max: usize::MAX,
             ..Disk::default()
         };
-        let (shard, report) = Shard::open(config.clone(), now, &mut disk).expect("opens");
+        let (shard, report) = Replica::open(config.clone(), now, &mut disk).expect("opens");
         let random = Random::new(seed);
         let mut bench = Self {
             shard,
@@ -257,7 +257,7 @@ impl Bench {
         self.now.wall_ms += 1;
         self.stopped = false;
         let (shard, report) =
-            Shard::open(self.config.clone(), self.now, &mut self.disk).expect("opens");
+            Replica::open(self.config.clone(), self.now, &mut self.disk).expect("opens");
         self.shard = shard;
         self.report = report;
         self.turns(3);
@@ -321,6 +321,7 @@ impl Bench {
     fn take(&mut self, effects: &Effects) {
         for effect in &effects.list {
             match effect {
+                Effect::Applied { .. } => {}
                 Effect::Reply { id, outcome } => {
                     let former = self.answers.insert(id.0, (*outcome, effects.bytes.clone()));
                     assert!(former.is_none(), "one answer for {id:?}");
@@ -493,6 +494,9 @@ impl Bench {
             key,
             token,
             durability,
+            quorum: Default::default(),
+            wants_object: false,
+            is_forwarded: false,
             op,
         };
         self.event(Event::Request(request));

@@ -1,13 +1,13 @@
 //! Reads: what this shard holds of a key.
 
 use crate::base::time::Now;
-use crate::port::{Effects, Failure, Outcome, Request};
-use crate::shard::Shard;
-use crate::shard::machine::Fetched;
+use crate::port::{Effects, Failure, Held, Outcome, Request};
+use crate::replica::Replica;
+use crate::replica::machine::Fetched;
 use crate::store::index::Entry;
 use crate::version::ObjectView;
 
-impl Shard {
+impl Replica {
     /// The failure of a key whose record is another key's or is malformed although it verified.
     pub(super) fn corrupt(&self, entry: Entry) -> Failure {
         let (segment, offset) = (
@@ -66,6 +66,48 @@ impl Shard {
             object,
             key_hash: key.token.0,
             receipt: Self::receipt(1, 0),
+        };
+        effects.reply(request.id, outcome);
+    }
+
+    /// What this shard itself holds, tombstones too: what a coordinator compares.
+    pub(super) fn fetch(
+        &mut self,
+        request: &Request<'_>,
+        wants_object: bool,
+        fetched: Option<Fetched<'_>>,
+        effects: &mut Effects,
+    ) {
+        self.stats.gets += u64::from(fetched.is_none());
+        let key = self.key_id(request);
+        let Some(entry) = self.index.get(key.token, key.tag15) else {
+            let outcome = if self.is_tainted {
+                Outcome::Failed(Failure::Unknown)
+            } else {
+                Outcome::Held(Held {
+                    fingerprint: 0,
+                    object: None,
+                })
+            };
+            return effects.reply(request.id, outcome);
+        };
+        let fingerprint = entry.fingerprint;
+        if !wants_object {
+            let held = Held {
+                fingerprint,
+                object: None,
+            };
+            return effects.reply(request.id, Outcome::Held(held));
+        }
+        let Some(record) = self.find(entry.place, key.token, fetched) else {
+            return self.wait_for_read(entry.place, request, effects);
+        };
+        let outcome = match record.object_of(request.bucket, request.key) {
+            Some(object) => Outcome::Held(Held {
+                fingerprint,
+                object: Some(effects.keep(object)),
+            }),
+            None => Outcome::Failed(self.corrupt(entry)),
         };
         effects.reply(request.id, outcome);
     }

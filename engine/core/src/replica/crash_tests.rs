@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::port::{Durability, Outcome};
-use crate::shard::bench_tests::{Bench, Random, config, name, seeds};
+use crate::replica::bench_tests::{Bench, Random, config, name, seeds};
 
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
 

@@ -6,7 +6,7 @@
 use crate::base::ids::{BatchNumber, SegmentId, Token};
 use crate::base::time::Now;
 use crate::port::{Effect, Effects, FileId, IoError, LogRange, Ticket};
-use crate::shard::Shard;
+use crate::replica::Replica;
 use crate::store::checkpoint::{
     CheckpointHeader, ENTRY_BYTES, PIECE_BYTES_MAX, shape, write_entries, write_segments,
 };
@@ -103,7 +103,7 @@ impl Checkpoints {
     }
 }
 
-impl Shard {
+impl Replica {
     /// One step of a checkpoint, or the beginning of one where it is time.
     pub(super) fn checkpoint_step(&mut self, now: Now, effects: &mut Effects) {
         match self.checkpoints.phase {

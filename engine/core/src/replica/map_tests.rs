@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::port::{Condition, ContextArg, Durability, Expiry, Op, Outcome, Put};
-use crate::shard::bench_tests::{Bench, config, name, seeds};
+use crate::replica::bench_tests::{Bench, config, name, seeds};
 use crate::version::{Content, ObjectView};
 
 /// No expiry may lie so close ahead when a request begins.

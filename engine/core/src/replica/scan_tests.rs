@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::port::{Durability, Op, Outcome};
-use crate::shard::bench_tests::{Bench, config, name, seeds};
+use crate::replica::bench_tests::{Bench, config, name, seeds};
 
 /// The keys of one walk, each with how often it was seen; other keys are written meanwhile.
 fn walk(
@@ -70,7 +70,7 @@ fn a_walk_sees_every_key_once_with_records_on_disk_and_in_memory() {
 #[test]
 fn a_walk_sees_neither_deleted_nor_expired_keys_nor_those_of_other_buckets() {
     let mut settings = config(24, 64 << 10);
-    settings.buckets.push(crate::shard::Bucket::new(b"other"));
+    settings.buckets.push(crate::replica::Bucket::new(b"other"));
     let mut bench = Bench::new(1, settings);
     for k in 0..100 {
         let id = bench.put(&name(k), b"value", None);

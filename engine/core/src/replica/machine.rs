@@ -21,10 +21,10 @@ use crate::port::{
     Effect, Effects, Event, Failure, IoError, LogRange, Op, Outcome, OwnedRequest, Receipt,
     Request, RequestId, Ticket,
 };
-use crate::shard::checkpoints::Checkpoints;
-use crate::shard::clean::Cleaner;
-use crate::shard::config::{Bucket, ShardConfig};
-use crate::shard::status::{Damage, ShardStatus, WriteState};
+use crate::replica::checkpoints::Checkpoints;
+use crate::replica::clean::Cleaner;
+use crate::replica::config::{Bucket, ShardConfig};
+use crate::replica::status::{Damage, ShardStatus, WriteState};
 use crate::store::cache::RecordCache;
 use crate::store::digest::Digest;
 use crate::store::format::{Record, RecordError, Spot};
@@ -90,7 +90,7 @@ pub(super) enum Admission {
 }
 
 /// One shard.
-pub struct Shard {
+pub struct Replica {
     // fixed
     pub(super) config: ShardConfig,
     pub(super) layout: PlaceLayout,
@@ -140,7 +140,7 @@ pub(super) struct Parts {
     pub(super) live_bytes: u64,
 }
 
-impl Shard {
+impl Replica {
     pub(super) fn from_parts(parts: Parts) -> Self {
         Self {
             config: parts.config,
@@ -185,6 +185,9 @@ impl Shard {
                 if !self.log.prepare_done(ticket, result, now.mono_ns, effects) {
                     self.checkpoint_prepared(now, ticket, result);
                 }
+            }
+            Event::Message { .. } | Event::PeerLost(_) | Event::Note(_) => {
+                unreachable!("the shard keeps these to itself")
             }
             Event::TurnEnd => self.turn_end(now, effects),
             Event::Tick => {
@@ -305,9 +308,13 @@ impl Shard {
         match &request.op {
             Op::Get => self.get(now, request, fetched, effects),
             Op::Exists => self.exists(now, request, fetched, effects),
+            Op::Fetch { wants_object } => {
+                self.fetch(request, *wants_object, fetched, effects);
+            }
             Op::Scan { cursor, count } => {
                 self.scan(now, request, (*cursor, *count), fetched, effects)
             }
+            Op::Cluster { .. } => unreachable!("the shard keeps these to itself"),
             Op::Count => effects.reply(request.id, Outcome::Count(self.index.values() as u64)),
             Op::Put(_) | Op::Delete { .. } | Op::SetExpiry { .. } | Op::Merge { .. } => {
                 self.write(now, request, fetched, effects);

@@ -1,8 +1,8 @@
 //! No space, and writes that fail.
 
 use crate::port::{Durability, Failure, Outcome};
-use crate::shard::WriteState;
-use crate::shard::bench_tests::{Bench, config, name, seeds};
+use crate::replica::WriteState;
+use crate::replica::bench_tests::{Bench, config, name, seeds};
 
 const VALUE: [u8; 1000] = [7; 1000];
 

@@ -9,8 +9,8 @@ use crate::base::time::{Hlc, Now};
 use crate::port::{
     Condition, ContextArg, Durability, Effects, Expiry, Failure, Op, Outcome, Request,
 };
-use crate::shard::Shard;
-use crate::shard::machine::{Admission, Answer, CEILING_AHEAD_MS, Fetched, KeyId};
+use crate::replica::Replica;
+use crate::replica::machine::{Admission, Answer, CEILING_AHEAD_MS, Fetched, KeyId};
 use crate::store::format::{FLAG_EXPIRES, FLAG_TOMBSTONE};
 use crate::store::index::Entry;
 use crate::store::log::{Appended, CLEANER_RESERVE, Head, NoRoom};
@@ -97,12 +97,18 @@ impl<'a> Write<'a> {
                 want_previous,
                 ..plain
             }),
-            Op::Get | Op::Exists | Op::Scan { .. } | Op::Count | Op::Merge { .. } => None,
+            Op::Get
+            | Op::Exists
+            | Op::Fetch { .. }
+            | Op::Scan { .. }
+            | Op::Count
+            | Op::Cluster { .. }
+            | Op::Merge { .. } => None,
         }
     }
 }
 
-impl Shard {
+impl Replica {
     pub(super) fn write(
         &mut self,
         now: Now,

@@ -13,8 +13,8 @@
 use crate::base::ids::SegmentId;
 use crate::base::time::Now;
 use crate::port::{Effect, Effects, FileId, IoError, Ticket};
-use crate::shard::Shard;
-use crate::shard::machine::{Admission, KeyId};
+use crate::replica::Replica;
+use crate::replica::machine::{Admission, KeyId};
 use crate::store::format::{
     BATCH_HEADER_BYTES, BatchHeader, FLAG_EXPIRES, FLAG_TOMBSTONE, RecordHeader, walk_batch,
 };
@@ -64,7 +64,7 @@ impl Cleaner {
     }
 }
 
-impl Shard {
+impl Replica {
     pub(super) fn find_admission(&self) -> Admission {
         let free = self.log.free_segments();
         if free >= FREE_RESERVE {

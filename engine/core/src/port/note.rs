@@ -1,0 +1,29 @@
+//! What the shards of one node tell each other. Notes are never lost and arrive in order.
+
+use std::sync::Arc;
+
+use crate::base::ids::PartitionId;
+use crate::ring::RingView;
+
+/// One note.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// From the control shard to all: who owns what, and who seems alive.
+    View(Arc<RingView>),
+    /// To the control shard: the sender has all of its slice of a partition, on stable media, as of this view.
+    Gained {
+        /// The partition.
+        partition: PartitionId,
+        /// The view's epoch.
+        epoch: u64,
+    },
+    /// To the control shard: the sender's slice of a draining partition is equal to that of all its targets.
+    Drained {
+        /// The partition.
+        partition: PartitionId,
+        /// The view's epoch.
+        epoch: u64,
+    },
+    /// To the control shard: part of the sender's slice of these partitions is lost; they are no longer held.
+    Lost(Vec<PartitionId>),
+}

@@ -1,0 +1,38 @@
+//! The shard: one core's part of a node, a state machine over its log and index.
+//!
+//! # Layout
+//! - `config`, `status`: what it is told, what it tells;
+//! - `machine`: the state, and an event in, effects out;
+//! - `open`: a start;
+//! - `get`, `write`, `scan`: what requests do;
+//! - `clean`, `checkpoints`: what happens behind them.
+
+mod checkpoints;
+mod clean;
+mod config;
+mod get;
+mod machine;
+mod open;
+mod scan;
+mod status;
+mod write;
+
+pub use config::{Bucket, ShardConfig};
+pub use machine::Replica;
+pub use open::{OpenError, RecoveryReport};
+pub use status::{Damage, ShardStatus, WriteState};
+
+#[cfg(test)]
+mod bench_tests;
+#[cfg(test)]
+mod causal_tests;
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod full_tests;
+#[cfg(test)]
+mod map_tests;
+#[cfg(test)]
+mod scan_tests;

@@ -1,0 +1,103 @@
+//! What a shard knows of its cluster at one moment: who owns what, and who seems alive.
+//!
+//! Made by the control shard from members, layout and held (see `routes`) and from its detector; shared by all shards of
+//! the node, never changed. Lookups are O(1) and allocate nothing.
+
+use crate::base::durability::Durability;
+use crate::base::ids::{NodeId, PartitionId, Token};
+use crate::ring::Slices;
+
+/// A node as the others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its id.
+    pub id: NodeId,
+    /// Its failure domain.
+    pub zone: String,
+    /// How many shards it has.
+    pub shards: u16,
+    /// Whether it seems alive to this node's detector, and able to serve.
+    pub is_alive: bool,
+}
+
+/// Who serves one partition; node numbers are places in [`RingView::nodes`].
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct PartitionView {
+    /// Who answers reads, best first: targets that hold it, filled up with other holders.
+    pub read: Box<[u16]>,
+    /// Who gets writes: the read set, then targets that do not hold it yet.
+    pub write: Box<[u16]>,
+    /// All other nodes that may stand in, in the partition's own order.
+    pub stand_ins: Box<[u16]>,
+    /// Who holds or is to hold it or drains it, beyond the write set: they must agree before a tombstone is forgotten.
+    pub others: Box<[u16]>,
+    /// Whether this node should bring its copy up from the others: it is a target and does not hold it.
+    pub is_pending_here: bool,
+    /// Whether this node holds it and is no target: it lets go when the targets are equal.
+    pub is_draining_here: bool,
+}
+
+/// A bucket's quorum numbers; the other rules are the replica's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketView {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Replicas.
+    pub n: u8,
+    /// Answers of a read.
+    pub r: u8,
+    /// Acknowledgements of a write.
+    pub w: u8,
+    /// How durable a write is unless its request says otherwise.
+    pub durability: Durability,
+}
+
+/// The whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingView {
+    /// Rises with every change of members, layout or held (not of liveness).
+    pub epoch: u64,
+    /// This node.
+    pub me: NodeId,
+    /// The cut of the token space, with this node's shards.
+    pub slices: Slices,
+    /// All members, in the order of their ids.
+    pub nodes: Vec<NodeView>,
+    /// One for each partition; empty where this node is alone and holds everything.
+    pub partitions: std::sync::Arc<Vec<PartitionView>>,
+    /// The buckets; `default` is always among them.
+    pub buckets: Vec<BucketView>,
+}
+
+impl RingView {
+    /// Whether this node is the whole cluster: no other member, and it holds everything.
+    pub fn is_alone(&self) -> bool {
+        self.partitions.is_empty()
+    }
+
+    /// The partition's table row.
+    pub fn partition(&self, partition: PartitionId) -> Option<&PartitionView> {
+        self.partitions.get(partition.0 as usize)
+    }
+
+    /// The row of a token's partition.
+    pub fn of_token(&self, token: Token) -> Option<&PartitionView> {
+        self.partition(self.slices.partition_of(token))
+    }
+
+    /// A node by its number.
+    pub fn node(&self, number: u16) -> &NodeView {
+        &self.nodes[usize::from(number)]
+    }
+
+    /// A node's number.
+    pub fn number_of(&self, id: NodeId) -> Option<u16> {
+        let at = self.nodes.binary_search_by_key(&id, |node| node.id).ok()?;
+        u16::try_from(at).ok()
+    }
+
+    /// The rules of a bucket.
+    pub fn bucket(&self, name: &[u8]) -> Option<&BucketView> {
+        self.buckets.iter().find(|bucket| bucket.name == name)
+    }
+}
