@@ -31,5 +31,9 @@ pub const PARTITIONS_DEFAULT: u32 = 1024;
 /// The greatest number of partitions.
 pub const PARTITIONS_MAX: u32 = 65_536;
 
+/// The greatest age, by the clocks of sender and receiver, of a message that carries an object. Older: dropped, so that
+/// no object arrives after its tombstone was forgotten.
+pub const MESSAGE_AGE_MS_MAX: u64 = 30_000;
+
 const _: () = assert!(VALUE_BYTES_MAX_DEFAULT <= VALUE_BYTES_MAX);
 const _: () = assert!(PARTITIONS_MAX.is_power_of_two() && PARTITIONS_DEFAULT.is_power_of_two());

@@ -101,7 +101,10 @@ pub struct Effects {
     pub list: Vec<Effect>,
     /// Messages to other nodes; each may be lost.
     pub sends: Vec<Send>,
-    /// Notes to the other shards of this node; never lost, in order.
+    /// Gossip for nodes of which only the address (`HOST:PORT` of the native port) is known: the seeds of a join. Each
+    /// may be lost.
+    pub gossip_by_address: Vec<(String, ByteRange)>,
+    /// Notes to the shards of this node, this one too (it gets them at once); never lost, in order.
     pub notes: Vec<(ShardIndex, Note)>,
     /// The cluster state to keep: replaces the file atomically, off the data path; the newest wins.
     pub state: Option<Vec<u8>>,
@@ -114,6 +117,7 @@ impl Effects {
     pub fn clear(&mut self) {
         self.list.clear();
         self.sends.clear();
+        self.gossip_by_address.clear();
         self.notes.clear();
         self.state = None;
         self.bytes.clear();

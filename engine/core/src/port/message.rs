@@ -26,6 +26,11 @@ pub enum Lane {
     Control,
 }
 
+impl Lane {
+    /// The shard with the control role.
+    pub const CONTROL_SHARD: ShardIndex = ShardIndex(0);
+}
+
 /// Where a message came from; where its answer goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Peer {

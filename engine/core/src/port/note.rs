@@ -8,7 +8,7 @@ use crate::ring::RingView;
 /// One note.
 #[derive(Clone, Debug)]
 pub enum Note {
-    /// From the control shard to all: who owns what, and who seems alive.
+    /// From the control shard to all, itself too: who owns what, and who seems alive.
     View(Arc<RingView>),
     /// To the control shard: the sender has all of its slice of a partition, on stable media, as of this view.
     Gained {

@@ -12,6 +12,8 @@ use crate::ring::Slices;
 pub struct NodeView {
     /// Its id.
     pub id: NodeId,
+    /// `HOST:PORT` of its native port; shard *s* also listens on that port + 1 + *s*.
+    pub address: String,
     /// Its failure domain.
     pub zone: String,
     /// How many shards it has.
@@ -57,6 +59,8 @@ pub struct BucketView {
 pub struct RingView {
     /// Rises with every change of members, layout or held (not of liveness).
     pub epoch: u64,
+    /// The cluster, whose nodes refuse those of another; 0 while this node knows of none.
+    pub cluster: u64,
     /// This node.
     pub me: NodeId,
     /// The cut of the token space, with this node's shards.
