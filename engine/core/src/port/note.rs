@@ -24,6 +24,8 @@ pub enum Note {
         /// The view's epoch.
         epoch: u64,
     },
+    /// From the control shard to all: an operator wants every partition compared with its other replicas now.
+    CompareAll,
     /// To the control shard: part of the sender's slice of these partitions is lost; they are no longer held.
     Lost(Vec<PartitionId>),
 }

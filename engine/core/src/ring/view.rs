@@ -6,6 +6,7 @@
 use crate::base::durability::Durability;
 use crate::base::ids::{NodeId, PartitionId, Token};
 use crate::ring::Slices;
+use crate::version::{BlindPut, Conflict};
 
 /// A node as the others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +28,10 @@ pub struct NodeView {
 pub struct PartitionView {
     /// Who answers reads, best first: targets that hold it, filled up with other holders.
     pub read: Box<[u16]>,
-    /// Who gets writes: the read set, then targets that do not hold it yet.
+    /// Who gets writes: the read set, then those whose acknowledgements do not count: targets that do not hold it yet,
+    /// and other holders while a target lacks it.
     pub write: Box<[u16]>,
-    /// All other nodes that may stand in, in the partition's own order.
+    /// Other nodes that may stand in, in the partition's own order: as many as it is worth to ask.
     pub stand_ins: Box<[u16]>,
     /// Who holds or is to hold it or drains it, beyond the write set: they must agree before a tombstone is forgotten.
     pub others: Box<[u16]>,
@@ -39,7 +41,7 @@ pub struct PartitionView {
     pub is_draining_here: bool,
 }
 
-/// A bucket's quorum numbers; the other rules are the replica's.
+/// A bucket's rules; N, R and W are bounded by the replicas that the layout has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketView {
     /// Its name.
@@ -52,6 +54,12 @@ pub struct BucketView {
     pub w: u8,
     /// How durable a write is unless its request says otherwise.
     pub durability: Durability,
+    /// What happens to writes that did not see each other.
+    pub conflict: Conflict,
+    /// What a put without a context means.
+    pub blind_put: BlindPut,
+    /// Values expire after this long unless the put says otherwise.
+    pub ttl_ms: Option<u64>,
 }
 
 /// The whole.
