@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::ids::PartitionId;
+use crate::base::ids::{PartitionId, ShardIndex};
 use crate::ring::RingView;
 
 /// One note.
@@ -12,6 +12,8 @@ pub enum Note {
     View(Arc<RingView>),
     /// To the control shard: the sender has all of its slice of a partition, on stable media, as of this view.
     Gained {
+        /// The sender.
+        shard: ShardIndex,
         /// The partition.
         partition: PartitionId,
         /// The view's epoch.
@@ -19,6 +21,8 @@ pub enum Note {
     },
     /// To the control shard: the sender's slice of a draining partition is equal to that of all its targets.
     Drained {
+        /// The sender.
+        shard: ShardIndex,
         /// The partition.
         partition: PartitionId,
         /// The view's epoch.
