@@ -9,7 +9,7 @@
 //! In the order in which they build on each other; a module imports from those above it, never from below:
 //! - [`base`]: ids, time, hashing, limits;
 //! - [`version`]: dots, contexts, objects and their merge;
-//! - [`ring`]: which shard owns a token;
+//! - [`ring`]: members, layouts and routes: which nodes and which shard own a token;
 //! - [`port`]: events, effects, requests and outcomes;
 //! - [`store`]: bytes on disk: log, index, cache, checkpoint, recovery, cleaner;
 //! - [`replica`]: what this shard keeps, as owner or as stand-in, and what requests do to it;

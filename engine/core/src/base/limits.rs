@@ -35,5 +35,21 @@ pub const PARTITIONS_MAX: u32 = 65_536;
 /// no object arrives after its tombstone was forgotten.
 pub const MESSAGE_AGE_MS_MAX: u64 = 30_000;
 
+/// The greatest number of node ids that a cluster ever knew, removed ones among them. Beyond: a new node is refused.
+pub const MEMBERS_MAX: usize = 16_384;
+
+/// The greatest length of a node's address, zone or name. Longer: refused by the configuration, cut in the ring.
+pub const MEMBER_TEXT_BYTES_MAX: usize = 255;
+
+/// The greatest number of replicas of a partition.
+pub const REPLICAS_MAX: u8 = 16;
+
+/// Replicas of a partition unless configured otherwise.
+pub const REPLICAS_DEFAULT: u8 = 3;
+
+const _: () = assert!(
+    MEMBERS_MAX < u16::MAX as usize,
+    "a layout names nodes by 16 bits"
+);
 const _: () = assert!(VALUE_BYTES_MAX_DEFAULT <= VALUE_BYTES_MAX);
 const _: () = assert!(PARTITIONS_MAX.is_power_of_two() && PARTITIONS_DEFAULT.is_power_of_two());
