@@ -9,6 +9,7 @@
 //! - `mailbox`: how threads and shards speak to a shard;
 //! - [`directory`]: the data directory, its lock and superblock;
 //! - `disk`: a shard's files;
+//! - `state`: the file of the cluster's state;
 //! - [`edge`]: what a source of requests is;
 //! - `executor`: one shard's loop;
 //! - [`options`], [`answer`], [`merge`]: what a caller says about a request, what it gets, and how it reconciles;
@@ -31,6 +32,7 @@ pub mod merge;
 pub mod options;
 mod packed;
 pub mod ring;
+mod state;
 
 pub use answer::{Context, Error, Found, Written};
 pub use engine::{EdgeFactory, Engine, EngineConfig, OpenError, Pipeline, Reply};

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use gramme_core::base::ids::ShardIndex;
-use gramme_core::port::{IoError, Outcome, Ticket};
+use gramme_core::port::{ByteRange, IoError, Note, Outcome, Peer, Ticket};
 use gramme_core::shard::ShardStatus;
 
 use crate::calls::Batch;
@@ -33,6 +33,9 @@ pub(crate) const MAILBOX_MESSAGES_MAX: usize = 8192;
 
 /// Requests that one shard may have at one neighbour; beyond it: `Overloaded`.
 pub(crate) const FORWARDS_MAX: u32 = 4096;
+
+/// Messages of other nodes that may wait for room at one neighbour; beyond it they are dropped, as any may be.
+pub(crate) const PEER_MESSAGES_WAITING_MAX: usize = 256;
 
 /// A caller's future on its way to the owner's core.
 pub(crate) type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
@@ -56,6 +59,14 @@ pub(crate) enum Message {
         outcome: Outcome,
         bytes: Vec<u8>,
     },
+    /// A message of another node that came to another shard of this one.
+    Peer {
+        from: Peer,
+        message: gramme_core::port::Message<ByteRange>,
+        bytes: Vec<u8>,
+    },
+    /// A note of another shard; never lost.
+    Note(Note),
     /// For this shard's edge.
     Edge(EdgeMessage),
     /// Run this here.
@@ -176,6 +187,16 @@ impl Outboxes {
         }
     }
 
+    /// Queues a message that may be lost, unless the neighbour is far behind; returns whether it did.
+    pub(crate) fn push_unless_behind(&mut self, shard: ShardIndex, message: Message) -> bool {
+        let outbox = self.neighbours.get_mut(usize::from(shard.0));
+        let Some(outbox) = outbox.filter(|o| o.waiting.len() < PEER_MESSAGES_WAITING_MAX) else {
+            return false;
+        };
+        outbox.waiting.push_back(message);
+        true
+    }
+
     /// Sends what fits and rings. Messages to shards that have ended go to `lost`.
     pub(crate) fn flush(&mut self, mut lost: impl FnMut(Message)) -> bool {
         let mut is_any_sent = false;
@@ -260,6 +281,24 @@ mod tests {
         assert!(!outboxes.is_blocked());
         assert_eq!(slots.len(), MAILBOX_MESSAGES_MAX + 2);
         assert!(slots.is_sorted());
+    }
+
+    #[test]
+    fn messages_of_peers_are_dropped_where_a_neighbour_is_behind_and_notes_never() {
+        let doorbell = Arc::new(Doorbell::new().expect("an event file"));
+        let (address, _receiver) = Address::new(doorbell);
+        let mut outboxes = Outboxes::new(&[address]);
+        for _ in 0..PEER_MESSAGES_WAITING_MAX {
+            assert!(outboxes.push_unless_behind(ShardIndex(0), Message::Wake));
+        }
+        assert!(!outboxes.push_unless_behind(ShardIndex(0), Message::Wake));
+        assert!(
+            !outboxes.push_unless_behind(ShardIndex(7), Message::Wake),
+            "no such shard"
+        );
+        outboxes.push(ShardIndex(0), Message::Note(Note::Lost(Vec::new())));
+        outboxes.flush(|_| panic!("nothing is lost"));
+        assert!(outboxes.push_unless_behind(ShardIndex(0), Message::Wake));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! One buffer for all parts of a request, and one for any number of requests of a batch, so that a hop costs one
 //! allocation at most, and none where the buffer is one that came back.
 
-use gramme_core::port::{ByteRange, Outcome, Request, RequestId};
+use std::cell::RefCell;
+
+use gramme_core::port::{ByteRange, Message, Outcome, Request, RequestId};
 
 /// A request whose bytes lie in a buffer beside it.
 #[derive(Debug)]
@@ -54,7 +56,14 @@ pub(crate) fn copy_outcome(outcome: &Outcome, bytes: &[u8], into: &mut Vec<u8>) 
     outcome.map(|range| append(into, range.of(bytes)))
 }
 
-/// A buffer holds 4 GiB at most: keys, contexts and values are bounded far below, and senders bound their batches.
+/// Appends a message's bytes to `into`; returns the message that refers to them there.
+pub(crate) fn copy_message(message: Message<&[u8]>, into: &mut Vec<u8>) -> Message<ByteRange> {
+    let into = RefCell::new(into);
+    message.map(&|bytes| append(&mut into.borrow_mut(), bytes))
+}
+
+/// A buffer holds 4 GiB at most: keys, contexts and values are bounded far below, senders bound their batches, and
+/// a message of another node was one frame.
 fn append(buffer: &mut Vec<u8>, bytes: &[u8]) -> ByteRange {
     let start = u32::try_from(buffer.len()).expect("batches are bounded far below 4 GiB");
     buffer.extend_from_slice(bytes);

@@ -113,6 +113,15 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+            && self.sends.is_empty()
+            && self.gossip_by_address.is_empty()
+            && self.notes.is_empty()
+            && self.state.is_none()
+    }
+
     /// Empties both, keeping their memory.
     pub fn clear(&mut self) {
         self.list.clear();

@@ -150,7 +150,7 @@ pub enum Message<B> {
         /// The put's opaque context.
         context: B,
     },
-    /// The answer: the outcome, whose ranges lie in `bytes`.
+    /// The answer: the outcome, whose ranges are counted from the beginning of `bytes`.
     Outcome {
         /// The question.
         call: CallId,

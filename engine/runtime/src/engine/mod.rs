@@ -33,10 +33,11 @@ use gramme_core::shard::{RecoveryReport, ShardStatus};
 
 use crate::directory::{Directory, DirectoryError, DirectoryOptions};
 use crate::mailbox::{Address, Message};
+use crate::state::{self, StateKeeper};
 
 pub use config::{EdgeFactory, EngineConfig};
 pub use pipeline::{Pipeline, Reply};
-use starting::Starting;
+use starting::{Around, Starting};
 
 /// How long `status` waits for a shard.
 const STATUS_WAIT: Duration = Duration::from_secs(2);
@@ -54,6 +55,7 @@ struct Inner {
     reports: Vec<RecoveryReport>,
     threads: Mutex<Vec<JoinHandle<thread::Ended>>>,
     failures: Mutex<Vec<String>>,
+    state: Option<Arc<StateKeeper>>,
     /// Locked as long as the shards live.
     _directory: Option<Directory>,
 }
@@ -124,9 +126,20 @@ impl Engine {
         if directory.shards() != shards {
             redeal::redeal(&mut directory, &config)?;
         }
-        let edge = config.edge.take().map(Arc::new);
+        state::read(directory.path()).map_err(|error| {
+            OpenError::Io(
+                "read the cluster's state; restore ring.bin from a copy",
+                error,
+            )
+        })?;
+        let state = StateKeeper::start(directory.path().to_path_buf());
+        let state = state.map_err(|error| OpenError::Io("start a thread", error))?;
+        let around = Around {
+            edge: config.edge.take().map(Arc::new),
+            state: Some(Arc::new(state)),
+        };
         let shard_dir = |shard| directory.shard_dir(shard);
-        let engine = Self::start(&config, &directory, (shards, &shard_dir), edge)?;
+        let engine = Self::start(&config, &directory, (shards, &shard_dir), around)?;
         let mut inner = Arc::into_inner(engine.inner)
             .ok_or_else(|| OpenError::Config("the engine was shared before it was open".into()))?;
         inner._directory = Some(directory);
@@ -140,13 +153,14 @@ impl Engine {
         config: &EngineConfig,
         directory: &Directory,
         (shards, shard_dir): (u16, &dyn Fn(ShardIndex) -> PathBuf),
-        edge: Option<Arc<EdgeFactory>>,
+        around: Around,
     ) -> Result<Self, OpenError> {
         let slices = Slices::new(directory.partitions(), shards).ok_or_else(|| {
             OpenError::Config(format!("{shards} shards are not possible; 1 to 1024 are"))
         })?;
         let cores = cores();
-        let mut starting = Starting::new(config, slices, directory, edge)?;
+        let state = around.state.clone();
+        let mut starting = Starting::new(config, slices, directory, around)?;
         for shard in 0..shards {
             // Threads that outnumber the cores are left to the system.
             let core = cores.get(usize::from(shard)).copied();
@@ -164,6 +178,7 @@ impl Engine {
                 reports,
                 threads: Mutex::new(threads),
                 failures: Mutex::default(),
+                state,
                 _directory: None,
             }),
         })
@@ -250,6 +265,9 @@ impl Inner {
             if thread.thread().id() != this {
                 self.note(thread);
             }
+        }
+        if let Some(state) = &self.state {
+            state.end();
         }
     }
 

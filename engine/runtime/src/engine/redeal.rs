@@ -14,6 +14,7 @@ use gramme_core::base::ids::ShardIndex;
 use gramme_core::port::{Op, Request, RequestId};
 
 use super::config::EngineConfig;
+use super::starting::Around;
 use super::{Engine, OpenError, Pipeline};
 use crate::answer::Error;
 use crate::directory::Directory;
@@ -39,8 +40,8 @@ pub(super) fn redeal(directory: &mut Directory, config: &EngineConfig) -> Result
     }
     let old_dir = |shard| directory.shard_dir(shard);
     let new_dir = |shard| directory.next_shard_dir(shard);
-    let old = Engine::start(config, directory, (old_shards, &old_dir), None)?;
-    let new = Engine::start(config, directory, (new_shards, &new_dir), None)?;
+    let old = Engine::start(config, directory, (old_shards, &old_dir), Around::default())?;
+    let new = Engine::start(config, directory, (new_shards, &new_dir), Around::default())?;
     let damaged = old
         .recovery()
         .iter()

@@ -19,15 +19,23 @@ use super::thread::{self, Ended, Plan};
 use crate::directory::{Directory, FileSource};
 use crate::doorbell::Doorbell;
 use crate::mailbox::{Address, Message};
+use crate::state::StateKeeper;
 
 type StartedItem = (ShardIndex, Result<RecoveryReport, OpenError>);
+
+/// What shards are plugged into; nothing where they only move data.
+#[derive(Default)]
+pub(super) struct Around {
+    pub(super) edge: Option<Arc<EdgeFactory>>,
+    pub(super) state: Option<Arc<StateKeeper>>,
+}
 
 /// Shards that have been started or will be.
 pub(super) struct Starting {
     template: ShardConfig,
     spin_ns_max: u64,
     pin_to_cores: bool,
-    edge: Option<Arc<EdgeFactory>>,
+    around: Around,
     mailboxes: Vec<Option<(Receiver<Message>, Arc<Doorbell>)>>,
     addresses: Vec<Address>,
     running: Arc<AtomicUsize>,
@@ -41,7 +49,7 @@ impl Starting {
         config: &EngineConfig,
         slices: Slices,
         directory: &Directory,
-        edge: Option<Arc<EdgeFactory>>,
+        around: Around,
     ) -> Result<Self, OpenError> {
         let shards = u64::from(slices.shards());
         let capacity_bytes = match config.capacity_bytes {
@@ -80,7 +88,7 @@ impl Starting {
             template,
             spin_ns_max: nanoseconds(config.spin_max),
             pin_to_cores: config.pin_to_cores,
-            edge,
+            around,
             mailboxes,
             addresses,
             running: Arc::new(AtomicUsize::new(0)),
@@ -113,7 +121,8 @@ impl Starting {
             doorbell,
             addresses: self.addresses.clone(),
             running: Arc::clone(&self.running),
-            edge: self.edge.clone(),
+            edge: self.around.edge.clone(),
+            state: self.around.state.clone(),
             core: core.filter(|_| self.pin_to_cores),
             spin_ns_max: self.spin_ns_max,
             started: self.sender.clone(),

@@ -25,6 +25,7 @@ use crate::edge::Edge;
 use crate::executor::{self, Core, Parts, ShardPort};
 use crate::mailbox::{Address, Message, Outboxes};
 use crate::ring::Ring;
+use crate::state::StateKeeper;
 
 /// Submission slots of a shard's ring; more operations wait in the program.
 const RING_ENTRIES: u32 = 1024;
@@ -45,6 +46,7 @@ pub(super) struct Plan {
     pub(super) addresses: Vec<Address>,
     pub(super) running: Arc<AtomicUsize>,
     pub(super) edge: Option<Arc<super::config::EdgeFactory>>,
+    pub(super) state: Option<Arc<StateKeeper>>,
     pub(super) core: Option<usize>,
     pub(super) spin_ns_max: u64,
     pub(super) started: Sender<(ShardIndex, Result<RecoveryReport, OpenError>)>,
@@ -125,6 +127,7 @@ fn run(plan: Plan) -> Ended {
         inbox: plan.inbox,
         doorbell: plan.doorbell,
         addresses: plan.addresses,
+        state: plan.state,
         running: plan.running,
         spin_ns_max: plan.spin_ns_max,
         on_ready: Box::new(move || {

@@ -30,7 +30,8 @@ use std::task::{Context, Poll, Waker};
 use crossbeam_channel::Receiver;
 use glommio::io::BufferedFile;
 use gramme_core::base::ids::ShardIndex;
-use gramme_core::port::{Effect, Effects, Event, Outcome, RequestId};
+use gramme_core::port::{Effect, Effects, Event, Note, Outcome, RequestId};
+use gramme_core::ring::RingView;
 use gramme_core::shard::WriteState;
 
 use crate::clock;
@@ -40,6 +41,7 @@ use crate::edge::Edge;
 use crate::local::Local;
 use crate::mailbox::{Address, MakeLocal, Message};
 use crate::ring::{Completion, Owner, Ring};
+use crate::state::StateKeeper;
 
 pub(crate) use port::{Origin, ShardPort, Waiter};
 use spin::Spin;
@@ -66,6 +68,8 @@ pub(crate) struct Parts {
     pub(crate) inbox: Receiver<Message>,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) addresses: Vec<Address>,
+    /// Where the cluster's state is kept; none where nothing of it is to last.
+    pub(crate) state: Option<Arc<StateKeeper>>,
     /// Shards of this node that have not stopped.
     pub(crate) running: Arc<AtomicUsize>,
     pub(crate) spin_ns_max: u64,
@@ -82,6 +86,9 @@ pub(crate) struct Core {
     inbox: Receiver<Message>,
     doorbell: Arc<Doorbell>,
     addresses: Vec<Address>,
+    state: Option<Arc<StateKeeper>>,
+    /// The cluster as the edge was told of it last.
+    view: Option<Arc<RingView>>,
     running: Arc<AtomicUsize>,
     timers: Timers,
     spin: Spin,
@@ -220,6 +227,8 @@ impl Core {
             inbox: parts.inbox,
             doorbell: parts.doorbell,
             addresses: parts.addresses,
+            state: parts.state,
+            view: None,
             running: parts.running,
             timers: Timers::default(),
             spin: Spin::new(parts.spin_ns_max),
@@ -253,7 +262,8 @@ impl Core {
         // After the ring was asked: whatever came before this time is handled in this turn, so the times of writes that
         // one client made through two shards are in the order in which it made them.
         self.port.now = clock::now();
-        let mut is_busy = self.complete();
+        let mut is_busy = self.port.tell_lost();
+        is_busy |= self.complete();
         is_busy |= self.take_messages();
         is_busy |= self.take_timers();
         is_busy |= self.port.has_effects() || self.port.is_turn_open;
@@ -357,6 +367,12 @@ impl Core {
                 }
                 self.port.spare(bytes);
             }
+            Message::Peer {
+                from,
+                message,
+                bytes,
+            } => self.port.peer_forwarded(from, message, bytes),
+            Message::Note(note) => self.take_note(note),
             Message::Edge(message) => {
                 if let Some(edge) = &mut self.edge {
                     edge.message(message, &mut self.ring, &mut self.port);
@@ -413,6 +429,7 @@ impl Core {
             for effect in effects.list.drain(..) {
                 self.carry_out_one(effect, &effects.bytes);
             }
+            self.carry_out_of(&mut effects);
             effects.clear();
             self.carried_out = effects;
             for (id, outcome) in core::mem::take(&mut self.port.refused) {
@@ -502,9 +519,44 @@ impl Core {
                 }
             }
         }
+        self.carry_out_of(&mut effects);
         effects.clear();
         self.carried_out = effects;
         result
+    }
+
+    /// What goes to other nodes, to other shards, and into the file of the cluster's state.
+    fn carry_out_of(&mut self, effects: &mut Effects) {
+        if let Some(edge) = &mut self.edge {
+            for send in &effects.sends {
+                edge.peer_send(send, &effects.bytes, &mut self.port);
+            }
+            for (address, range) in &effects.gossip_by_address {
+                edge.gossip_send(address, range.of(&effects.bytes), &mut self.port);
+            }
+        }
+        for (shard, note) in effects.notes.drain(..) {
+            if shard == self.port.index {
+                self.take_note(note);
+            } else {
+                self.port.outboxes.push(shard, Message::Note(note));
+            }
+        }
+        if let (Some(bytes), Some(state)) = (effects.state.take(), &self.state) {
+            state.keep(bytes);
+        }
+    }
+
+    fn take_note(&mut self, note: Note) {
+        if let Note::View(view) = &note
+            && self.view.as_ref().is_none_or(|had| !Arc::ptr_eq(had, view))
+        {
+            self.view = Some(Arc::clone(view));
+            if let Some(edge) = &mut self.edge {
+                edge.view(view, &mut self.port);
+            }
+        }
+        self.port.step(Event::Note(note));
     }
 
     /// Has the loop take a turn, if it sleeps.
@@ -568,6 +620,7 @@ impl Core {
             || self.ring.has_pending()
             || self.port.is_turn_open
             || self.port.has_effects()
+            || !self.port.peers_lost.is_empty()
     }
 
     /// Looks on for a moment, while that pays; returns whether there is something to do.

@@ -6,9 +6,11 @@
 
 use std::task::Waker;
 
-use gramme_core::base::ids::ShardIndex;
+use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::base::time::Now;
-use gramme_core::port::{Effects, Event, Failure, Outcome, Request, RequestId};
+use gramme_core::port::{
+    ByteRange, Effects, Event, Failure, Message as PeerMessage, Outcome, Peer, Request, RequestId,
+};
 use gramme_core::ring::Slices;
 use gramme_core::shard::{Shard, ShardStatus};
 use slab::Slab;
@@ -17,7 +19,7 @@ use crate::calls::Batch;
 use crate::clock;
 use crate::edge::{EdgeMessage, Port};
 use crate::mailbox::{Message, Outboxes};
-use crate::packed::{Packed, copy_outcome};
+use crate::packed::{Packed, copy_message, copy_outcome};
 
 const OWN_BITS: u32 = 56;
 const OWN_MASK: u64 = (1 << OWN_BITS) - 1;
@@ -102,6 +104,8 @@ pub(crate) struct ShardPort {
     pub(crate) batches_answered: Vec<usize>,
     spare: Vec<Vec<u8>>,
 
+    /// Nodes that the machine is told of in the next turn: what it does then may lose others.
+    pub(crate) peers_lost: Vec<NodeId>,
     /// When the edge wants to be flushed.
     pub(crate) wake_at_ns: Option<u64>,
 }
@@ -122,6 +126,7 @@ impl ShardPort {
             batches: Slab::new(),
             batches_answered: Vec::new(),
             spare: Vec::new(),
+            peers_lost: Vec::new(),
             wake_at_ns: None,
         }
     }
@@ -173,6 +178,27 @@ impl ShardPort {
         let id = Origin::Neighbour(from, slot).id();
         self.step(Event::Request(request.unpack(&bytes, id)));
         self.spare(bytes);
+    }
+
+    /// Takes another node's message that a neighbour has received.
+    pub(crate) fn peer_forwarded(
+        &mut self,
+        from: Peer,
+        message: PeerMessage<ByteRange>,
+        bytes: Vec<u8>,
+    ) {
+        let message = message.map(&|range| range.of(&bytes));
+        self.step(Event::Message { from, message });
+        self.spare(bytes);
+    }
+
+    /// Tells the machine of the nodes that were lost since the last turn; returns whether there were any.
+    pub(crate) fn tell_lost(&mut self) -> bool {
+        let lost = core::mem::take(&mut self.peers_lost);
+        for node in &lost {
+            self.step(Event::PeerLost(*node));
+        }
+        !lost.is_empty()
     }
 
     /// Whose request a neighbour has answered.
@@ -270,7 +296,7 @@ impl ShardPort {
 
     /// Whether something waits to be carried out or answered.
     pub(crate) fn has_effects(&self) -> bool {
-        !self.effects.list.is_empty() || !self.refused.is_empty()
+        !self.effects.is_empty() || !self.refused.is_empty()
     }
 }
 
@@ -299,6 +325,29 @@ impl Port for ShardPort {
 
     fn send(&mut self, shard: ShardIndex, message: EdgeMessage) {
         self.outboxes.push(shard, Message::Edge(message));
+    }
+
+    fn peer_message(&mut self, to: ShardIndex, from: Peer, message: PeerMessage<&[u8]>) {
+        if self.effects.bytes.len() > UNSENT_BYTES_MAX {
+            return;
+        }
+        if to == self.index {
+            return self.step(Event::Message { from, message });
+        }
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        let message = copy_message(message, &mut bytes);
+        let message = Message::Peer {
+            from,
+            message,
+            bytes,
+        };
+        self.outboxes.push_unless_behind(to, message);
+    }
+
+    fn peer_lost(&mut self, node: NodeId) {
+        if !self.peers_lost.contains(&node) {
+            self.peers_lost.push(node);
+        }
     }
 
     fn status(&self) -> ShardStatus {
