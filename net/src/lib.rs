@@ -3,10 +3,13 @@
 pub mod admin;
 pub mod client;
 pub mod config;
+pub mod host;
+pub mod io_profile;
 pub mod native;
 pub mod node;
 pub mod reactor;
 pub mod resp;
+pub mod service;
 pub mod wire;
 
 pub use client::Client;

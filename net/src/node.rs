@@ -7,8 +7,6 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::UnixDatagram;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +15,8 @@ use gramme_engine::{EdgeFactory, Engine, EngineConfig, OpenError};
 
 use crate::admin::{Admin, Facts};
 use crate::config::Config;
+use crate::host::Host;
+use crate::io_profile::IoProfile;
 use crate::native::{NativeProtocol, RingTable};
 use crate::reactor::session::Protocol;
 use crate::reactor::{Listener, Reactor, ReactorOptions};
@@ -111,6 +111,7 @@ impl Node {
         };
         let network = ReactorOptions::default();
         let mut engine = engine_config(config, shards);
+        set_by_profile(&mut engine, config, shards);
         // Which node this is, the directory tells; clients that come earlier learn of it by the epoch.
         let table = Arc::new(RingTable::new(ring(0, addresses, shards, None)));
         let resp = Arc::new(RespProtocol::new(RespOptions {
@@ -147,6 +148,11 @@ impl Node {
     /// Why shards have ended that should run; empty while all is well.
     pub fn failures(&self) -> Vec<String> {
         self.engine.failures()
+    }
+
+    /// The shards that show no life within this time; none while all is well.
+    pub fn hung(&self, within: Duration) -> Vec<ShardIndex> {
+        self.engine.hung(within)
     }
 
     /// Stops: what was acknowledged is on stable media when this returns.
@@ -324,6 +330,31 @@ pub fn engine_config(config: &Config, shards: u16) -> EngineConfig {
     engine
 }
 
+/// What `gramme tune calibrate` found out about the disk, where it was asked.
+fn set_by_profile(engine: &mut EngineConfig, config: &Config, shards: u16) {
+    let profile = match IoProfile::read(&config.data) {
+        Ok(Some(profile)) => profile,
+        Ok(None) => return,
+        Err(what) => {
+            tracing::warn!(
+                "what the disk was measured with is not used: {what}; see `gramme tune calibrate {}`",
+                config.data.display()
+            );
+            return;
+        }
+    };
+    let disk = config.data.canonicalize().ok();
+    let disk = disk.and_then(|data| Host::here().disk_of(&data));
+    for difference in disk.map_or_else(Vec::new, |disk| profile.differences(&disk)) {
+        tracing::warn!(
+            "the disk looks unlike the one that io.toml was measured on: {difference}; see `gramme tune calibrate {}`",
+            config.data.display()
+        );
+    }
+    let taken = profile.set(engine, &config.file, shards);
+    tracing::info!(target: "gramme::start", "by io.toml, {taken}");
+}
+
 /// Each shard's network: its sockets, and what speaks on them.
 fn edge_factory(listeners: ShardListeners, options: ReactorOptions) -> EdgeFactory {
     let listeners = Mutex::new(listeners);
@@ -335,26 +366,4 @@ fn edge_factory(listeners: ShardListeners, options: ReactorOptions) -> EdgeFacto
             .unwrap_or_default();
         Box::new(Reactor::new(own, options.clone()))
     })
-}
-
-/// Tells the service manager, where there is one (`NOTIFY_SOCKET`).
-///
-/// # Errors
-/// There is one, and it cannot be told.
-pub fn notify(state: &str) -> io::Result<()> {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
-        return Ok(());
-    };
-    let socket = UnixDatagram::unbound()?;
-    let bytes = path.as_encoded_bytes();
-    match bytes.strip_prefix(b"@") {
-        Some(name) => {
-            let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-            socket.send_to_addr(state.as_bytes(), &address)?;
-        }
-        None => {
-            socket.send_to(state.as_bytes(), &path)?;
-        }
-    }
-    Ok(())
 }

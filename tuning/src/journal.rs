@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 const FORMAT: u32 = 1;
@@ -141,7 +142,7 @@ impl std::error::Error for JournalError {}
 /// An open, locked journal.
 #[derive(Debug)]
 pub struct Journal {
-    file: File,
+    file: Locked,
     path: PathBuf,
     made_dir: bool,
     boot_id: String,
@@ -163,28 +164,13 @@ impl Journal {
             cause,
         };
         let dir = path.parent().unwrap_or(Path::new("/"));
-        let made_dir = !dir.exists();
-        fs::create_dir_all(dir).map_err(io)?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)
-            .map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(JournalError::Busy {
-                    path: path.to_owned(),
-                });
-            }
-            Err(TryLockError::Error(cause)) => return Err(io(cause)),
-        }
+        let (mut file, made_dir) = open_locked(path, dir)?;
         let text = fs::read_to_string(path).map_err(io)?;
         let whole_bytes = text.rfind('\n').map_or(0, |at| at + 1);
         let lines = parse(path, text.get(..whole_bytes).unwrap_or_default())?;
         if whole_bytes < text.len() {
-            file.set_len(u64::try_from(whole_bytes).unwrap_or(0))
+            file.0
+                .set_len(u64::try_from(whole_bytes).unwrap_or(0))
                 .map_err(io)?;
         }
         let mut standing: Vec<Intent> = Vec::new();
@@ -205,7 +191,7 @@ impl Journal {
             boot_id: boot_id.to_owned(),
             time_s,
         };
-        append(&mut file, &begin).map_err(io)?;
+        append(&mut file.0, &begin).map_err(io)?;
         // The name must be as durable as the content.
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
         Ok(Self {
@@ -272,24 +258,82 @@ impl Journal {
         };
         let ours = self.made_dir || dir.ends_with("gramme-tune");
         if ours && fs::read_dir(dir).is_ok_and(|mut rest| rest.next().is_none()) {
-            fs::remove_dir(dir).map_err(io)?;
+            // It is not empty when another one has just begun.
+            match fs::remove_dir(dir) {
+                Err(cause) if cause.kind() != io::ErrorKind::DirectoryNotEmpty => {
+                    return Err(io(cause));
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
 
     fn record(&mut self, line: &Line) -> Result<(), JournalError> {
-        append(&mut self.file, line).map_err(|cause| JournalError::Io {
+        append(&mut self.file.0, line).map_err(|cause| JournalError::Io {
             path: self.path.clone(),
             cause,
         })
     }
 }
 
-/// A child of this process that was forked in the meantime shares the lock until it executes its program; letting go by
-/// closing alone would leave the journal busy for as long.
-impl Drop for Journal {
+/// How often a journal that was closed between its opening and its locking is made anew.
+const OPEN_ATTEMPTS_MAX: u32 = 100;
+
+/// The file, locked, and whether its directory was made for it.
+///
+/// A journal that another program closes is removed while it is locked, so whoever opened it just before gets the lock
+/// of a file without a name, and its lines would be lost in a crash: the name must still lead to what was locked.
+fn open_locked(path: &Path, dir: &Path) -> Result<(Locked, bool), JournalError> {
+    let io = |cause| JournalError::Io {
+        path: path.to_owned(),
+        cause,
+    };
+    let mut made_dir = false;
+    for _ in 0..OPEN_ATTEMPTS_MAX {
+        made_dir |= !dir.exists();
+        fs::create_dir_all(dir).map_err(io)?;
+        let opened = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path);
+        let file = match opened {
+            Ok(file) => file,
+            // The directory went in the meantime, with the last journal in it.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => continue,
+            Err(cause) => return Err(io(cause)),
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(JournalError::Busy {
+                    path: path.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(cause)) => return Err(io(cause)),
+        }
+        let file = Locked(file);
+        let own = file.0.metadata().map_err(io)?;
+        if fs::metadata(path)
+            .is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino()))
+        {
+            return Ok((file, made_dir));
+        }
+    }
+    Err(JournalError::Busy {
+        path: path.to_owned(),
+    })
+}
+
+/// A locked file. A child of this process that was forked in the meantime shares the lock until it executes its
+/// program; letting go by closing alone would leave the journal busy for as long.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Drop for Locked {
     fn drop(&mut self) {
-        let _ = self.file.unlock();
+        let _ = self.0.unlock();
     }
 }
 

@@ -335,6 +335,31 @@ fn two_programs_do_not_share_a_journal() {
     first.close().unwrap();
 }
 
+/// A journal that one program closes while others open it is never locked without its name: what they write there
+/// would be gone after a crash.
+#[test]
+fn whoever_holds_a_journal_holds_the_one_under_its_name() {
+    let tree = trees::arm();
+    let path = journal_path(&tree);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    match Journal::open(&path, BOOT, 0) {
+                        Ok(journal) => {
+                            assert!(path.exists(), "a journal without a name");
+                            journal.close().unwrap();
+                        }
+                        Err(JournalError::Busy { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+    });
+    assert!(!path.exists());
+}
+
 #[test]
 fn a_tree_is_not_left_through_a_link() {
     let tree = trees::arm();

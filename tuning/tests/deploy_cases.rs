@@ -39,6 +39,12 @@ fn the_unit_speaks_sd_notify_and_stops_gently() {
     let unit = deploy("gramme.service");
     assert_eq!(values(&unit, "Type"), ["notify"]);
     assert_eq!(values(&unit, "NotifyAccess"), ["main"]);
+    assert_eq!(values(&unit, "WatchdogSec"), ["30s"]);
+    assert_eq!(
+        values(&unit, "Restart"),
+        ["on-abnormal"],
+        "which a watchdog's end is"
+    );
     assert_eq!(values(&unit, "KillSignal"), ["SIGTERM"]);
     assert_eq!(values(&unit, "MemorySwapMax"), ["0"]);
     // The unit's restriction of sockets must leave the socket of sd_notify.

@@ -46,3 +46,25 @@ fn commands_named_in_the_readme_exist() {
         );
     }
 }
+
+/// The node names knobs in what it says at its start, and shares no code with this package.
+#[test]
+fn the_knobs_that_a_node_warns_of_exist() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../net/src/host/checks.rs");
+    let text = fs::read_to_string(file).unwrap();
+    let checks: Vec<(&str, &str)> = text
+        .split("Check {")
+        .skip(1)
+        .filter_map(|check| {
+            let id = check.split("knob: \"").nth(1)?.split('"').next()?;
+            let mend = check.split("mend: Mend::").nth(1)?.split(',').next()?;
+            Some((id, mend))
+        })
+        .collect();
+    assert!(checks.len() > 8, "{checks:?}");
+    for (id, mend) in checks.iter().filter(|(_, mend)| *mend != "Calibrate") {
+        let knob = gramme_tune::knobs::find(id).unwrap_or_else(|| panic!("no knob {id}"));
+        let is_settable = knob.lasting != gramme_tune::knob::Lasting::Nothing;
+        assert_eq!(*mend == "Apply", is_settable, "{id} by {mend}");
+    }
+}

@@ -97,3 +97,45 @@ fn after_persist_revert_says_what_stays() {
     let run = on(&tree, "revert", &["--yes"]);
     assert!(run.out.contains("persist --remove"), "{}", run.out);
 }
+
+/// What is shipped as examples for those who do not run the tuner: the same values, for every NVMe disk, without what
+/// depends on the machine's size.
+#[test]
+fn the_files_shipped_as_examples_are_what_persist_writes() {
+    let tree = trees::bare_metal_nvme();
+    assert_eq!(on(&tree, "persist", &["--yes", "--cpus", "2-7"]).code, 0);
+    let body = |path: &str| {
+        let text = tree.get(path);
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        lines.join("\n")
+    };
+    let sysctl: Vec<String> = body(SYSCTL)
+        .lines()
+        .filter(|line| !line.starts_with("vm.min_free_kbytes"))
+        .map(str::to_owned)
+        .collect();
+    let mut udev: Vec<String> = body(UDEV)
+        .lines()
+        .map(|line| line.replace("KERNEL==\"nvme0n1\"", "KERNEL==\"nvme[0-9]*n[0-9]*\""))
+        .filter(|line| line.contains("nvme[0-9]*") && !line.contains("nr_requests"))
+        .collect();
+    udev.dedup();
+    for (name, lines) in [("gramme.sysctl", sysctl), ("gramme.rules", udev)] {
+        assert!(lines.len() >= 3, "{name}: {lines:?}");
+        let made = format!(
+            "# An example: `gramme-tune persist` writes this file for the machine it runs on. Made from the knobs.\n{}\n",
+            lines.join("\n")
+        );
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("deploy")
+            .join(name);
+        if std::env::var_os("GRAMME_BLESS").is_some() {
+            std::fs::write(&path, &made).unwrap();
+        }
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            made,
+            "GRAMME_BLESS=1 writes {name} anew"
+        );
+    }
+}

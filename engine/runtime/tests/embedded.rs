@@ -350,3 +350,25 @@ fn another_number_of_shards_finds_every_key_with_its_siblings() {
         engine.stop().expect("stopped");
     }
 }
+
+#[test]
+fn a_shard_that_hangs_is_found_and_the_others_are_not_blamed() {
+    let dir = directory();
+    let engine = Engine::open(config(&dir, 2)).expect("opens");
+    assert!(engine.hung(Duration::from_secs(10)).is_empty());
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (tell, begun) = std::sync::mpsc::channel();
+    let hanging = engine.on_shard(ShardIndex(1), move |_| async move {
+        tell.send(()).expect("the test waits");
+        // What no task may do: it holds the whole core.
+        let _ = released.recv();
+    });
+    begun
+        .recv_timeout(Duration::from_secs(10))
+        .expect("the shard runs it");
+    assert_eq!(engine.hung(Duration::from_millis(300)), vec![ShardIndex(1)]);
+    release.send(()).expect("it waits");
+    block_on(hanging).expect("it ended");
+    assert!(engine.hung(Duration::from_secs(10)).is_empty());
+    engine.stop().expect("stops");
+}

@@ -10,6 +10,8 @@
 mod health;
 mod metrics;
 mod status;
+#[cfg(test)]
+mod watch_tests;
 
 use std::io;
 use std::net::TcpListener;

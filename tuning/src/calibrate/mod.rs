@@ -8,6 +8,8 @@
 //! - recommended depths come from measured points, never from the device's name.
 
 mod device;
+#[cfg(test)]
+mod fio_tests;
 mod jitter;
 mod load;
 mod profile;

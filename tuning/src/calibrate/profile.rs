@@ -292,16 +292,21 @@ pub fn load_profile(path: &Path) -> Result<Option<Profile>, CalibrateError> {
     Ok(Some(profile))
 }
 
+/// The file's text.
+fn text_of(profile: &Profile) -> Result<String, String> {
+    let body = toml::to_string(profile).map_err(|error| error.to_string())?;
+    Ok(format!(
+        "# Written by `gramme-tune calibrate`. A node reads [recommend] and [device]; the rest is the evidence.\n{body}"
+    ))
+}
+
 /// Writes a profile, atomically.
 pub fn save_profile(path: &Path, profile: &Profile) -> Result<(), CalibrateError> {
     let failed = |cause: String| CalibrateError::Profile {
         path: path.to_owned(),
         cause,
     };
-    let body = toml::to_string(profile).map_err(|error| failed(error.to_string()))?;
-    let text = format!(
-        "# Written by `gramme-tune calibrate`. A node reads [recommend]; the rest is the evidence.\n{body}"
-    );
+    let text = text_of(profile).map_err(failed)?;
     let new = path.with_extension("toml.new");
     let write = || -> io::Result<()> {
         let mut file = File::create(&new)?;

@@ -34,6 +34,8 @@ fn device_model(scale_percent: u64) -> Profile {
     Profile::conclude(Measured {
         device: Device {
             name: "nvme0n1".into(),
+            model: "Fast Disk".into(),
+            fs_type: "xfs".into(),
             serial: "S1".into(),
             size_bytes: 1 << 40,
             ..Device::default()
@@ -137,4 +139,21 @@ fn doubtful_points_are_told() {
         .iter_mut()
         .for_each(|point| point.cpu_bound = true);
     assert_eq!(profile.doubts().len(), 2);
+}
+
+/// The node reads this very sample in a test of its own: what the two share is this file's format.
+#[test]
+fn the_sample_for_the_node_is_what_is_written() {
+    let mut profile = device_model(100);
+    profile.measured_at_s = 1_764_000_000;
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/io.sample.toml");
+    let text = text_of(&profile).unwrap();
+    if std::env::var_os("GRAMME_BLESS").is_some() {
+        fs::write(path, &text).unwrap();
+    }
+    assert_eq!(
+        fs::read_to_string(path).unwrap(),
+        text,
+        "GRAMME_BLESS=1 writes it anew; a node of today must still read it"
+    );
 }

@@ -73,6 +73,11 @@ impl Scratch {
         self.size_bytes
     }
 
+    #[cfg(test)]
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn alignment_bytes(&self) -> u32 {
         self.alignment_bytes
     }

@@ -44,7 +44,7 @@ impl Ring {
         let entries = u32::try_from(depth.max(1).next_power_of_two()).map_err(io::Error::other)?;
         let ring = IoUring::builder()
             .setup_single_issuer()
-            .setup_coop_taskrun()
+            .setup_defer_taskrun()
             .build(entries)?;
         let slot_bytes = bytes_max.next_multiple_of(ALIGNMENT_BYTES);
         let mut memory = vec![0_u8; slot_bytes * depth + ALIGNMENT_BYTES];
@@ -73,7 +73,7 @@ impl Ring {
         })
     }
 
-    /// Queues an operation on a free slot; it starts at the next [`Ring::wait`].
+    /// Starts an operation on a free slot.
     pub(crate) fn start(&mut self, slot: usize, op: Op) -> io::Result<()> {
         let refuse = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         let Some(busy) = self.busy.get_mut(slot).filter(|busy| !**busy) else {
@@ -106,10 +106,14 @@ impl Ring {
         // for it); `busy` keeps a second operation from the same buffer; the descriptor is that of `self.file`.
         unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;
         *busy = true;
+        // At once, not with the next wait: a device that takes a batch as one piece (virtio with one worker does) answers
+        // it as one piece too, and the batches run in lockstep with this loop. Random reads here, 12 rounds in turn with
+        // fio's: 8 in flight -18 % when gathered, +4 % when sent at once; 32 in flight -5 % and +14 %.
+        self.ring.submit()?;
         Ok(())
     }
 
-    /// Submits what was queued, waits for at least one operation, and tells each that has finished.
+    /// Waits for at least one operation, and tells each that has finished.
     pub(crate) fn wait(&mut self, done: &mut dyn FnMut(usize, io::Result<u32>)) -> io::Result<()> {
         loop {
             match self.ring.submit_and_wait(1) {

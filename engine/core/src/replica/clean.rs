@@ -27,8 +27,6 @@ const PIECE_BYTES: u32 = 256 << 10;
 const FREE_LOW: u32 = 4;
 /// Free segments below which puts wait or are refused; deletes and copies may use them.
 const FREE_RESERVE: u32 = 3;
-/// Time between two pieces when space is not short.
-const PACE_NS: u64 = 2_000_000;
 /// Without pressure, a segment is cleaned when no more than this share of it is live.
 const LAZY_LIVE_SHARE: f64 = 0.5;
 /// Under pressure, when no more than this is.
@@ -110,7 +108,7 @@ impl Replica {
         if !is_pressed && now.mono_ns < self.cleaner.next_ns {
             return;
         }
-        self.cleaner.next_ns = now.mono_ns.saturating_add(PACE_NS);
+        self.cleaner.next_ns = now.mono_ns.saturating_add(self.clean_pace_ns());
         if self.cleaner.victim.is_none() {
             self.choose_victim(is_pressed);
         }
@@ -138,6 +136,11 @@ impl Replica {
             bytes,
             background: true,
         });
+    }
+
+    /// Time between two pieces.
+    fn clean_pace_ns(&self) -> u64 {
+        u64::from(PIECE_BYTES) * 1_000_000_000 / self.config.clean_bytes_per_s.max(1)
     }
 
     fn choose_victim(&mut self, is_pressed: bool) {

@@ -58,6 +58,8 @@ pub struct ShardConfig {
     pub commit_interval_ns: u64,
     /// How many group commits may be on their way to the disk at once.
     pub commits_in_flight_max: u32,
+    /// How fast the cleaner reads while space is not short.
+    pub clean_bytes_per_s: u64,
     /// Log bytes after which a checkpoint is written.
     pub checkpoint_bytes: u64,
     /// Requests that may wait at once (for the disk, a commit, a slot); beyond it: `Overloaded`.

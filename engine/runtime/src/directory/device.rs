@@ -8,6 +8,9 @@ use rustix::fs::{AtFlags, CWD, StatxFlags};
 /// The block where the system does not say: what every device takes.
 const BLOCK_BYTES_USUAL: u32 = 4096;
 
+/// Whoever says more is not believed.
+const BLOCK_BYTES_MAX: u32 = 65_536;
+
 /// Bytes that the file system has free for this process.
 pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
@@ -15,17 +18,16 @@ pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
 }
 
 /// The block for direct I/O: at least 4 KiB, since a device that takes less writes whole pages all the same, and more
-/// where the file system says so (`statx`, `STATX_DIOALIGN`).
-pub(super) fn block_bytes(path: &Path) -> u32 {
+/// where the file system (`statx`, `STATX_DIOALIGN`) or whoever measured the device says so.
+pub(super) fn block_bytes(path: &Path, measured: Option<u32>) -> u32 {
     // Only a file tells: the directory's own answer is empty on some file systems.
     let probe = path.join("LOCK");
     let asked = rustix::fs::statx(CWD, &probe, AtFlags::empty(), StatxFlags::DIOALIGN);
     let said = asked.ok().map_or(0, |statx| {
         statx.stx_dio_offset_align.max(statx.stx_dio_mem_align)
     });
-    if said.is_power_of_two() && said <= 65_536 {
-        said.max(BLOCK_BYTES_USUAL)
-    } else {
-        BLOCK_BYTES_USUAL
-    }
+    [said, measured.unwrap_or(0)]
+        .into_iter()
+        .filter(|bytes| bytes.is_power_of_two() && *bytes <= BLOCK_BYTES_MAX)
+        .fold(BLOCK_BYTES_USUAL, u32::max)
 }

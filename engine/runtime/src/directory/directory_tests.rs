@@ -66,3 +66,15 @@ fn a_newer_format_a_broken_superblock_and_foreign_files_are_refused() {
         "{refused}"
     );
 }
+
+#[test]
+fn a_directory_may_have_been_measured_before_its_first_use() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    fs::write(temp.path().join("io.toml"), "").expect("written");
+    let options = DirectoryOptions {
+        block_bytes: Some(16_384),
+        ..DirectoryOptions::default()
+    };
+    let directory = Directory::open(temp.path(), &options).expect("opens");
+    assert_eq!(directory.block_bytes(), 16_384);
+}

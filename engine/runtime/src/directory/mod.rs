@@ -35,6 +35,8 @@ pub struct DirectoryOptions {
     pub partitions: u32,
     /// A segment's length; none: by the size of the file system.
     pub segment_bytes: Option<u32>,
+    /// The block, where it is to be larger than what the file system says.
+    pub block_bytes: Option<u32>,
 }
 
 impl Default for DirectoryOptions {
@@ -43,6 +45,7 @@ impl Default for DirectoryOptions {
             shards: 1,
             partitions: PARTITIONS_DEFAULT,
             segment_bytes: None,
+            block_bytes: None,
         }
     }
 }
@@ -144,7 +147,7 @@ pub struct Directory {
     /// Shards that the files are dealt to, where that differs from what was asked for.
     dealt_to: u16,
     asked: u16,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Directory {
@@ -159,8 +162,13 @@ impl Directory {
             Some(superblock) => superblock,
             None => {
                 let mut entries = io("cannot list", path, fs::read_dir(path))?;
+                // `io.toml` is what the disk was measured with before its first use.
                 let is_foreign = entries.any(|entry| {
-                    entry.is_ok_and(|e| e.file_name() != "LOCK" && e.file_name() != "lost+found")
+                    entry.is_ok_and(|e| {
+                        !["LOCK", "lost+found", "io.toml"]
+                            .iter()
+                            .any(|own| e.file_name() == *own)
+                    })
                 });
                 if is_foreign {
                     return Err(DirectoryError::Foreign {
@@ -303,7 +311,18 @@ fn held_bytes(dir: &Path) -> u64 {
         .sum()
 }
 
-fn lock(path: &Path) -> Result<File, DirectoryError> {
+/// The locked file. A child of this process that was forked in the meantime shares the lock until it executes its
+/// program, so closing alone would leave the directory in use for as long.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(path: &Path) -> Result<Lock, DirectoryError> {
     let lock_path = path.join("LOCK");
     let opened = File::options()
         .read(true)
@@ -330,10 +349,12 @@ fn lock(path: &Path) -> Result<File, DirectoryError> {
             });
         }
     }
+    let mut lock = Lock(lock);
     let written = lock
+        .0
         .set_len(0)
-        .and_then(|()| lock.seek(SeekFrom::Start(0)))
-        .and_then(|_| writeln!(lock, "{}", std::process::id()));
+        .and_then(|()| lock.0.seek(SeekFrom::Start(0)))
+        .and_then(|_| writeln!(lock.0, "{}", std::process::id()));
     io("cannot write", &lock_path, written)?;
     Ok(lock)
 }

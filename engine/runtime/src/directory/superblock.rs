@@ -87,7 +87,7 @@ impl Superblock {
             segment_bytes: options
                 .segment_bytes
                 .unwrap_or_else(|| u32::try_from(power).unwrap_or(1 << 20)),
-            block_bytes: device::block_bytes(path),
+            block_bytes: device::block_bytes(path, options.block_bytes),
             starts: 0,
         })
     }

@@ -6,10 +6,11 @@ use crate::mailbox::Message;
 use crossbeam_channel::Receiver;
 use gramme_core::base::ids::SegmentId;
 use gramme_core::port::IoKind;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SEGMENT: FileId = FileId::Segment(SegmentId(0x2a));
 const BLOCK: usize = 4096;
+const READS_MAX: usize = 3;
 
 struct Bench {
     ring: Ring,
@@ -25,7 +26,11 @@ impl Bench {
         let (address, inbox) = Address::new(doorbell);
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().to_path_buf();
-        let (disk, _thread) = Disk::new(path, BLOCK, "files".into(), address).expect("a disk");
+        let limits = DiskLimits {
+            block_bytes: BLOCK,
+            reads_in_flight_max: READS_MAX,
+        };
+        let (disk, _thread) = Disk::new(path, limits, "files".into(), address).expect("a disk");
         Self {
             ring,
             disk,
@@ -162,4 +167,40 @@ fn a_removed_file_is_gone_though_it_was_open() {
         .expect("prepared");
     assert!(!bench.directory.path().join(file_name(SEGMENT)).exists());
     assert!(bench.read(SEGMENT, 0, 4096).is_err());
+}
+
+#[test]
+fn more_reads_than_the_device_bears_wait_and_all_are_served_in_order() {
+    let mut bench = Bench::new();
+    bench.prepare(SEGMENT, 1 << 20, true).expect("prepared");
+    let asked = 4 * READS_MAX as u64;
+    for number in 0..asked {
+        let place = (SEGMENT, number * BLOCK as u64);
+        let done = bench
+            .disk
+            .read(&mut bench.ring, Ticket(number), place, BLOCK as u32);
+        assert!(done.is_none());
+    }
+    assert_eq!(bench.disk.reads_in_flight, READS_MAX);
+    let (mut seen, mut completions) = (Vec::new(), Vec::new());
+    let until = Instant::now() + Duration::from_secs(10);
+    while seen.len() < asked as usize {
+        assert!(Instant::now() < until, "a read was forgotten");
+        bench.ring.submit().expect("submitted");
+        bench.ring.completions(&mut completions);
+        for completion in completions.drain(..) {
+            let done = bench.disk.completion(completion, &mut bench.ring);
+            let Some(Done::Read { ticket, result }) = done else {
+                continue;
+            };
+            let (buffer, read_bytes) = result.expect("read");
+            assert_eq!(read_bytes, BLOCK);
+            bench.disk.give_back(buffer);
+            assert!(bench.disk.reads_in_flight <= READS_MAX);
+            seen.push(ticket.0);
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..asked).collect::<Vec<_>>());
+    assert!(bench.disk.is_idle());
 }

@@ -7,6 +7,8 @@
 //! Invariants:
 //! - an operation holds its file open, so a removal cannot make its descriptor name another file;
 //! - a buffer is handed out only after its operation has ended;
+//! - at most `reads_in_flight_max` reads are with the kernel; the others wait in the order in which they were asked, the
+//!   cleaner's among them, so that neither clients nor cleaner starve;
 //! - a short transfer is continued; what is reported is the whole of what was asked, or the end of the file, or an error.
 #![expect(
     unsafe_code,
@@ -16,7 +18,7 @@
 mod buffers;
 mod files;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -52,11 +54,29 @@ pub(crate) enum Done {
 /// A shard's disk.
 pub(crate) struct Disk {
     directory: PathBuf,
-    block_bytes: usize,
+    limits: DiskLimits,
     files: HashMap<FileId, Arc<OwnedFd>>,
     operations: Slab<Operation>,
+    reads_in_flight: usize,
+    reads_waiting: VecDeque<WaitingRead>,
     buffers: buffers::Pool,
     jobs: Sender<Job>,
+}
+
+/// What the device bears.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DiskLimits {
+    /// Direct reads end inside a block only at the end of a file.
+    pub(crate) block_bytes: usize,
+    /// Reads that the kernel has at once.
+    pub(crate) reads_in_flight_max: usize,
+}
+
+struct WaitingRead {
+    ticket: Ticket,
+    file: Arc<OwnedFd>,
+    offset: u64,
+    bytes: usize,
 }
 
 struct Operation {
@@ -78,16 +98,18 @@ impl Disk {
     /// after the disk is dropped.
     pub(crate) fn new(
         directory: PathBuf,
-        block_bytes: usize,
+        limits: DiskLimits,
         thread_name: String,
         answers: Address,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (jobs, thread) = files::start(directory.clone(), thread_name, answers)?;
         let disk = Self {
             directory,
-            block_bytes,
+            limits,
             files: HashMap::new(),
             operations: Slab::with_capacity(256),
+            reads_in_flight: 0,
+            reads_waiting: VecDeque::new(),
             buffers: buffers::Pool::default(),
             jobs,
         };
@@ -147,19 +169,17 @@ impl Disk {
                 });
             }
         };
-        let bytes = bytes as usize;
-        let into = self.buffers.take(bytes);
-        self.begin(
-            ring,
-            Operation {
-                ticket,
-                file,
-                offset,
-                bytes,
-                done_bytes: 0,
-                transfer: Transfer::Read { into },
-            },
-        );
+        let read = WaitingRead {
+            ticket,
+            file,
+            offset,
+            bytes: bytes as usize,
+        };
+        if self.reads_in_flight < self.limits.reads_in_flight_max.max(1) {
+            self.begin_read(ring, read);
+        } else {
+            self.reads_waiting.push_back(read);
+        }
         None
     }
 
@@ -194,7 +214,7 @@ impl Disk {
             .expect("an operation completes once");
         let result = match completion.result {
             transferred if transferred >= 0 => {
-                operation.advance(transferred.unsigned_abs() as usize, self.block_bytes)
+                operation.advance(transferred.unsigned_abs() as usize, self.limits.block_bytes)
             }
             error if error == -libc::EINTR || error == -libc::EAGAIN => Progress::Again,
             error => Progress::Ended(Err(io_error_of(-error))),
@@ -209,6 +229,12 @@ impl Disk {
             Progress::Ended(result) => {
                 let operation = self.operations.remove(slot);
                 let ticket = operation.ticket;
+                if matches!(operation.transfer, Transfer::Read { .. }) {
+                    self.reads_in_flight -= 1;
+                    if let Some(read) = self.reads_waiting.pop_front() {
+                        self.begin_read(ring, read);
+                    }
+                }
                 Some(match operation.transfer {
                     Transfer::Write { .. } => Done::Write { ticket, result },
                     Transfer::Read { into } => Done::Read {
@@ -233,7 +259,23 @@ impl Disk {
 
     /// Whether nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
-        self.operations.is_empty()
+        self.operations.is_empty() && self.reads_waiting.is_empty()
+    }
+
+    fn begin_read(&mut self, ring: &mut Ring, read: WaitingRead) {
+        self.reads_in_flight += 1;
+        let into = self.buffers.take(read.bytes);
+        self.begin(
+            ring,
+            Operation {
+                ticket: read.ticket,
+                file: read.file,
+                offset: read.offset,
+                bytes: read.bytes,
+                done_bytes: 0,
+                transfer: Transfer::Read { into },
+            },
+        );
     }
 
     fn begin(&mut self, ring: &mut Ring, operation: Operation) {

@@ -32,6 +32,11 @@ pub struct EngineConfig {
     pub commit_interval: Duration,
     /// Group commits that may be on their way to the disk at once, for each shard. 1 to 16.
     pub commits_in_flight_max: u32,
+    /// Reads that may be on their way to the disk at once, for each shard; more wait their turn in the program. Deeper
+    /// than the device's own parallelism only makes the commits behind them slow.
+    pub reads_in_flight_max: u32,
+    /// How fast the cleaners of all shards together read while space is not short. None: 128 MiB a second each.
+    pub clean_bytes_per_s: Option<u64>,
     /// The greatest value accepted, up to 8 MiB.
     pub value_bytes_max: u32,
     /// Log bytes between checkpoints, for each shard. Less makes a start after a crash faster and writes more.
@@ -43,6 +48,9 @@ pub struct EngineConfig {
     /// The length of a segment of the log; fixed when the directory is made, ignored afterwards. None: by the size of the
     /// file system. Smaller ones suit small directories (a shard needs at least eight), larger ones have less overhead.
     pub segment_bytes: Option<u32>,
+    /// The block to which commits are padded, where the device's own is larger than what the file system says; a power
+    /// of two from 4 to 64 KiB. Fixed like the segment's length. None: what the file system says.
+    pub block_bytes: Option<u32>,
     /// How long a shard may look on for work before it sleeps, while that pays. Zero: never; less CPU, more latency.
     pub spin_max: Duration,
     /// Whether each shard's thread is bound to a core of its own, where the process has that many. Bind when the
@@ -65,11 +73,14 @@ impl EngineConfig {
             durability: Durability::Buffered,
             commit_interval: Duration::from_millis(10),
             commits_in_flight_max: 4,
+            reads_in_flight_max: 256,
+            clean_bytes_per_s: None,
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT as u32,
             checkpoint_bytes: 1 << 30,
             requests_max: 65_536,
             buckets: Vec::new(),
             segment_bytes: None,
+            block_bytes: None,
             spin_max: Duration::from_micros(30),
             pin_to_cores: true,
             clock_drift_max: Duration::from_millis(500),

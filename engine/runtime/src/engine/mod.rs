@@ -25,7 +25,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::ring::Slices;
@@ -41,6 +41,9 @@ use starting::{Around, Starting};
 
 /// How long `status` waits for a shard.
 const STATUS_WAIT: Duration = Duration::from_secs(2);
+
+/// When a mailbox that was full is tried again.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A node's shards. Cheap to clone; the last clone stops them.
 #[derive(Clone)]
@@ -120,6 +123,7 @@ impl Engine {
         let options = DirectoryOptions {
             shards,
             segment_bytes: config.segment_bytes,
+            block_bytes: config.block_bytes,
             ..DirectoryOptions::default()
         };
         let mut directory = Directory::open(&config.dir, &options).map_err(OpenError::Directory)?;
@@ -222,6 +226,18 @@ impl Engine {
             .collect()
     }
 
+    /// The shards that do not take a message and answer it within this time: those that hang or have ended. One that is
+    /// busy answers after what came before.
+    pub fn hung(&self, within: Duration) -> Vec<ShardIndex> {
+        let until = Instant::now() + within;
+        let asked: Vec<_> = self.inner.addresses.iter().map(Asked::new).collect();
+        (0..)
+            .map(ShardIndex)
+            .zip(asked)
+            .filter_map(|(shard, asked)| (!asked.answers(until)).then_some(shard))
+            .collect()
+    }
+
     /// Why shards have ended that should run; empty while all is well.
     pub fn failures(&self) -> Vec<String> {
         self.inner.collect_ended();
@@ -250,6 +266,46 @@ impl Engine {
 
     fn address(&self, shard: ShardIndex) -> Option<&Address> {
         self.inner.addresses.get(usize::from(shard.0))
+    }
+}
+
+/// A question whether a shard lives.
+struct Asked<'a> {
+    address: &'a Address,
+    answer: Option<oneshot::Receiver<ShardStatus>>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(address: &'a Address) -> Self {
+        let mut asked = Self {
+            address,
+            answer: None,
+        };
+        asked.ask();
+        asked
+    }
+
+    fn ask(&mut self) {
+        let (sender, receiver) = oneshot::channel();
+        self.answer = match self.address.post(Message::Status(sender)) {
+            Ok(()) => Some(receiver),
+            Err(_) => None,
+        };
+    }
+
+    /// A mailbox that is full is no sign of death: it is tried again until the time is up.
+    fn answers(mut self, until: Instant) -> bool {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Some(answer) = self.answer.take() {
+                return answer.recv_timeout(left).is_ok();
+            }
+            if left.is_zero() {
+                return false;
+            }
+            std::thread::sleep(ASK_AGAIN.min(left));
+            self.ask();
+        }
     }
 }
 

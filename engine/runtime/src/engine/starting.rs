@@ -21,6 +21,9 @@ use crate::doorbell::Doorbell;
 use crate::mailbox::{Address, Message};
 use crate::state::StateKeeper;
 
+/// How fast each shard cleans unless it is said.
+const CLEAN_BYTES_PER_S: u64 = 128 << 20;
+
 type StartedItem = (ShardIndex, Result<RecoveryReport, OpenError>);
 
 /// What shards are plugged into; nothing where they only move data.
@@ -34,6 +37,7 @@ pub(super) struct Around {
 pub(super) struct Starting {
     template: ShardConfig,
     spin_ns_max: u64,
+    reads_in_flight_max: usize,
     pin_to_cores: bool,
     around: Around,
     mailboxes: Vec<Option<(Receiver<Message>, Arc<Doorbell>)>>,
@@ -70,6 +74,9 @@ impl Starting {
             memory_bytes: config.memory_bytes / shards,
             commit_interval_ns: nanoseconds(config.commit_interval),
             commits_in_flight_max: config.commits_in_flight_max,
+            clean_bytes_per_s: config
+                .clean_bytes_per_s
+                .map_or(CLEAN_BYTES_PER_S, |all_shards| all_shards / shards),
             checkpoint_bytes: config.checkpoint_bytes,
             requests_max: config.requests_max,
             value_bytes_max: config.value_bytes_max,
@@ -87,6 +94,7 @@ impl Starting {
         Ok(Self {
             template,
             spin_ns_max: nanoseconds(config.spin_max),
+            reads_in_flight_max: config.reads_in_flight_max as usize,
             pin_to_cores: config.pin_to_cores,
             around,
             mailboxes,
@@ -125,6 +133,7 @@ impl Starting {
             state: self.around.state.clone(),
             core: core.filter(|_| self.pin_to_cores),
             spin_ns_max: self.spin_ns_max,
+            reads_in_flight_max: self.reads_in_flight_max,
             started: self.sender.clone(),
         });
         match thread {

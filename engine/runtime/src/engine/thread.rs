@@ -19,7 +19,7 @@ use gramme_core::shard::{RecoveryReport, Shard, ShardConfig};
 
 use super::OpenError;
 use crate::clock;
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskLimits};
 use crate::doorbell::Doorbell;
 use crate::edge::Edge;
 use crate::executor::{self, Core, Parts, ShardPort};
@@ -49,6 +49,7 @@ pub(super) struct Plan {
     pub(super) state: Option<Arc<StateKeeper>>,
     pub(super) core: Option<usize>,
     pub(super) spin_ns_max: u64,
+    pub(super) reads_in_flight_max: usize,
     pub(super) started: Sender<(ShardIndex, Result<RecoveryReport, OpenError>)>,
 }
 
@@ -107,7 +108,10 @@ fn run(plan: Plan) -> Ended {
     let edge: Option<Box<dyn Edge>> = plan.edge.map(|make| make(shard));
     let (disk, files) = Disk::new(
         plan.directory,
-        plan.config.block_bytes as usize,
+        DiskLimits {
+            block_bytes: plan.config.block_bytes as usize,
+            reads_in_flight_max: plan.reads_in_flight_max,
+        },
         format!("gramme-files-{}", shard.0),
         own_address,
     )

@@ -1,13 +1,15 @@
 //! `gramme serve`: a node in the foreground, until a signal ends it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gramme::config::{ConfigError, DurabilityName, File};
-use gramme::node::{Node, notify};
+use gramme::host::{Host, raise_limits};
+use gramme::node::Node;
+use gramme::service::{Watchdog, notify};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -104,7 +106,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Err(error) => return fail(EXIT_USAGE, error),
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("GRAMME_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,gramme::start=info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -118,6 +120,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
             );
         }
     };
+    raise_limits();
     let node = match Node::start(&config) {
         Ok(node) => node,
         Err(error) => {
@@ -131,6 +134,10 @@ pub(crate) fn run(args: Args) -> ExitCode {
             );
         }
     };
+    // A node that somebody tries out promises nothing, and one that does not start has one line to say.
+    if !args.ends_with_parent {
+        warn_of_host(&config.data);
+    }
     let at = node.addresses();
     eprintln!(
         "ready resp={} native={} admin={}",
@@ -140,10 +147,15 @@ pub(crate) fn run(args: Args) -> ExitCode {
         tracing::warn!("systemd could not be told that the node serves: {error}");
     }
     let mut failures = Vec::new();
-    while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK_INTERVAL) {
+    let mut watchdog = Watchdog::from_environment();
+    let look_interval = watchdog.map_or(LOOK_INTERVAL, |dog| dog.interval().min(LOOK_INTERVAL));
+    while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(look_interval) {
         failures = node.failures();
         if !failures.is_empty() {
             break;
+        }
+        if let Some(watchdog) = &mut watchdog {
+            show_life(&node, watchdog);
         }
     }
     if let Err(error) = notify("STOPPING=1") {
@@ -159,6 +171,35 @@ pub(crate) fn run(args: Args) -> ExitCode {
             EXIT_FAILED,
             format_args!("stopped, but not cleanly: {what}"),
         ),
+    }
+}
+
+/// One line for each setting of this machine that will break the node's promise.
+fn warn_of_host(data: &Path) {
+    // It need not be there yet: the nearest directory that is lies on the same disk.
+    let whole = std::path::absolute(data).unwrap_or_else(|_| data.to_path_buf());
+    let there = whole.ancestors().find_map(|part| part.canonicalize().ok());
+    for warning in Host::here().warnings(there.as_deref().unwrap_or(&whole)) {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Tells systemd that the node lives, but only when each shard has just shown that it does.
+fn show_life(node: &Node, watchdog: &mut Watchdog) {
+    if !watchdog.is_due(Instant::now()) {
+        return;
+    }
+    let hung = node.hung(watchdog.interval());
+    if hung.is_empty() {
+        if let Err(error) = notify("WATCHDOG=1") {
+            tracing::warn!("systemd could not be told that the node lives: {error}");
+        }
+    } else {
+        let names: Vec<String> = hung.iter().map(ToString::to_string).collect();
+        tracing::error!(
+            "shard {} does not answer; the watchdog is told nothing, and ends the node if that goes on",
+            names.join(", ")
+        );
     }
 }
 
