@@ -28,4 +28,6 @@ pub mod store;
 
 pub mod replica;
 
+pub mod coordinate;
+
 pub mod shard;

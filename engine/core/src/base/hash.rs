@@ -1,6 +1,7 @@
 //! Hashes of keys: the token that places a key on the ring, and the tag that tells two keys of one token apart.
 //!
-//! A token is `seahash(bucket ‖ 0 ‖ key)`, the same on every node and in every client. A tag is seeded with a secret of
+//! A token is `seahash(bucket ‖ 0 ‖ key)`, the same on every node and in every client; the tokens that end in
+//! [`HINT_BITS`](crate::base::ids::HINT_BITS) are kept for hints (one key in 65,536 has its last bit changed for it). A tag is seeded with a secret of
 //! the data directory, so that keys chosen to share a token do not share their tags too.
 
 use core::hash::Hasher;
@@ -17,13 +18,13 @@ pub fn token(bucket: &[u8], key: &[u8]) -> Token {
         let mut joined = [0; JOINED_BYTES_MAX];
         joined[..bucket.len()].copy_from_slice(bucket);
         joined[bucket.len() + 1..joined_bytes].copy_from_slice(key);
-        return Token(seahash::hash(&joined[..joined_bytes]));
+        return Token(seahash::hash(&joined[..joined_bytes])).of_key();
     }
     let mut hasher = seahash::SeaHasher::new();
     hasher.write(bucket);
     hasher.write(&[0]);
     hasher.write(key);
-    Token(hasher.finish())
+    Token(hasher.finish()).of_key()
 }
 
 /// The seeded hash of a key, of which the index keeps a few bits beside the token.
@@ -47,7 +48,7 @@ mod tests {
             let joined = [b"default".as_slice(), &[0], &key].concat();
             assert_eq!(
                 token(b"default", &key),
-                Token(seahash::hash(&joined)),
+                Token(seahash::hash(&joined)).of_key(),
                 "key of {key_bytes} bytes"
             );
         }

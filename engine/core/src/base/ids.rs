@@ -28,6 +28,32 @@ pub struct SegmentId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BatchNumber(pub u64);
 
+/// The last bits of the tokens that only hints have.
+pub const HINT_BITS: u64 = 0xffff;
+
+impl Token {
+    /// The token as a client's key may have it: never one of a hint.
+    #[must_use]
+    pub const fn of_key(self) -> Self {
+        if self.is_hint() {
+            Self(self.0 ^ 1)
+        } else {
+            self
+        }
+    }
+
+    /// The token of the hints for keys of this token: in the same partition and slice.
+    #[must_use]
+    pub const fn of_hint(self) -> Self {
+        Self(self.0 | HINT_BITS)
+    }
+
+    /// Whether it is a hint's.
+    pub const fn is_hint(self) -> bool {
+        self.0 & HINT_BITS == HINT_BITS
+    }
+}
+
 macro_rules! short_debug {
     ($($name:ident $prefix:literal $format:literal;)*) => {$(
         impl fmt::Debug for $name {

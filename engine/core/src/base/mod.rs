@@ -4,4 +4,5 @@ pub mod durability;
 pub mod hash;
 pub mod ids;
 pub mod limits;
+pub mod slots;
 pub mod time;

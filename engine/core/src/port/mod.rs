@@ -6,6 +6,7 @@
 
 mod effect;
 mod event;
+pub(crate) mod ids;
 mod message;
 mod note;
 mod outcome;

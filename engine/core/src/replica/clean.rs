@@ -328,7 +328,9 @@ impl Replica {
     /// A tombstone (or a value that expired) that no other node, no message and no replay can need: with one node, one
     /// that is old enough.
     fn is_reapable(&self, now: Now, header: &RecordHeader, object: &[u8]) -> bool {
-        if header.flags & (FLAG_TOMBSTONE | FLAG_EXPIRES) == 0 {
+        if header.flags & (FLAG_TOMBSTONE | FLAG_EXPIRES) == 0
+            || self.is_replicated && !header.token.is_hint()
+        {
             return false;
         }
         let horizon_ms = now

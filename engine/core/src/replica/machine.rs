@@ -17,6 +17,7 @@ use crate::base::hash;
 use crate::base::ids::{BatchNumber, SegmentId, Token};
 use crate::base::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX};
 use crate::base::time::{Hlc, HlcClock, Now};
+use crate::port::ids::purpose_of;
 use crate::port::{
     Effect, Effects, Event, Failure, IoError, LogRange, Op, Outcome, OwnedRequest, Receipt,
     Request, RequestId, Ticket,
@@ -24,6 +25,7 @@ use crate::port::{
 use crate::replica::checkpoints::Checkpoints;
 use crate::replica::clean::Cleaner;
 use crate::replica::config::{Bucket, ShardConfig};
+use crate::replica::hints::HINT_BUCKET;
 use crate::replica::status::{Damage, ShardStatus, WriteState};
 use crate::store::cache::RecordCache;
 use crate::store::digest::Digest;
@@ -120,6 +122,11 @@ pub struct Replica {
     pub(super) has_stopped: bool,
     pub(super) live_bytes: u64,
     pub(super) stats: ShardStatus,
+    /// Other nodes hold copies: a delete leaves its tombstone, and tombstones are forgotten by agreement only.
+    pub(super) is_replicated: bool,
+    /// From when on this shard has held its partitions without loss; births before it are not continued.
+    pub(super) since: Hlc,
+    hint_bucket: Bucket,
     // scratch, reused
     pub(super) old_object: Vec<u8>,
     pub(super) new_object: Vec<u8>,
@@ -166,6 +173,9 @@ impl Replica {
             is_stopping: false,
             has_stopped: false,
             live_bytes: parts.live_bytes,
+            is_replicated: false,
+            since: Hlc::default(),
+            hint_bucket: Bucket::new(HINT_BUCKET),
             stats: ShardStatus {
                 damage: parts.damage,
                 ..ShardStatus::default()
@@ -244,6 +254,30 @@ impl Replica {
                     .is_some()
     }
 
+    /// Says whether other nodes hold copies.
+    pub const fn set_replicated(&mut self, is_replicated: bool) {
+        self.is_replicated = is_replicated;
+    }
+
+    /// Raises the time from which on this shard has held its partitions without loss.
+    pub fn raise_since(&mut self, since: Hlc) {
+        self.since = self.since.max(since);
+    }
+
+    /// Sets the rules of a bucket, which may be new.
+    pub fn set_bucket(&mut self, rules: Bucket) {
+        let buckets = &mut self.config.buckets;
+        match buckets.iter_mut().find(|bucket| bucket.name == rules.name) {
+            Some(bucket) => *bucket = rules,
+            None => buckets.push(rules),
+        }
+    }
+
+    /// The greatest time of the hybrid clock that this shard has issued or absorbed.
+    pub const fn clock_last(&self) -> Hlc {
+        self.clock.last()
+    }
+
     /// The configuration.
     pub const fn config(&self) -> &ShardConfig {
         &self.config
@@ -297,7 +331,11 @@ impl Replica {
         if self.is_stopping {
             return effects.reply(request.id, Outcome::Failed(Failure::Stopping));
         }
-        if request.key.len() > KEY_BYTES_MAX || request.bucket.len() > BUCKET_BYTES_MAX {
+        // Checked at the client's edge only: what was once accepted always replicates.
+        let is_clients = purpose_of(request.id).is_none();
+        if is_clients
+            && (request.key.len() > KEY_BYTES_MAX || request.bucket.len() > BUCKET_BYTES_MAX)
+        {
             let bytes = request.key.len().max(request.bucket.len()) as u64;
             let too_large = Failure::TooLarge {
                 bytes,
@@ -331,6 +369,9 @@ impl Replica {
     }
 
     pub(super) fn bucket(&self, name: &[u8]) -> Option<&Bucket> {
+        if name == HINT_BUCKET {
+            return Some(&self.hint_bucket);
+        }
         self.config
             .buckets
             .iter()

@@ -11,6 +11,7 @@ mod checkpoints;
 mod clean;
 mod config;
 mod get;
+pub(crate) mod hints;
 mod machine;
 mod open;
 mod scan;

@@ -7,7 +7,7 @@
 use crate::base::ids::BatchNumber;
 use crate::base::time::{Hlc, Now};
 use crate::port::{
-    Condition, ContextArg, Durability, Effects, Expiry, Failure, Op, Outcome, Request,
+    Condition, ContextArg, Durability, Effect, Effects, Expiry, Failure, Op, Outcome, Request,
 };
 use crate::replica::Replica;
 use crate::replica::machine::{Admission, Answer, CEILING_AHEAD_MS, Fetched, KeyId};
@@ -276,7 +276,7 @@ impl Replica {
         // Of a key that is unknown the tombstone says what is known from now on.
         let is_unknown = plan.entry.is_none() && self.is_tainted;
         let is_latest = matches!(plan.mode, Mode::Latest);
-        if is_delete && !existed && !is_unknown && is_latest {
+        if is_delete && !existed && !is_unknown && is_latest && !self.is_replicated {
             // Nothing to delete: one replica that holds nothing needs no tombstone. What it holds nothing by, a former
             // delete, may itself not be durable yet.
             let answer = Answer::default();
@@ -374,6 +374,7 @@ impl Replica {
             effects,
         )?;
         self.note_written(key, fingerprint, flags, appended);
+        self.tell_applied(request, key, effects);
         let context = want_context.then(|| {
             let start = effects.bytes.len() as u32;
             write_latest_context(&mut effects.bytes, key.token.0, dot);
@@ -426,7 +427,7 @@ impl Replica {
         let input = PutInput {
             key_hash: plan.key.token.0,
             node: self.config.node,
-            since: Hlc::default(),
+            since: self.since,
             now: self.clock.tick(now.wall_ms),
             mode,
             conflict: plan.conflict,
@@ -445,6 +446,11 @@ impl Replica {
             }
         };
         let batch = if outcome.is_repeated {
+            if request.wants_object {
+                let object = effects.keep(old.map_or(&[], |view| view.as_bytes()));
+                let id = request.id;
+                effects.list.push(Effect::Applied { id, object });
+            }
             self.log.newest()
         } else {
             self.begin_tick(now, effects);
@@ -508,7 +514,23 @@ impl Replica {
         self.new_object = encoded;
         let appended = appended?;
         self.note_written(key, fingerprint, flags, appended);
+        self.tell_applied(request, key, effects);
         Ok(appended.batch)
+    }
+
+    /// Tells the coordinator the object that was just appended.
+    fn tell_applied(&self, request: &Request<'_>, key: KeyId, effects: &mut Effects) {
+        if !request.wants_object {
+            return;
+        }
+        let object = self
+            .index
+            .get(key.token, key.tag15)
+            .and_then(|entry| self.find(entry.place, key.token, None))
+            .and_then(|record| record.object_of(request.bucket, request.key));
+        let object = effects.keep(object.expect("what was just appended is in memory"));
+        let id = request.id;
+        effects.list.push(Effect::Applied { id, object });
     }
 
     /// Merges an object of another replica, a file, or another shard of this node.

@@ -1,11 +1,16 @@
 //! The machine that joins the parts: an event in, effects out.
+//!
+//! Owns the order in which the parts see an event, and the shard's own requests to its replica: their answers are taken
+//! out of the effects before the outside sees them. A node that is the whole cluster goes straight to its replica.
 
 use std::sync::Arc;
 
 use crate::base::time::Now;
-use crate::port::{Effects, Event, LogRange, Note, Source};
+use crate::coordinate::{CoordinateStats, Coordinator, Turn};
+use crate::port::ids::{Purpose, purpose_of};
+use crate::port::{Effect, Effects, Event, LogRange, Note, Source};
 use crate::replica::Replica;
-use crate::ring::RingView;
+use crate::ring::{BucketView, RingView};
 
 pub use crate::replica::{
     Bucket, Damage, OpenError, RecoveryReport, ShardConfig, ShardStatus, WriteState,
@@ -14,6 +19,8 @@ pub use crate::replica::{
 /// One shard.
 pub struct Shard {
     replica: Replica,
+    coordinator: Coordinator,
+    /// Without one, or where it says so, this node is alone.
     view: Option<Arc<RingView>>,
 }
 
@@ -30,6 +37,7 @@ impl Shard {
         let (replica, report) = Replica::open(config, now, source)?;
         let shard = Self {
             replica,
+            coordinator: Coordinator::default(),
             view: None,
         };
         Ok((shard, report))
@@ -37,16 +45,93 @@ impl Shard {
 
     /// Takes one event; appends effects.
     pub fn step(&mut self, now: Now, event: Event<'_>, effects: &mut Effects) {
+        let is_alone = self.view.as_ref().is_none_or(|view| view.is_alone());
+        if is_alone && self.coordinator.len() == 0 {
+            return match event {
+                Event::Note(note) => self.note(note),
+                Event::Message { .. } | Event::PeerLost(_) => {}
+                event => self.replica.step(now, event, effects),
+            };
+        }
+        let Some(view) = self.view.clone() else {
+            return;
+        };
+        let first = effects.list.len();
+        let mut turn = Turn {
+            now,
+            view: &view,
+            replica: &mut self.replica,
+            effects,
+        };
         match event {
-            Event::Note(Note::View(view)) => self.view = Some(view),
-            Event::Note(_) | Event::Message { .. } | Event::PeerLost(_) => {}
+            Event::Request(request) => self.coordinator.request(&mut turn, &request),
+            Event::Message { from, message } => {
+                self.coordinator.message(&mut turn, from, message);
+            }
+            Event::PeerLost(node) => self.coordinator.peer_lost(&mut turn, node),
+            Event::Note(note) => self.note(note),
+            Event::Tick => {
+                self.coordinator.tick(&mut turn);
+                self.replica.step(now, Event::Tick, effects);
+            }
             event => self.replica.step(now, event, effects),
+        }
+        self.settle(now, &view, first, effects);
+    }
+
+    /// Hands the answers to the shard's own requests to who asked, until none is left.
+    fn settle(&mut self, now: Now, view: &RingView, first: usize, effects: &mut Effects) {
+        let mut at = first;
+        while at < effects.list.len() {
+            let owner = match &effects.list[at] {
+                Effect::Reply { id, .. } | Effect::Applied { id, .. } => purpose_of(*id),
+                _ => None,
+            };
+            let Some((purpose, slot)) = owner else {
+                at += 1;
+                continue;
+            };
+            let effect = effects.list.remove(at);
+            let mut turn = Turn {
+                now,
+                view,
+                replica: &mut self.replica,
+                effects,
+            };
+            match (purpose, effect) {
+                (Purpose::Slot, Effect::Reply { outcome, .. }) => {
+                    self.coordinator.local_reply(&mut turn, slot, outcome);
+                }
+                (Purpose::Slot, Effect::Applied { object, .. }) => {
+                    self.coordinator.local_applied(&mut turn, slot, object);
+                }
+                (Purpose::Slot | Purpose::Nobody | Purpose::Upkeep, _) => {}
+            }
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::View(view) => {
+                self.replica.set_replicated(!view.is_alone());
+                for bucket in &view.buckets {
+                    self.replica.set_bucket(rules_of(bucket));
+                }
+                self.view = Some(view);
+            }
+            Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_) | Note::CompareAll => {}
         }
     }
 
     /// When it wants an `Event::Tick`, on the clock of `Now::mono_ns`.
     pub fn next_deadline_ns(&self) -> Option<u64> {
-        self.replica.next_deadline_ns()
+        [
+            self.replica.next_deadline_ns(),
+            self.coordinator.next_deadline_ns(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The bytes of a `Write` effect.
@@ -67,5 +152,20 @@ impl Shard {
     /// Counters and gauges.
     pub fn status(&self) -> ShardStatus {
         self.replica.status()
+    }
+
+    /// Counters of the coordinator.
+    pub const fn coordinate_stats(&self) -> CoordinateStats {
+        self.coordinator.stats
+    }
+}
+
+fn rules_of(bucket: &BucketView) -> Bucket {
+    Bucket {
+        name: bucket.name.clone(),
+        durability: bucket.durability,
+        conflict: bucket.conflict,
+        blind_put: bucket.blind_put,
+        ttl_ms: bucket.ttl_ms,
     }
 }

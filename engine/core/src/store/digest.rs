@@ -26,6 +26,10 @@ impl Digest {
 
     /// A key's fingerprint changes; 0 stands for no entry.
     pub fn replace(&mut self, token: Token, former: u64, new: u64) {
+        // Hints are this node's own affair.
+        if token.is_hint() {
+            return;
+        }
         let partition = self.slices.partition_of(token).0 as usize;
         let leaf = self.leaf_of(token);
         let sum = &mut self.leaves[partition][leaf];

@@ -161,7 +161,7 @@ impl Rig {
                 Effect::Remove { file } => {
                     self.disk.0.remove(&file);
                 }
-                Effect::Reply { .. } | Effect::Stopped => {}
+                Effect::Reply { .. } | Effect::Applied { .. } | Effect::Stopped => {}
             }
         }
     }

@@ -1,0 +1,208 @@
+//! What a client sees of several replicas.
+
+use crate::port::{Condition, ContextArg, Expiry, Failure, Op, Outcome, Put, Quorum};
+
+use super::bench_tests::{Net, put_op};
+
+const STRICT_ALL: Quorum = Quorum {
+    n: 0,
+    r: 0,
+    w: 3,
+    zones: 0,
+    is_strict: true,
+};
+
+#[test]
+fn a_write_reaches_every_replica_and_is_read_through_any_node() {
+    let mut net = Net::new(4, 3);
+    net.put(0, b"k", b"", b"v1");
+    net.run(10);
+    let fingerprint = net.held(0, b"k");
+    assert!(fingerprint != 0);
+    assert_eq!(
+        (net.held(1, b"k"), net.held(2, b"k")),
+        (fingerprint, fingerprint)
+    );
+    // The fourth holds nothing of it, and serves it all the same.
+    assert_eq!(net.held(3, b"k"), 0);
+    for node in 0..4 {
+        assert_eq!(net.get(node, b"k").1, [b"v1".to_vec()], "node {node}");
+    }
+    let seen = net.get(3, b"k").0;
+    net.put(3, b"k", &seen, b"v2");
+    assert_eq!(net.get(1, b"k").1, [b"v2".to_vec()]);
+}
+
+#[test]
+fn a_put_supersedes_what_its_context_covers_and_two_with_one_context_are_siblings() {
+    let mut net = Net::new(3, 3);
+    let first = net.put(0, b"k", b"", b"a");
+    net.put(1, b"k", &first, b"b");
+    net.put(2, b"k", &first, b"c");
+    assert_eq!(net.get(0, b"k").1, [b"b".to_vec(), b"c".to_vec()]);
+    let seen = net.get(1, b"k").0;
+    net.put(0, b"k", &seen, b"d");
+    for node in 0..3 {
+        assert_eq!(net.get(node, b"k").1, [b"d".to_vec()]);
+    }
+}
+
+#[test]
+fn no_request_fails_when_a_replica_is_silent_and_a_stand_in_or_a_hint_keeps_its_write() {
+    for nodes in [3, 4] {
+        let mut net = Net::new(nodes, 3);
+        net.cut.insert(1);
+        net.put(0, b"k", b"", b"v");
+        assert_eq!(net.get(0, b"k").1, [b"v".to_vec()]);
+        assert_eq!(net.get(2, b"k").1, [b"v".to_vec()]);
+        net.run(2_000);
+        let hints: u64 = (0..nodes).map(|node| net.stats(node).hints_kept).sum();
+        assert!(
+            hints > 0,
+            "{nodes} nodes: somebody keeps it for the one that is away"
+        );
+    }
+}
+
+#[test]
+fn a_lost_connection_is_felt_at_once() {
+    let mut net = Net::new(3, 3);
+    net.cut.insert(1);
+    let id = net.send(0, b"k", STRICT_ALL, put_op(b"", b"v"));
+    net.run(2);
+    net.lose(1);
+    let (outcome, _) = net.answer(id).expect("answered without waiting");
+    let Outcome::Failed(Failure::Quorum {
+        got: 2,
+        needed: 3,
+        is_in_doubt: true,
+    }) = outcome
+    else {
+        panic!("{outcome:?}");
+    };
+}
+
+#[test]
+fn a_quorum_that_cannot_be_met_is_refused_before_anything_happens() {
+    let mut net = Net::new(3, 3);
+    net.dead.extend([1, 2]);
+    net.publish();
+    let quorum = Quorum {
+        w: 3,
+        is_strict: true,
+        ..Quorum::default()
+    };
+    let id = net.send(0, b"k", quorum, put_op(b"", b"v"));
+    let (outcome, _) = net.answer(id).expect("at once");
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Failed(Failure::Quorum {
+                is_in_doubt: false,
+                ..
+            })
+        ),
+        "{outcome:?}"
+    );
+    assert_eq!(net.held(0, b"k"), 0);
+}
+
+#[test]
+fn a_read_brings_up_the_replica_that_missed_a_write() {
+    let mut net = Net::new(3, 3);
+    net.cut.insert(2);
+    net.put(0, b"k", b"", b"v");
+    net.run(2_000);
+    net.cut.clear();
+    net.run(5_000);
+    assert_eq!(net.held(2, b"k"), 0, "nothing but the read tells it");
+    assert_eq!(net.get(2, b"k").1, [b"v".to_vec()]);
+    net.run(10);
+    assert_eq!(net.held(2, b"k"), net.held(0, b"k"));
+    assert!(net.stats(2).read_repairs > 0);
+}
+
+#[test]
+fn a_change_of_expiry_never_undoes_a_write_that_this_node_missed() {
+    let mut net = Net::new(3, 3);
+    net.put(0, b"k", b"", b"old");
+    net.run(10);
+    net.cut.insert(0);
+    net.put(1, b"k", b"", b"new");
+    net.run(2_000);
+    net.cut.clear();
+    net.run(5_000);
+    let op = Op::SetExpiry {
+        expiry: Expiry::AtMs(net.now.wall_ms + 1_000_000),
+        want_previous: false,
+    };
+    let (outcome, _) = net.ask(0, b"k", op);
+    assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
+    assert_eq!(net.get(2, b"k").1, [b"new".to_vec()]);
+}
+
+#[test]
+fn a_condition_is_decided_on_the_newest() {
+    let mut net = Net::new(3, 3);
+    net.cut.insert(0);
+    net.put(1, b"k", b"", b"there");
+    net.run(2_000);
+    net.cut.clear();
+    net.run(5_000);
+    let op = Op::Put(Put {
+        context: ContextArg::Latest,
+        value: b"x",
+        expiry: Expiry::Never,
+        condition: Condition::IfAbsent,
+        want_previous: false,
+        want_context: false,
+        write_id: None,
+    });
+    let (outcome, _) = net.ask(0, b"k", op);
+    assert!(
+        matches!(outcome, Outcome::ConditionNotMet { .. }),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_delete_leaves_its_tombstone_on_every_replica() {
+    let mut net = Net::new(3, 3);
+    net.put(0, b"k", b"", b"v");
+    let op = Op::Delete {
+        context: ContextArg::Latest,
+        want_previous: false,
+        want_context: false,
+        write_id: None,
+    };
+    let (outcome, _) = net.ask(1, b"k", op);
+    assert!(
+        matches!(outcome, Outcome::Written { existed: true, .. }),
+        "{outcome:?}"
+    );
+    net.run(10);
+    for node in 0..3 {
+        assert!(net.get(node, b"k").1.is_empty());
+        assert!(net.held(node, b"k") != 0);
+    }
+}
+
+#[test]
+fn a_node_that_holds_nothing_takes_writes_when_all_that_hold_are_away() {
+    let mut net = Net::new(4, 3);
+    net.cut.extend([0, 1, 2]);
+    net.dead.extend([0, 1, 2]);
+    net.publish();
+    let quorum = Quorum {
+        w: 1,
+        ..Quorum::default()
+    };
+    let id = net.send(3, b"k", quorum, put_op(b"", b"v"));
+    net.run(100);
+    let (outcome, _) = net.answer(id).expect("always writeable");
+    let Outcome::Written { receipt, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!((receipt.replicas, receipt.stand_ins), (1, 1));
+    assert!(net.stats(3).hints_kept >= 3);
+}

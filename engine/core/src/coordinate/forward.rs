@@ -1,0 +1,242 @@
+//! The way to a node that holds the key: a request that came to another one is coordinated there, with one hop.
+
+use crate::base::ids::NodeId;
+use crate::base::slots::SlotId;
+use crate::port::ids::call;
+use crate::port::{
+    CallId, Condition, ContextArg, Failure, KeyName, Lane, Message, Op, Outcome, OwnedRequest,
+    Request,
+};
+use crate::version::WriteId;
+
+use super::read::keep_outcome;
+use super::slot::{ForwardSlot, Slot};
+use super::{Coordinator, DEADLINE_NS_DEFAULT, GIVE_UP_NS, Turn, fail, slot_of};
+
+impl Coordinator {
+    pub(super) fn begin_forward(&mut self, turn: &mut Turn<'_>, request: &Request<'_>) {
+        if request.is_forwarded {
+            // The sender's ring is another one: it is told, and looks again.
+            return fail(turn, request.id, Failure::NoHolder);
+        }
+        self.forward_elsewhere(turn, request, Failure::NoHolder);
+    }
+
+    /// Hands a request to the best other node that holds its key; without one it fails so.
+    pub(super) fn forward_elsewhere(
+        &mut self,
+        turn: &mut Turn<'_>,
+        request: &Request<'_>,
+        failure: Failure,
+    ) {
+        let now_ns = turn.now.mono_ns;
+        let deadline_ns = request
+            .deadline_ns
+            .unwrap_or(now_ns.saturating_add(DEADLINE_NS_DEFAULT));
+        let named = self.named(turn, request);
+        let slot = ForwardSlot {
+            id: request.id,
+            request: OwnedRequest::new(&named),
+            deadline_ns,
+            asked_ns: now_ns,
+            to: turn.view.me,
+            tried: vec![turn.view.me],
+            attempt: 0,
+        };
+        self.stats.forwards += 1;
+        let id = self.slots.insert(Slot::Forward(Box::new(slot)));
+        self.forward_next(turn, id, failure);
+    }
+
+    /// A causal write gets a write id, so that it may be tried through two coordinators and stay one write.
+    fn named<'a>(&mut self, turn: &Turn<'_>, request: &Request<'a>) -> Request<'a> {
+        let mut named = *request;
+        let is_causal = |context: &ContextArg<'_>| !matches!(context, ContextArg::Latest);
+        let write_id = match &mut named.op {
+            Op::Put(put) if is_causal(&put.context) => &mut put.write_id,
+            Op::Delete {
+                context, write_id, ..
+            } if is_causal(context) => write_id,
+            _ => return named,
+        };
+        if write_id.is_none() {
+            self.sequence += 1;
+            *write_id = Some(WriteId {
+                client: turn.view.me.0 ^ turn.replica.config().shard.0 as u64,
+                sequence: turn.now.wall_ms << 20 | self.sequence & 0xf_ffff,
+            });
+        }
+        named
+    }
+
+    fn forward_next(&mut self, turn: &mut Turn<'_>, id: SlotId, failure: Failure) {
+        let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let token = slot.request.request().token;
+        let tried = slot.tried.clone();
+        let is_done = slot.attempt >= 8;
+        let next = self
+            .holders_by_cost(turn, token)
+            .into_iter()
+            .find(|node| !tried.contains(node));
+        let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(to) = next.filter(|_| !is_done) else {
+            return self.forward_exhausted(turn, id, failure);
+        };
+        slot.to = to;
+        slot.tried.push(to);
+        slot.attempt += 1;
+        slot.asked_ns = turn.now.mono_ns;
+        let (attempt, at_ns) = (
+            slot.attempt,
+            slot.deadline_ns
+                .min(turn.now.mono_ns.saturating_add(GIVE_UP_NS)),
+        );
+        let request = slot.request.request();
+        let (value, context) = request.op.parts();
+        let left_ns = slot.deadline_ns.saturating_sub(turn.now.mono_ns);
+        let shape = Request {
+            deadline_ns: Some(left_ns),
+            is_forwarded: true,
+            ..request.shape()
+        };
+        let message = Message::Request {
+            call: call(id, attempt),
+            shape,
+            key: KeyName {
+                bucket: turn.effects.keep(request.bucket),
+                key: turn.effects.keep(request.key),
+                token: request.token,
+            },
+            value: turn.effects.keep(value),
+            context: turn.effects.keep(context),
+        };
+        let token = request.token;
+        turn.send(to, Lane::Token(token), message);
+        self.arm(at_ns, id);
+    }
+
+    /// No node that holds the key can be reached: a write is taken here, with hints for all of them.
+    fn forward_exhausted(&mut self, turn: &mut Turn<'_>, id: SlotId, failure: Failure) {
+        let Some(Slot::Forward(slot)) = self.slots.remove(id) else {
+            return;
+        };
+        let mut request = slot.request.request();
+        request.id = slot.id;
+        let is_sloppy = failure == Failure::NoHolder
+            && request.op.is_write()
+            && !request.quorum.is_strict
+            && !matches!(request.op, Op::SetExpiry { .. } | Op::Merge { .. });
+        if is_sloppy {
+            return self.coordinate_write(turn, &request, true);
+        }
+        fail(turn, slot.id, failure);
+    }
+
+    fn holders_by_cost(&self, turn: &Turn<'_>, token: crate::base::ids::Token) -> Vec<NodeId> {
+        let Some(row) = turn.view.of_token(token) else {
+            return Vec::new();
+        };
+        let mut nodes: Vec<(u64, NodeId)> = row
+            .read
+            .iter()
+            .filter(|number| self.is_usable(turn, **number))
+            .map(|number| turn.view.node(*number).id)
+            .map(|node| (self.peers.cost(node), node))
+            .collect();
+        nodes.sort_by_key(|(cost, _)| *cost);
+        nodes.into_iter().map(|(_, node)| node).collect()
+    }
+
+    /// A peer's answer to a forwarded request.
+    pub(super) fn forward_answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        call: CallId,
+        outcome: Outcome,
+        bytes: &[u8],
+    ) {
+        let (id, attempt) = slot_of(call);
+        let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        if slot.to != from || usize::from(slot.attempt) != attempt {
+            return;
+        }
+        let took_ns = turn.now.mono_ns.saturating_sub(slot.asked_ns);
+        if let Outcome::Failed(failure) = outcome
+            && is_elsewhere(failure)
+        {
+            return self.forward_next(turn, id, failure);
+        }
+        let client = slot.id;
+        self.slots.remove(id);
+        self.peers.answered(from, took_ns, 0);
+        let outcome = keep_outcome(turn, outcome, bytes);
+        turn.effects.reply(client, outcome);
+    }
+
+    /// The node that was asked is away. What may have begun there is only asked again where that changes nothing.
+    pub(super) fn forward_failed(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let request = slot.request.request();
+        let is_repeatable = match request.op {
+            Op::Put(put) => put.condition == Condition::Always,
+            Op::SetExpiry { .. } => false,
+            _ => true,
+        };
+        if is_repeatable {
+            return self.forward_next(turn, id, Failure::NoHolder);
+        }
+        let client = slot.id;
+        self.slots.remove(id);
+        fail(turn, client, Failure::InDoubt);
+    }
+
+    pub(super) fn forward_due(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let now_ns = turn.now.mono_ns;
+        let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        if slot.deadline_ns <= now_ns {
+            let (client, is_write) = (slot.id, slot.request.request().op.is_write());
+            self.slots.remove(id);
+            let failure = if is_write {
+                Failure::InDoubt
+            } else {
+                Failure::DeadlineNotApplied
+            };
+            return fail(turn, client, failure);
+        }
+        if now_ns.saturating_sub(slot.asked_ns) >= GIVE_UP_NS {
+            let node = slot.to;
+            self.peers.failed(node, now_ns);
+            return self.forward_failed(turn, id);
+        }
+        let at_ns = slot
+            .deadline_ns
+            .min(slot.asked_ns.saturating_add(GIVE_UP_NS));
+        self.arm(at_ns.max(now_ns + 1), id);
+    }
+}
+
+/// Whether another node may do better.
+const fn is_elsewhere(failure: Failure) -> bool {
+    matches!(
+        failure,
+        Failure::NoHolder
+            | Failure::Stopping
+            | Failure::DiskFull
+            | Failure::ReadOnly
+            | Failure::Overloaded { .. }
+            | Failure::Corrupt { .. }
+            | Failure::Unknown
+            | Failure::ReadFailed(_)
+    )
+}

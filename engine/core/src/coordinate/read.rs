@@ -1,0 +1,514 @@
+//! Reads: the value from this shard's own replica, fingerprints from R − 1 others; where they differ, every distinct
+//! object, merged, answered, and written back to those that lack it.
+
+use crate::base::ids::NodeId;
+use crate::base::slots::SlotId;
+use crate::port::ids::{Purpose, call, internal};
+use crate::port::{
+    ByteRange, CallId, Durability, Failure, Held, KeyName, Lane, Message, Op, Outcome,
+    OwnedRequest, Quorum, Refusal, Request,
+};
+use crate::version::{Object, ObjectView};
+
+use super::slot::{ReadReplica, ReadSlot, ReadState, Slot, Then, receipt};
+use super::write::pick;
+use super::{
+    Coordinator, DEADLINE_NS_DEFAULT, GIVE_UP_NS, HEDGE_AFTER_NS, Turn, fail, local, me, slot_of,
+};
+
+impl Coordinator {
+    pub(super) fn begin_read(&mut self, turn: &mut Turn<'_>, request: &Request<'_>, then: Then) {
+        let view = turn.view;
+        let Some(row) = view.of_token(request.token) else {
+            return local(turn, *request);
+        };
+        let number = me(view);
+        let Some(number) = number.filter(|number| row.read.contains(number)) else {
+            return self.begin_forward(turn, request);
+        };
+        let Some(bucket) = view.bucket(request.bucket) else {
+            return fail(turn, request.id, Failure::NoBucket);
+        };
+        let n = pick(request.quorum.n, bucket.n);
+        let wanted = pick(request.quorum.r, bucket.r);
+        if wanted > n {
+            let failure = Failure::Quorum {
+                got: row.read.len().min(usize::from(n)) as u8,
+                needed: wanted,
+                is_in_doubt: false,
+            };
+            return fail(turn, request.id, failure);
+        }
+        let needed = usize::from(wanted).min(row.read.len()).max(1);
+        let now_ns = turn.now.mono_ns;
+        let mut replicas = vec![ReadReplica {
+            node: view.me,
+            asked_ns: now_ns,
+            state: ReadState::Waiting,
+        }];
+        let others = self.best_of(turn, &row.read, number);
+        replicas.extend(others.into_iter().take(needed - 1).map(|node| ReadReplica {
+            node,
+            asked_ns: now_ns,
+            state: ReadState::Waiting,
+        }));
+        let deadline_ns = request
+            .deadline_ns
+            .unwrap_or(now_ns.saturating_add(DEADLINE_NS_DEFAULT));
+        let asked = replicas.len();
+        let slot = ReadSlot {
+            id: request.id,
+            request: OwnedRequest::new(request),
+            deadline_ns,
+            needed: needed as u8,
+            then,
+            replicas,
+            is_hedged: false,
+            is_mending: false,
+            local_failure: None,
+        };
+        self.stats.reads += 1;
+        let id = self.slots.insert(Slot::Read(Box::new(slot)));
+        self.arm(deadline_ns.min(now_ns.saturating_add(HEDGE_AFTER_NS)), id);
+        for replica in 1..asked {
+            self.ask_replica(turn, id, replica, false);
+        }
+        self.read_here(turn, id);
+    }
+
+    /// The nodes of a read set but this one: those that are worth asking, best first; then those that seem away.
+    fn best_of(&self, turn: &Turn<'_>, read: &[u16], number: u16) -> Vec<NodeId> {
+        let mut others: Vec<(bool, u64, NodeId)> = read
+            .iter()
+            .copied()
+            .filter(|other| *other != number)
+            .map(|other| {
+                let node = turn.view.node(other).id;
+                (!self.is_usable(turn, other), self.peers.cost(node), node)
+            })
+            .collect();
+        // Equal costs keep the partition's order.
+        others.sort_by_key(|(is_away, cost, _)| (*is_away, *cost));
+        others.into_iter().map(|(_, _, node)| node).collect()
+    }
+
+    fn read_here(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let request = slot.request.request();
+        let own = Request {
+            id: internal(Purpose::Slot, id),
+            op: Op::Fetch { wants_object: true },
+            ..request
+        };
+        turn.replica
+            .step(turn.now, crate::port::Event::Request(own), turn.effects);
+    }
+
+    fn ask_replica(&mut self, turn: &mut Turn<'_>, id: SlotId, replica: usize, wants_object: bool) {
+        let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let request = slot.request.request();
+        let key = KeyName {
+            bucket: turn.effects.keep(request.bucket),
+            key: turn.effects.keep(request.key),
+            token: request.token,
+        };
+        slot.replicas[replica].asked_ns = turn.now.mono_ns;
+        let to = slot.replicas[replica].node;
+        let message = Message::Fetch {
+            call: call(id, replica as u8),
+            key,
+            wants_object,
+        };
+        turn.send(to, Lane::Token(key.token), message);
+    }
+
+    pub(super) fn local_read(&mut self, turn: &mut Turn<'_>, id: SlotId, outcome: Outcome) {
+        let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        if slot.is_mending {
+            return self.mended(turn, id, outcome);
+        }
+        slot.replicas[0].state = match outcome {
+            Outcome::Held(held) => ReadState::Held(
+                held.fingerprint,
+                held.object
+                    .map(|range| range.of(&turn.effects.bytes).into()),
+            ),
+            Outcome::Failed(failure) => {
+                slot.local_failure = Some(failure);
+                ReadState::Failed
+            }
+            _ => ReadState::Failed,
+        };
+        self.advance_read(turn, id);
+    }
+
+    /// A peer's answer to a `Fetch`.
+    pub(super) fn fetched(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        call: CallId,
+        result: Result<Held<&[u8]>, Refusal>,
+        queue: u32,
+    ) {
+        let (id, replica) = slot_of(call);
+        let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(asked) = slot.replicas.get_mut(replica) else {
+            return;
+        };
+        if asked.node != from || !matches!(asked.state, ReadState::Waiting) {
+            return;
+        }
+        let took_ns = turn.now.mono_ns.saturating_sub(asked.asked_ns);
+        asked.state = match result {
+            Ok(held) => ReadState::Held(held.fingerprint, held.object.map(Into::into)),
+            Err(_) => ReadState::Failed,
+        };
+        if result.is_ok() {
+            self.peers.answered(from, took_ns, queue);
+        }
+        self.advance_read(turn, id);
+    }
+
+    pub(super) fn read_peer_lost(&mut self, turn: &mut Turn<'_>, id: SlotId, node: NodeId) {
+        let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let mut is_any = false;
+        for replica in &mut slot.replicas[1..] {
+            if replica.node == node && matches!(replica.state, ReadState::Waiting) {
+                replica.state = ReadState::Failed;
+                is_any = true;
+            }
+        }
+        if is_any {
+            self.advance_read(turn, id);
+        }
+    }
+
+    /// Asks one more replica of the read set; false when all were asked.
+    fn ask_another(&mut self, turn: &mut Turn<'_>, id: SlotId) -> bool {
+        let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+            return false;
+        };
+        let token = slot.request.request().token;
+        let asked: Vec<NodeId> = slot.replicas.iter().map(|replica| replica.node).collect();
+        let (Some(row), Some(number)) = (turn.view.of_token(token), me(turn.view)) else {
+            return false;
+        };
+        let next = self
+            .best_of(turn, &row.read, number)
+            .into_iter()
+            .find(|node| !asked.contains(node));
+        let (Some(node), Some(Slot::Read(slot))) = (next, self.slots.get_mut(id)) else {
+            return false;
+        };
+        slot.replicas.push(ReadReplica {
+            node,
+            asked_ns: turn.now.mono_ns,
+            state: ReadState::Waiting,
+        });
+        let replica = slot.replicas.len() - 1;
+        self.ask_replica(turn, id, replica, false);
+        true
+    }
+
+    /// Goes on with a read as far as its answers allow.
+    fn advance_read(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        if slot.is_mending {
+            return;
+        }
+        let (answered, needed) = (slot.answered(), usize::from(slot.needed));
+        if answered < needed {
+            // One more for each that failed, while there are any.
+            let waiting = slot
+                .replicas
+                .iter()
+                .filter(|replica| matches!(replica.state, ReadState::Waiting))
+                .count();
+            let mut missing = needed.saturating_sub(answered + waiting);
+            while missing > 0 && self.ask_another(turn, id) {
+                missing -= 1;
+            }
+            let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+                return;
+            };
+            if !slot.is_waiting() {
+                self.read_failed(turn, id);
+            }
+            return;
+        }
+        // The objects of all distinct fingerprints must be at hand.
+        let mut wanted = Vec::new();
+        let mut at_hand: Vec<u64> = Vec::new();
+        for replica in &slot.replicas {
+            if let ReadState::Held(fingerprint, Some(_)) = replica.state {
+                at_hand.push(fingerprint);
+            }
+        }
+        for (at, replica) in slot.replicas.iter().enumerate() {
+            if let ReadState::Held(fingerprint, None) = replica.state
+                && fingerprint != 0
+                && !at_hand.contains(&fingerprint)
+            {
+                at_hand.push(fingerprint);
+                wanted.push(at);
+            }
+        }
+        if !wanted.is_empty() {
+            for at in wanted {
+                if let Some(Slot::Read(slot)) = self.slots.get_mut(id) {
+                    slot.replicas[at].state = ReadState::Waiting;
+                }
+                self.ask_replica(turn, id, at, true);
+            }
+            return;
+        }
+        // An object that was asked for is still on its way while a waiting replica was asked for one: with enough
+        // answers, those that wait were hedges, or are asked for objects that differ.
+        let is_object_on_its_way = slot
+            .replicas
+            .iter()
+            .skip(1)
+            .any(|replica| matches!(replica.state, ReadState::Waiting))
+            && answered < needed;
+        if is_object_on_its_way {
+            return;
+        }
+        self.conclude_read(turn, id);
+    }
+
+    /// All is known: merge, answer, write back.
+    fn conclude_read(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Slot::Read(mut slot)) = self.slots.remove(id) else {
+            return;
+        };
+        let token = slot.request.request().token;
+        let mut fingerprints: Vec<u64> = slot.replicas.iter().filter_map(held).collect();
+        let is_equal = fingerprints.windows(2).all(|pair| pair[0] == pair[1]);
+        let replicas = fingerprints.len() as u8;
+        fingerprints.sort_unstable();
+        fingerprints.dedup();
+        let merged = match merge(&slot.replicas) {
+            Ok(merged) => merged,
+            Err(()) => {
+                turn.effects
+                    .reply(slot.id, Outcome::Failed(Failure::BadObject));
+                return;
+            }
+        };
+        self.stats.digests_differed += u64::from(!is_equal);
+        let mut encoded = Vec::new();
+        let mut fingerprint = 0;
+        if let Some(object) = &merged {
+            object.encode(&mut encoded);
+            fingerprint = object.fingerprint(token.0).bits();
+        }
+        let is_behind =
+            |replica: &ReadReplica| held(replica).is_some_and(|held| held != fingerprint);
+        let request = slot.request.request();
+        let key = KeyName {
+            bucket: request.bucket,
+            key: request.key,
+            token,
+        };
+        for replica in slot.replicas[1..]
+            .iter()
+            .filter(|replica| is_behind(replica))
+        {
+            self.repair_peer(turn, replica.node, key, &encoded);
+        }
+        let is_mended = is_behind(&slot.replicas[0])
+            || matches!(slot.replicas[0].state, ReadState::Failed) && merged.is_some();
+        if matches!(slot.then, Then::Write) {
+            if !is_mended {
+                let mut request = slot.request.request();
+                request.id = slot.id;
+                return self.coordinate_write(turn, &request, false);
+            }
+            let (bucket, name) = (request.bucket.to_vec(), request.key.to_vec());
+            slot.is_mending = true;
+            let id = self.slots.insert(Slot::Read(slot));
+            self.mend(
+                turn,
+                internal(Purpose::Slot, id),
+                (&bucket, &name, token),
+                &encoded,
+            );
+            return;
+        }
+        if is_mended {
+            let nobody = SlotId {
+                index: 0,
+                generation: 0,
+            };
+            self.stats.read_repairs += 1;
+            self.mend(
+                turn,
+                internal(Purpose::Nobody, nobody),
+                (request.bucket, request.key, token),
+                &encoded,
+            );
+        }
+        let receipt = receipt(replicas, zones_of(turn, &slot), 0, 0);
+        let is_there =
+            ObjectView::parse(&encoded).is_ok_and(|view| !view.is_tombstone_only(turn.now.wall_ms));
+        let outcome = match request.op {
+            Op::Exists => Outcome::Exists(is_there),
+            _ if is_there => Outcome::Object {
+                object: turn.effects.keep(&encoded),
+                key_hash: token.0,
+                receipt,
+            },
+            _ => Outcome::Absent { receipt },
+        };
+        turn.effects.reply(slot.id, outcome);
+    }
+
+    /// Brings the own replica up.
+    fn mend(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: crate::port::RequestId,
+        (bucket, key, token): (&[u8], &[u8], crate::base::ids::Token),
+        object: &[u8],
+    ) {
+        let request = Request {
+            id,
+            deadline_ns: None,
+            bucket,
+            key,
+            token,
+            durability: Some(Durability::Buffered),
+            quorum: Quorum::default(),
+            wants_object: false,
+            is_forwarded: true,
+            op: Op::Merge { object },
+        };
+        local(turn, request);
+    }
+
+    /// The own replica has the newest: the write that waited for it begins.
+    fn mended(&mut self, turn: &mut Turn<'_>, id: SlotId, outcome: Outcome) {
+        let Some(Slot::Read(slot)) = self.slots.remove(id) else {
+            return;
+        };
+        if let Outcome::Failed(failure) = outcome {
+            turn.effects.reply(slot.id, Outcome::Failed(failure));
+            return;
+        }
+        let mut request = slot.request.request();
+        request.id = slot.id;
+        self.coordinate_write(turn, &request, false);
+    }
+
+    fn read_failed(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Slot::Read(slot)) = self.slots.remove(id) else {
+            return;
+        };
+        self.stats.reads_failed += 1;
+        let got = slot.answered() as u8;
+        let failure = match slot.local_failure {
+            // Alone with a damaged record: that is what there is to say.
+            Some(failure) if slot.needed == 1 && slot.replicas.len() == 1 => failure,
+            _ => Failure::Quorum {
+                got,
+                needed: slot.needed,
+                is_in_doubt: false,
+            },
+        };
+        turn.effects.reply(slot.id, Outcome::Failed(failure));
+    }
+
+    /// A hedge for the slow, an end for the silent, and the client's deadline.
+    pub(super) fn read_due(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let now_ns = turn.now.mono_ns;
+        let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        if slot.deadline_ns <= now_ns {
+            return self.read_failed(turn, id);
+        }
+        let mut silent = Vec::new();
+        for replica in &mut slot.replicas[1..] {
+            let is_silent = now_ns.saturating_sub(replica.asked_ns) >= GIVE_UP_NS;
+            if is_silent && matches!(replica.state, ReadState::Waiting) {
+                replica.state = ReadState::Failed;
+                silent.push(replica.node);
+            }
+        }
+        let must_hedge = !slot.is_hedged && !slot.is_mending && slot.is_waiting();
+        slot.is_hedged |= must_hedge;
+        for node in silent {
+            self.peers.failed(node, now_ns);
+        }
+        if must_hedge && self.ask_another(turn, id) {
+            self.stats.hedges += 1;
+        }
+        self.advance_read(turn, id);
+        if let Some(Slot::Read(slot)) = self.slots.get_mut(id) {
+            let at_ns = slot
+                .deadline_ns
+                .min(now_ns.saturating_add(HEDGE_AFTER_NS * 5))
+                .max(now_ns + 1);
+            self.arm(at_ns, id);
+        }
+    }
+}
+
+fn held(replica: &ReadReplica) -> Option<u64> {
+    match replica.state {
+        ReadState::Held(fingerprint, _) => Some(fingerprint),
+        ReadState::Waiting | ReadState::Failed => None,
+    }
+}
+
+/// The join of all objects that are at hand.
+fn merge(replicas: &[ReadReplica]) -> Result<Option<Object>, ()> {
+    let mut merged: Option<Object> = None;
+    for replica in replicas {
+        let ReadState::Held(_, Some(bytes)) = &replica.state else {
+            continue;
+        };
+        let object = ObjectView::parse(bytes).map_err(drop)?.to_owned();
+        merged = Some(match merged {
+            Some(merged) => merged.merge(&object),
+            None => object,
+        });
+    }
+    Ok(merged)
+}
+
+fn zones_of(turn: &Turn<'_>, slot: &ReadSlot) -> u8 {
+    let mut zones: Vec<&str> = slot
+        .replicas
+        .iter()
+        .filter(|replica| held(replica).is_some())
+        .filter_map(|replica| turn.view.number_of(replica.node))
+        .map(|number| turn.view.node(number).zone.as_str())
+        .collect();
+    zones.sort_unstable();
+    zones.dedup();
+    zones.len() as u8
+}
+
+/// Bytes of an outcome that came with a message, kept for the client.
+pub(super) fn keep_outcome(turn: &mut Turn<'_>, outcome: Outcome, bytes: &[u8]) -> Outcome {
+    outcome.map(|range: ByteRange| {
+        let part = bytes
+            .get(range.start as usize..range.end as usize)
+            .unwrap_or(&[]);
+        turn.effects.keep(part)
+    })
+}

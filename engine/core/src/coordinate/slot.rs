@@ -1,0 +1,206 @@
+//! The slots of the coordinator: one for each client request among the replicas, and for each question of a peer that
+//! waits for this shard's replica.
+
+use crate::base::ids::NodeId;
+use crate::port::{CallId, OwnedRequest, Peer, Receipt, RequestId};
+
+/// One replica of a write.
+#[derive(Clone, Debug)]
+pub(super) struct WriteReplica {
+    /// The node.
+    pub(super) node: NodeId,
+    /// For whom it stands in.
+    pub(super) hint_for: Option<NodeId>,
+    /// Whether its acknowledgement counts: not that of a node that does not hold the partition yet.
+    pub(super) counts: bool,
+    pub(super) state: Answer,
+    pub(super) asked_ns: u64,
+}
+
+/// How far a replica's part of a write is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Answer {
+    Waiting,
+    /// Done; whether it is on stable media.
+    Done(bool),
+    Failed,
+}
+
+/// What this shard's own replica said of a write.
+#[derive(Clone, Debug)]
+pub(super) struct LocalWritten {
+    pub(super) existed: bool,
+    pub(super) context: Option<Box<[u8]>>,
+    pub(super) previous: Option<Box<[u8]>>,
+}
+
+/// A write.
+pub(super) struct WriteSlot {
+    pub(super) id: RequestId,
+    pub(super) request: OwnedRequest,
+    pub(super) started_ns: u64,
+    /// When the client stops waiting.
+    pub(super) deadline_ns: u64,
+    pub(super) needed: u8,
+    pub(super) stable_needed: u8,
+    pub(super) zones_needed: u8,
+    pub(super) is_strict: bool,
+    pub(super) is_durable: bool,
+    /// The object, from when the own replica has it.
+    pub(super) object: Option<Box<[u8]>>,
+    pub(super) local: Option<LocalWritten>,
+    /// The first is this shard's own.
+    pub(super) replicas: Vec<WriteReplica>,
+    pub(super) is_answered: bool,
+    /// Stand-ins that were tried already.
+    pub(super) stand_ins_tried: usize,
+}
+
+/// One replica of a read.
+#[derive(Clone, Debug)]
+pub(super) struct ReadReplica {
+    pub(super) node: NodeId,
+    pub(super) asked_ns: u64,
+    pub(super) state: ReadState,
+}
+
+/// What a replica said of the key.
+#[derive(Clone, Debug)]
+pub(super) enum ReadState {
+    /// Asked for the fingerprint, or for the object.
+    Waiting,
+    /// What it holds; the object where it was asked for and there is one.
+    Held(u64, Option<Box<[u8]>>),
+    /// It did not answer, or could not read.
+    Failed,
+}
+
+/// What comes after a read.
+pub(super) enum Then {
+    /// The client's answer.
+    Answer,
+    /// The write that had to know the newest first; its own slot begins when the own replica has it.
+    Write,
+}
+
+/// A read.
+pub(super) struct ReadSlot {
+    pub(super) id: RequestId,
+    pub(super) request: OwnedRequest,
+    pub(super) deadline_ns: u64,
+    pub(super) needed: u8,
+    pub(super) then: Then,
+    pub(super) replicas: Vec<ReadReplica>,
+    pub(super) is_hedged: bool,
+    /// Whether the own replica is being brought up for `Then::Write`.
+    pub(super) is_mending: bool,
+    /// Why the own replica could not answer.
+    pub(super) local_failure: Option<crate::port::Failure>,
+}
+
+/// A request that another node coordinates.
+pub(super) struct ForwardSlot {
+    pub(super) id: RequestId,
+    pub(super) request: OwnedRequest,
+    pub(super) deadline_ns: u64,
+    pub(super) asked_ns: u64,
+    pub(super) to: NodeId,
+    pub(super) tried: Vec<NodeId>,
+    /// Counts the tries, so that a late answer to a former one is recognised.
+    pub(super) attempt: u8,
+}
+
+/// A peer's question that waits for this shard's replica.
+pub(super) struct ServedSlot {
+    pub(super) peer: Peer,
+    pub(super) call: CallId,
+    pub(super) kind: Served,
+}
+
+/// What the peer asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Served {
+    Apply,
+    Fetch,
+    /// A forwarded client request, which this shard coordinates.
+    Request,
+}
+
+/// Any of them.
+pub(super) enum Slot {
+    Write(Box<WriteSlot>),
+    Read(Box<ReadSlot>),
+    Forward(Box<ForwardSlot>),
+    Served(ServedSlot),
+}
+
+/// The replicas of a write that acknowledged and count.
+pub(super) struct Tally {
+    pub(super) acknowledged: u8,
+    pub(super) stable: u8,
+    pub(super) stand_ins: u8,
+    pub(super) waiting: u8,
+}
+
+impl WriteSlot {
+    /// Counts the answers.
+    pub(super) fn tally(&self) -> Tally {
+        let mut tally = Tally {
+            acknowledged: 0,
+            stable: 0,
+            stand_ins: 0,
+            waiting: 0,
+        };
+        let counted = self
+            .replicas
+            .iter()
+            .filter(|replica| replica.counts && !(self.is_strict && replica.hint_for.is_some()));
+        for replica in counted {
+            match replica.state {
+                Answer::Done(is_stable) => {
+                    tally.acknowledged += 1;
+                    tally.stable += u8::from(is_stable);
+                    tally.stand_ins += u8::from(replica.hint_for.is_some());
+                }
+                Answer::Waiting => tally.waiting += 1,
+                Answer::Failed => {}
+            }
+        }
+        tally
+    }
+
+    /// Whether every replica's part has ended.
+    pub(super) fn is_settled(&self) -> bool {
+        self.replicas
+            .iter()
+            .all(|replica| replica.state != Answer::Waiting)
+    }
+}
+
+impl ReadSlot {
+    /// How many replicas have said what they hold.
+    pub(super) fn answered(&self) -> usize {
+        self.replicas
+            .iter()
+            .filter(|replica| matches!(replica.state, ReadState::Held(..)))
+            .count()
+    }
+
+    /// Whether some have yet to say.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.replicas
+            .iter()
+            .any(|replica| matches!(replica.state, ReadState::Waiting))
+    }
+}
+
+/// A receipt of so many replicas.
+pub(super) const fn receipt(replicas: u8, zones: u8, stable: u8, stand_ins: u8) -> Receipt {
+    Receipt {
+        replicas,
+        zones,
+        on_stable_media: stable,
+        stand_ins,
+        disk_ns: 0,
+    }
+}

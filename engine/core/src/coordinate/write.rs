@@ -1,0 +1,600 @@
+//! Writes: the own replica first, which gives the write its dot; its whole object to the others at the same time; the
+//! answer at W acknowledgements.
+
+use crate::base::durability::Durability;
+use crate::base::ids::NodeId;
+use crate::base::slots::SlotId;
+use crate::port::ids::{Purpose, call, internal};
+use crate::port::{
+    CallId, Condition, Expiry, Failure, KeyName, Lane, Message, Op, Outcome, OwnedRequest, Refusal,
+    Request,
+};
+use crate::replica::hints::keep_hint;
+use crate::ring::PartitionView;
+
+use super::slot::{Answer, LocalWritten, Slot, Then, WriteReplica, WriteSlot, receipt};
+use super::{
+    Coordinator, DEADLINE_NS_DEFAULT, GIVE_UP_NS, STAND_IN_AFTER_NS, Turn, fail, local, me, slot_of,
+};
+
+/// Whether a write must know the newest object before it decides: what it writes or answers is made from what is there,
+/// and an older copy would undo what this node missed.
+fn needs_newest(op: &Op<'_>) -> bool {
+    match op {
+        Op::SetExpiry { .. } => true,
+        Op::Put(put) => {
+            put.want_previous || put.condition != Condition::Always || put.expiry == Expiry::Keep
+        }
+        Op::Delete { want_previous, .. } => *want_previous,
+        Op::Get
+        | Op::Exists
+        | Op::Fetch { .. }
+        | Op::Merge { .. }
+        | Op::Scan { .. }
+        | Op::Count
+        | Op::Cluster { .. } => false,
+    }
+}
+
+impl Coordinator {
+    pub(super) fn begin_write(&mut self, turn: &mut Turn<'_>, request: &Request<'_>) {
+        let Some(row) = turn.view.of_token(request.token) else {
+            return local(turn, *request);
+        };
+        let number = me(turn.view);
+        if number.is_none_or(|number| !row.read.contains(&number)) {
+            return self.begin_forward(turn, request);
+        }
+        if needs_newest(&request.op) && row.read.len() > 1 {
+            return self.begin_read(turn, request, Then::Write);
+        }
+        self.coordinate_write(turn, request, false);
+    }
+
+    /// Coordinates a write here; as a stand-in where no node that holds the key can be reached.
+    pub(super) fn coordinate_write(
+        &mut self,
+        turn: &mut Turn<'_>,
+        request: &Request<'_>,
+        is_stand_in: bool,
+    ) {
+        let view = turn.view;
+        let (Some(row), Some(number)) = (view.of_token(request.token), me(view)) else {
+            return fail(turn, request.id, Failure::NoHolder);
+        };
+        let Some(bucket) = view.bucket(request.bucket) else {
+            return fail(turn, request.id, Failure::NoBucket);
+        };
+        let quorum = request.quorum;
+        let n = pick(quorum.n, bucket.n);
+        let others: Vec<u16> = row
+            .read
+            .iter()
+            .copied()
+            .filter(|other| *other != number)
+            .take(usize::from(n).saturating_sub(usize::from(!is_stand_in)))
+            .collect();
+        let counted = others.len() as u8 + u8::from(!is_stand_in);
+        let wanted = pick(quorum.w, bucket.w);
+        if wanted > n {
+            return fail(turn, request.id, no_quorum(counted, wanted));
+        }
+        let needed = wanted.min(counted).max(1);
+        let reachable = 1
+            + others
+                .iter()
+                .filter(|other| view.node(**other).is_alive)
+                .count()
+            + if quorum.is_strict {
+                0
+            } else {
+                stand_ins_alive(turn, row)
+            };
+        if reachable < usize::from(needed) || quorum.is_strict && is_stand_in {
+            return fail(turn, request.id, no_quorum(reachable as u8, needed));
+        }
+        let durability = request.durability.unwrap_or(bucket.durability);
+        let now_ns = turn.now.mono_ns;
+        let replica = |node: NodeId, counts| WriteReplica {
+            node,
+            hint_for: None,
+            counts,
+            state: Answer::Waiting,
+            asked_ns: now_ns,
+        };
+        let mut replicas = vec![replica(view.me, true)];
+        if is_stand_in {
+            replicas[0].hint_for = others.first().map(|other| view.node(*other).id);
+        }
+        replicas.extend(
+            others
+                .iter()
+                .map(|other| replica(view.node(*other).id, true)),
+        );
+        let pending = row.write.iter().filter(|other| !row.read.contains(other));
+        replicas.extend(
+            pending
+                .filter(|other| **other != number)
+                .map(|other| replica(view.node(*other).id, false)),
+        );
+        let deadline_ns = request
+            .deadline_ns
+            .unwrap_or(now_ns.saturating_add(DEADLINE_NS_DEFAULT));
+        let slot = WriteSlot {
+            id: request.id,
+            request: OwnedRequest::new(request),
+            started_ns: now_ns,
+            deadline_ns,
+            needed,
+            stable_needed: match durability {
+                Durability::Buffered => 0,
+                Durability::One => 1,
+                Durability::All => needed,
+            },
+            zones_needed: quorum.zones,
+            is_strict: quorum.is_strict,
+            is_durable: durability == Durability::All,
+            object: None,
+            local: None,
+            replicas,
+            is_answered: false,
+            stand_ins_tried: 0,
+        };
+        self.stats.writes += 1;
+        let id = self.slots.insert(Slot::Write(Box::new(slot)));
+        self.arm(
+            deadline_ns.min(now_ns.saturating_add(STAND_IN_AFTER_NS)),
+            id,
+        );
+        let own = Request {
+            id: internal(Purpose::Slot, id),
+            durability: Some(match durability {
+                Durability::Buffered => Durability::Buffered,
+                Durability::One | Durability::All => Durability::One,
+            }),
+            wants_object: true,
+            ..*request
+        };
+        local(turn, own);
+    }
+
+    /// The own replica has the object in its log: the others get it.
+    pub(crate) fn local_applied(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: SlotId,
+        object: crate::port::ByteRange,
+    ) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        slot.object = Some(object.of(&turn.effects.bytes).into());
+        let count = slot.replicas.len();
+        for replica in 1..count {
+            self.ask_or_replace(turn, id, replica);
+        }
+    }
+
+    /// Sends the object to a replica of the slot, or to another one where it is away.
+    fn ask_or_replace(&mut self, turn: &mut Turn<'_>, id: SlotId, replica: usize) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let node = slot.replicas[replica].node;
+        let number = turn.view.number_of(node);
+        if !number.is_some_and(|number| self.is_usable(turn, number)) {
+            return self.replica_failed(turn, id, replica);
+        }
+        self.ask(turn, id, replica);
+    }
+
+    fn ask(&mut self, turn: &mut Turn<'_>, id: SlotId, replica: usize) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let request = slot.request.request();
+        let Some(object) = &slot.object else { return };
+        let message = Message::Apply {
+            call: call(id, replica as u8),
+            key: KeyName {
+                bucket: turn.effects.keep(request.bucket),
+                key: turn.effects.keep(request.key),
+                token: request.token,
+            },
+            object: turn.effects.keep(object),
+            is_durable: slot.is_durable,
+            hint_for: slot.replicas[replica].hint_for,
+            is_background: false,
+        };
+        let token = request.token;
+        slot.replicas[replica].asked_ns = turn.now.mono_ns;
+        let to = slot.replicas[replica].node;
+        turn.send(to, Lane::Token(token), message);
+    }
+
+    /// A replica is away: a stand-in takes its part while the quorum needs one, else this node keeps the hint.
+    fn replica_failed(&mut self, turn: &mut Turn<'_>, id: SlotId, replica: usize) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let failed = &mut slot.replicas[replica];
+        if failed.state != Answer::Waiting {
+            return;
+        }
+        failed.state = Answer::Failed;
+        if !failed.counts {
+            // A node that is only to hold the partition gets the write with its transfer.
+            return;
+        }
+        let target = failed.hint_for.unwrap_or(failed.node);
+        let is_needed = !slot.is_answered && !slot.is_strict;
+        if is_needed && self.add_stand_in(turn, id, target) {
+            return;
+        }
+        self.keep_hint(turn, id, target);
+    }
+
+    /// Asks the next node in the partition's order to take a target's part; false when there is none.
+    fn add_stand_in(&mut self, turn: &mut Turn<'_>, id: SlotId, target: NodeId) -> bool {
+        let view = turn.view;
+        loop {
+            let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+                return false;
+            };
+            let row = view.of_token(slot.request.request().token);
+            let Some(number) = row.and_then(|row| row.stand_ins.get(slot.stand_ins_tried)) else {
+                return false;
+            };
+            slot.stand_ins_tried += 1;
+            let node = view.node(*number).id;
+            let is_taken = node == view.me || slot.replicas.iter().any(|other| other.node == node);
+            if is_taken || !self.is_usable(turn, *number) {
+                continue;
+            }
+            let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+                return false;
+            };
+            slot.replicas.push(WriteReplica {
+                node,
+                hint_for: Some(target),
+                counts: true,
+                state: Answer::Waiting,
+                asked_ns: turn.now.mono_ns,
+            });
+            let replica = slot.replicas.len() - 1;
+            self.stats.stand_ins += 1;
+            self.ask(turn, id, replica);
+            return true;
+        }
+    }
+
+    fn keep_hint(&mut self, turn: &mut Turn<'_>, id: SlotId, target: NodeId) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        if target == turn.view.me || slot.object.is_none() {
+            return;
+        }
+        let request = slot.request.request();
+        let key = KeyName {
+            bucket: request.bucket,
+            key: request.key,
+            token: request.token,
+        };
+        keep_hint(turn.replica, turn.now, target, key, turn.effects);
+        self.stats.hints_kept += 1;
+    }
+
+    pub(super) fn local_written(&mut self, turn: &mut Turn<'_>, id: SlotId, outcome: Outcome) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        match outcome {
+            Outcome::Written {
+                context,
+                existed,
+                previous,
+                receipt,
+            } => {
+                let bytes = |range: crate::port::ByteRange| range.of(&turn.effects.bytes).into();
+                slot.local = Some(LocalWritten {
+                    existed,
+                    context: context.map(bytes),
+                    previous: previous.map(bytes),
+                });
+                slot.replicas[0].state = Answer::Done(receipt.on_stable_media > 0);
+                let stands_in = slot.replicas[0].hint_for.is_some();
+                if slot.object.is_none() {
+                    self.replicate_without_object(turn, id);
+                }
+                if stands_in {
+                    self.hint_all(turn, id);
+                }
+                self.settle_write(turn, id);
+            }
+            Outcome::Failed(failure) if slot.object.is_some() => {
+                slot.replicas[0].state = Answer::Failed;
+                slot.local = Some(LocalWritten {
+                    existed: true,
+                    context: None,
+                    previous: None,
+                });
+                let _ = failure;
+                self.settle_write(turn, id);
+            }
+            Outcome::Failed(failure) => self.local_refused(turn, id, failure),
+            outcome => {
+                let client = slot.id;
+                self.slots.remove(id);
+                turn.effects.reply(client, outcome);
+            }
+        }
+    }
+
+    /// The replica had nothing to append: an object that was handed in and is there goes to the others as it came; of
+    /// anything else there is nothing to tell.
+    fn replicate_without_object(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        if let Op::Merge { object } = slot.request.request().op {
+            slot.object = Some(object.into());
+            let count = slot.replicas.len();
+            for replica in 1..count {
+                self.ask_or_replace(turn, id, replica);
+            }
+            return;
+        }
+        for replica in &mut slot.replicas[1..] {
+            replica.state = Answer::Done(false);
+        }
+    }
+
+    /// A stand-in that coordinates keeps a hint for each node that holds the key.
+    fn hint_all(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        if let Some(target) = slot.replicas[0].hint_for {
+            self.keep_hint(turn, id, target);
+        }
+    }
+
+    /// The own replica did nothing: another node that holds the key may.
+    fn local_refused(&mut self, turn: &mut Turn<'_>, id: SlotId, failure: Failure) {
+        let Some(Slot::Write(slot)) = self.slots.remove(id) else {
+            return;
+        };
+        let is_this_nodes = matches!(
+            failure,
+            Failure::DiskFull
+                | Failure::ReadOnly
+                | Failure::Corrupt { .. }
+                | Failure::Unknown
+                | Failure::ReadFailed(_)
+                | Failure::Stopping
+        );
+        let mut request = slot.request.request();
+        request.id = slot.id;
+        if is_this_nodes && !request.is_forwarded {
+            return self.forward_elsewhere(turn, &request, failure);
+        }
+        turn.effects.reply(slot.id, Outcome::Failed(failure));
+    }
+
+    /// A peer's answer to an `Apply`.
+    pub(super) fn applied(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: NodeId,
+        call: CallId,
+        result: Result<bool, Refusal>,
+        queue: u32,
+    ) {
+        let (id, replica) = slot_of(call);
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(asked) = slot.replicas.get_mut(replica) else {
+            return;
+        };
+        if asked.node != from || asked.state != Answer::Waiting {
+            return;
+        }
+        let took_ns = turn.now.mono_ns.saturating_sub(asked.asked_ns);
+        match result {
+            Ok(is_stable) => {
+                asked.state = Answer::Done(is_stable);
+                self.peers.answered(from, took_ns, queue);
+            }
+            Err(_) => self.replica_failed(turn, id, replica),
+        }
+        self.settle_write(turn, id);
+    }
+
+    pub(super) fn write_peer_lost(&mut self, turn: &mut Turn<'_>, id: SlotId, node: NodeId) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        if slot.object.is_none() {
+            return;
+        }
+        let lost: Vec<usize> = (1..slot.replicas.len())
+            .filter(|at| {
+                slot.replicas[*at].node == node && slot.replicas[*at].state == Answer::Waiting
+            })
+            .collect();
+        for replica in &lost {
+            self.replica_failed(turn, id, *replica);
+        }
+        if !lost.is_empty() {
+            self.settle_write(turn, id);
+        }
+    }
+
+    /// Answers the client when it may be, and forgets what is over.
+    fn settle_write(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let tally = slot.tally();
+        if !slot.is_answered {
+            let zones = zones_of(turn, slot);
+            let is_met = tally.acknowledged >= slot.needed
+                && tally.stable >= slot.stable_needed
+                && zones >= slot.zones_needed;
+            if is_met && let Some(local) = &slot.local {
+                let receipt = receipt(tally.acknowledged, zones, tally.stable, tally.stand_ins);
+                let outcome = Outcome::Written {
+                    context: local.context.as_ref().map(|bytes| turn.effects.keep(bytes)),
+                    existed: local.existed,
+                    previous: local
+                        .previous
+                        .as_ref()
+                        .map(|bytes| turn.effects.keep(bytes)),
+                    receipt,
+                };
+                slot.is_answered = true;
+                turn.effects.reply(slot.id, outcome);
+            } else if tally.waiting == 0 && slot.local.is_some() {
+                slot.is_answered = true;
+                self.stats.writes_in_doubt += 1;
+                let failure = in_doubt(tally.acknowledged, slot.needed);
+                turn.effects.reply(slot.id, Outcome::Failed(failure));
+            }
+        }
+        if slot.is_answered && slot.is_settled() {
+            self.slots.remove(id);
+        }
+    }
+
+    /// Stand-ins for the silent, the client's deadline, and the end of waiting.
+    pub(super) fn write_due(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let now_ns = turn.now.mono_ns;
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        if !slot.is_answered && slot.deadline_ns <= now_ns {
+            slot.is_answered = true;
+            self.stats.writes_in_doubt += 1;
+            let got = slot.tally().acknowledged;
+            let failure = in_doubt(got, slot.needed);
+            turn.effects.reply(slot.id, Outcome::Failed(failure));
+        }
+        let waiting: Vec<(usize, u64)> = slot
+            .replicas
+            .iter()
+            .enumerate()
+            .skip(1)
+            .filter(|(_, replica)| replica.state == Answer::Waiting)
+            .map(|(at, replica)| (at, now_ns.saturating_sub(replica.asked_ns)))
+            .collect();
+        let (is_answered, has_object) = (slot.is_answered, slot.object.is_some());
+        for (replica, silent_ns) in waiting {
+            let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+                return;
+            };
+            let node = slot.replicas[replica].node;
+            let target = slot.replicas[replica].hint_for.unwrap_or(node);
+            if silent_ns >= GIVE_UP_NS {
+                self.peers.failed(node, now_ns);
+                self.replica_failed(turn, id, replica);
+            } else if silent_ns >= STAND_IN_AFTER_NS
+                && !is_answered
+                && has_object
+                && !slot.is_strict
+            {
+                let has_stand_in = slot
+                    .replicas
+                    .iter()
+                    .any(|other| other.hint_for == Some(target));
+                if !has_stand_in {
+                    self.peers.failed(node, now_ns);
+                    self.add_stand_in(turn, id, target);
+                }
+            }
+        }
+        self.settle_write(turn, id);
+        if let Some(Slot::Write(slot)) = self.slots.get_mut(id) {
+            let next_ns = if slot.is_answered {
+                now_ns.saturating_add(STAND_IN_AFTER_NS)
+            } else {
+                slot.deadline_ns
+                    .min(now_ns.saturating_add(STAND_IN_AFTER_NS))
+                    .max(now_ns + 1)
+            };
+            // A replica's own part may wait for its disk for long; the client has its answer by then.
+            if slot.is_answered && now_ns.saturating_sub(slot.started_ns) > 30_000_000_000 {
+                self.slots.remove(id);
+                return;
+            }
+            self.arm(next_ns, id);
+        }
+    }
+
+    /// Sends an object that a read put together to a replica that lacks it; nothing waits for the answer.
+    pub(super) fn repair_peer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: NodeId,
+        key: KeyName<&[u8]>,
+        object: &[u8],
+    ) {
+        self.stats.read_repairs += 1;
+        let message = Message::Apply {
+            call: CallId(u64::MAX),
+            key: KeyName {
+                bucket: turn.effects.keep(key.bucket),
+                key: turn.effects.keep(key.key),
+                token: key.token,
+            },
+            object: turn.effects.keep(object),
+            is_durable: false,
+            hint_for: None,
+            is_background: true,
+        };
+        turn.send(to, Lane::Token(key.token), message);
+    }
+}
+
+/// A request's number, or the bucket's.
+pub(super) const fn pick(asked: u8, bucket: u8) -> u8 {
+    if asked == 0 { bucket } else { asked }
+}
+
+const fn no_quorum(got: u8, needed: u8) -> Failure {
+    Failure::Quorum {
+        got,
+        needed,
+        is_in_doubt: false,
+    }
+}
+
+const fn in_doubt(got: u8, needed: u8) -> Failure {
+    Failure::Quorum {
+        got,
+        needed,
+        is_in_doubt: true,
+    }
+}
+
+fn stand_ins_alive(turn: &Turn<'_>, row: &PartitionView) -> usize {
+    row.stand_ins
+        .iter()
+        .filter(|number| turn.view.node(**number).is_alive)
+        .count()
+}
+
+/// In how many zones the acknowledgements are.
+fn zones_of(turn: &Turn<'_>, slot: &WriteSlot) -> u8 {
+    let mut zones: Vec<&str> = slot
+        .replicas
+        .iter()
+        .filter(|replica| matches!(replica.state, Answer::Done(_)) && replica.counts)
+        .filter_map(|replica| turn.view.number_of(replica.node))
+        .map(|number| turn.view.node(number).zone.as_str())
+        .collect();
+    zones.sort_unstable();
+    zones.dedup();
+    zones.len() as u8
+}
