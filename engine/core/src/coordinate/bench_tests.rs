@@ -75,7 +75,7 @@ impl Net {
                     requests_max: 10_000,
                     value_bytes_max: 1 << 16,
                     clock_drift_ms_max: 500,
-                    clean_bytes_per_s: None,
+                    clean_bytes_per_s: 128 << 20,
                 };
                 let mut disk = Disk::default();
                 let (shard, _) = Shard::open(config, now, &mut disk).expect("it opens");
