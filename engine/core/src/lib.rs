@@ -13,6 +13,8 @@
 //! - [`port`]: events, effects, requests and outcomes;
 //! - [`store`]: bytes on disk: log, index, cache, checkpoint, recovery, cleaner;
 //! - [`replica`]: what this shard keeps, as owner or as stand-in, and what requests do to it;
+//! - [`coordinate`]: a client's request, one slot each;
+//! - [`cluster`]: who is a member, who seems alive: gossip, and operators' commands;
 //! - [`shard`]: the machine that joins them: an event in, effects out.
 #![forbid(unsafe_code)]
 
@@ -29,5 +31,7 @@ pub mod store;
 pub mod replica;
 
 pub mod coordinate;
+
+pub mod cluster;
 
 pub mod shard;

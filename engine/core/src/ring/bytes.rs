@@ -47,48 +47,54 @@ impl core::error::Error for RingBytesError {}
 
 /// Appends fields to a buffer.
 #[derive(Default)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     out: Vec<u8>,
 }
 
 impl Writer {
     /// Bytes of one kind begin with its four-byte tag; see [`Self::seal`].
-    pub(super) fn of_kind(kind: u32) -> Self {
+    pub(crate) fn of_kind(kind: u32) -> Self {
         let mut writer = Self::default();
         writer.u32(kind);
         writer
     }
 
-    pub(super) fn u8(&mut self, value: u8) {
+    pub(crate) fn u8(&mut self, value: u8) {
         self.out.push(value);
     }
 
-    pub(super) fn u16(&mut self, value: u16) {
+    pub(crate) fn u16(&mut self, value: u16) {
         self.out.extend_from_slice(&value.to_le_bytes());
     }
 
-    pub(super) fn u32(&mut self, value: u32) {
+    pub(crate) fn u32(&mut self, value: u32) {
         self.out.extend_from_slice(&value.to_le_bytes());
     }
 
-    pub(super) fn u64(&mut self, value: u64) {
+    pub(crate) fn u64(&mut self, value: u64) {
         self.out.extend_from_slice(&value.to_le_bytes());
     }
 
     /// A count; tables of the ring never reach 2^32 entries, a greater one could not be read back.
-    pub(super) fn count(&mut self, value: usize) {
+    pub(crate) fn count(&mut self, value: usize) {
         self.u32(u32::try_from(value).unwrap_or(u32::MAX));
     }
 
     /// A string of at most 65,535 bytes; a longer one is cut at a character.
-    pub(super) fn string(&mut self, value: &str) {
+    pub(crate) fn string(&mut self, value: &str) {
         let kept = value.floor_char_boundary(usize::from(u16::MAX));
         self.u16(u16::try_from(kept).unwrap_or(u16::MAX));
         self.out.extend_from_slice(&value.as_bytes()[..kept]);
     }
 
+    /// Bytes, with their length before them.
+    pub(crate) fn bytes(&mut self, value: &[u8]) {
+        self.count(value.len());
+        self.out.extend_from_slice(value);
+    }
+
     /// What `fill` writes, with its length before it.
-    pub(super) fn record(&mut self, fill: impl FnOnce(&mut Self)) {
+    pub(crate) fn record(&mut self, fill: impl FnOnce(&mut Self)) {
         let length_at = self.out.len();
         self.u32(0);
         fill(self);
@@ -97,12 +103,12 @@ impl Writer {
     }
 
     /// The bytes without a checksum: a part of something that has one.
-    pub(super) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         self.out
     }
 
     /// The bytes, with a checksum over all of them at the end.
-    pub(super) fn seal(mut self) -> Vec<u8> {
+    pub(crate) fn seal(mut self) -> Vec<u8> {
         let checksum = crc32c::crc32c(&self.out);
         self.u32(checksum);
         self.out
@@ -110,13 +116,23 @@ impl Writer {
 }
 
 /// Takes fields from the front of foreign bytes.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
+    /// Reads bytes that lie within something with a checksum.
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// How many are left.
+    pub(crate) fn rest(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Verifies the checksum at the end and the kind at the front.
-    pub(super) fn open(bytes: &'a [u8], kind: u32) -> Result<Self, RingBytesError> {
+    pub(crate) fn open(bytes: &'a [u8], kind: u32) -> Result<Self, RingBytesError> {
         let (body, checksum) = bytes
             .split_last_chunk::<4>()
             .ok_or(RingBytesError::Truncated)?;
@@ -131,7 +147,7 @@ impl<'a> Reader<'a> {
         Ok(reader)
     }
 
-    pub(super) fn take(&mut self, bytes: usize) -> Result<&'a [u8], RingBytesError> {
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<&'a [u8], RingBytesError> {
         let (taken, rest) = self
             .rest
             .split_at_checked(bytes)
@@ -149,24 +165,24 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    pub(super) fn u8(&mut self) -> Result<u8, RingBytesError> {
+    pub(crate) fn u8(&mut self) -> Result<u8, RingBytesError> {
         Ok(self.array::<1>()?[0])
     }
 
-    pub(super) fn u16(&mut self) -> Result<u16, RingBytesError> {
+    pub(crate) fn u16(&mut self) -> Result<u16, RingBytesError> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn u32(&mut self) -> Result<u32, RingBytesError> {
+    pub(crate) fn u32(&mut self) -> Result<u32, RingBytesError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, RingBytesError> {
+    pub(crate) fn u64(&mut self) -> Result<u64, RingBytesError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
     /// A count of entries, at most `count_max`, each of at least `entry_bytes_min`: so that it can be reserved.
-    pub(super) fn count(
+    pub(crate) fn count(
         &mut self,
         name: &'static str,
         count_max: usize,
@@ -182,7 +198,7 @@ impl<'a> Reader<'a> {
         Ok(count)
     }
 
-    pub(super) fn string(
+    pub(crate) fn string(
         &mut self,
         name: &'static str,
         bytes_max: usize,
@@ -196,8 +212,14 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
+    /// What [`Writer::bytes`] wrote.
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], RingBytesError> {
+        let length = self.u32()? as usize;
+        self.take(length)
+    }
+
     /// One record; what its reader leaves of it is a later version's and skipped.
-    pub(super) fn record(&mut self) -> Result<Reader<'a>, RingBytesError> {
+    pub(crate) fn record(&mut self) -> Result<Reader<'a>, RingBytesError> {
         let length = self.u32()? as usize;
         Ok(Reader {
             rest: self.take(length)?,

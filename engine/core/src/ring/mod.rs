@@ -11,7 +11,7 @@
 //! - `bytes`: the encoding that all of them use.
 
 mod assign;
-mod bytes;
+pub(crate) mod bytes;
 mod exchange;
 mod held;
 mod layout;

@@ -82,6 +82,22 @@ pub struct RingView {
 }
 
 impl RingView {
+    /// That of a node that serves nothing (yet).
+    pub fn blank(me: NodeId, slices: Slices) -> Self {
+        Self {
+            epoch: 0,
+            cluster: 0,
+            me,
+            slices,
+            nodes: Vec::new(),
+            partitions: std::sync::Arc::new(vec![
+                PartitionView::default();
+                slices.partitions() as usize
+            ]),
+            buckets: Vec::new(),
+        }
+    }
+
     /// Whether this node is the whole cluster: no other member, and it holds everything.
     pub fn is_alone(&self) -> bool {
         self.partitions.is_empty()

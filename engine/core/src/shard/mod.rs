@@ -3,14 +3,18 @@
 //! Owns the order in which the parts see an event, and the shard's own requests to its replica: their answers are taken
 //! out of the effects before the outside sees them. A node that is the whole cluster goes straight to its replica.
 
+mod control;
+
 use std::sync::Arc;
 
 use crate::base::time::Now;
+use crate::cluster::{Boot, BootError};
 use crate::coordinate::{CoordinateStats, Coordinator, Turn};
 use crate::port::ids::{Purpose, purpose_of};
 use crate::port::{Effect, Effects, Event, LogRange, Note, Source};
 use crate::replica::Replica;
 use crate::ring::{BucketView, RingView};
+use control::Control;
 
 pub use crate::replica::{
     Bucket, Damage, OpenError, RecoveryReport, ShardConfig, ShardStatus, WriteState,
@@ -22,6 +26,10 @@ pub struct Shard {
     coordinator: Coordinator,
     /// Without one, or where it says so, this node is alone.
     view: Option<Arc<RingView>>,
+    /// Of shard 0, where the node takes part in a cluster.
+    control: Option<Box<Control>>,
+    /// Its node has a cluster, of which it has heard nothing yet.
+    awaits_view: bool,
 }
 
 impl Shard {
@@ -39,12 +47,42 @@ impl Shard {
             replica,
             coordinator: Coordinator::default(),
             view: None,
+            control: None,
+            awaits_view: false,
         };
         Ok((shard, report))
     }
 
+    /// Its node takes part in a cluster: this shard serves nothing until it hears how. Before the first event.
+    pub fn await_view(&mut self) {
+        self.awaits_view = true;
+        self.view = Some(Arc::new(RingView::blank(
+            self.config().node,
+            self.config().slices,
+        )));
+    }
+
+    /// This shard gets the control role, after [`Self::await_view`]. Before the first event; shard 0 only.
+    ///
+    /// # Errors
+    /// [`BootError`]; the node must not serve then.
+    pub fn take_control(
+        &mut self,
+        boot: Boot,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), BootError> {
+        self.control = Some(Box::new(Control::new(boot, now, effects)?));
+        Ok(())
+    }
+
     /// Takes one event; appends effects.
     pub fn step(&mut self, now: Now, event: Event<'_>, effects: &mut Effects) {
+        let event = match &mut self.control {
+            Some(control) => control.step(now, event, effects),
+            None => Some(event),
+        };
+        let Some(event) = event else { return };
         let is_alone = self.view.as_ref().is_none_or(|view| view.is_alone());
         if is_alone && self.coordinator.len() == 0 {
             return match event {
@@ -118,6 +156,7 @@ impl Shard {
                     self.replica.set_bucket(rules_of(bucket));
                 }
                 self.view = Some(view);
+                self.awaits_view = false;
             }
             Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_) | Note::CompareAll => {}
         }
@@ -128,6 +167,9 @@ impl Shard {
         [
             self.replica.next_deadline_ns(),
             self.coordinator.next_deadline_ns(),
+            self.control
+                .as_ref()
+                .and_then(|control| control.next_deadline_ns()),
         ]
         .into_iter()
         .flatten()
@@ -139,9 +181,14 @@ impl Shard {
         self.replica.log_bytes(range)
     }
 
-    /// Whether it can take writes at once: the first segments are there. A runtime waits for it before it serves.
+    /// Whether it can take writes at once: the first segments are there, and it is clear what it serves. A runtime waits
+    /// for it before it calls itself ready.
     pub fn is_ready(&self) -> bool {
-        self.replica.is_ready()
+        let is_settled = self
+            .control
+            .as_ref()
+            .is_none_or(|control| control.is_settled());
+        self.replica.is_ready() && !self.awaits_view && is_settled
     }
 
     /// The configuration.

@@ -1,0 +1,31 @@
+//! Who is a member, who seems alive, and what follows for this node. Knows nothing of keys.
+//!
+//! # Layout
+//! - `boot`: a node's start, and what is kept from run to run;
+//! - `rng`, `detector`: who seems alive, by SWIM;
+//! - `word`: what control shards say to each other; `sighting`: who spoke;
+//! - `buckets`: their rules as cluster state;
+//! - `view`, `progress`: what all shards work by, and what they say of partitions that move;
+//! - `machine`, `exchange`: the [`Cluster`] that joins them: time and messages in, an [`Out`] back;
+//! - `command`, `status`: operators' commands and their answers, JSON.
+
+mod boot;
+mod buckets;
+mod command;
+mod detector;
+mod exchange;
+mod machine;
+mod progress;
+mod rng;
+mod sighting;
+mod status;
+mod view;
+mod word;
+
+#[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
+mod network_tests;
+
+pub use boot::{Boot, BootError};
+pub use machine::{Cluster, Out};

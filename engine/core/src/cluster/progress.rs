@@ -1,0 +1,161 @@
+//! Progress: what this node's shards say of partitions that they gain, drain or have lost.
+//!
+//! A node has a partition when all of its shards have their slices of it; it has let one go when all of them are done.
+//! Words of a shard from before the node's duty began do not count.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::machine::Cluster;
+use super::view::Duties;
+use crate::base::ids::{PartitionId, ShardIndex};
+use crate::base::time::Now;
+use crate::port::Note;
+use crate::ring::HeldVersion;
+
+/// One partition's shards that are done, and the view since which that counts.
+#[derive(Clone, Debug, Default)]
+struct Done {
+    since_epoch: u64,
+    shards: BTreeSet<ShardIndex>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    gaining: BTreeMap<PartitionId, Done>,
+    draining: BTreeMap<PartitionId, Done>,
+    /// Lost here, and held by nobody else: what is left is the best there is.
+    pub(super) lost: BTreeSet<PartitionId>,
+    /// How new this node's own bitmap was when it was kept, before this start.
+    pub(super) kept_version: Option<HeldVersion>,
+}
+
+impl Progress {
+    /// This node's duties from a view on.
+    pub(super) fn duties(&mut self, duties: Duties, epoch: u64) {
+        for (list, wanted) in [
+            (&mut self.gaining, duties.pending),
+            (&mut self.draining, duties.draining),
+        ] {
+            list.retain(|partition, _| wanted.contains(partition));
+            for partition in wanted {
+                list.entry(partition).or_insert(Done {
+                    since_epoch: epoch,
+                    shards: BTreeSet::new(),
+                });
+            }
+        }
+    }
+
+    /// Partitions that are to be gained, and to be let go.
+    pub(super) fn open(&self) -> (usize, usize) {
+        (self.gaining.len(), self.draining.len())
+    }
+}
+
+/// Marks one shard; returns whether all are done.
+fn is_done(
+    list: &mut BTreeMap<PartitionId, Done>,
+    partition: PartitionId,
+    shard: ShardIndex,
+    epoch: u64,
+    shards: u16,
+) -> bool {
+    match list.get_mut(&partition) {
+        Some(done) if epoch >= done.since_epoch && shard.0 < shards => {
+            done.shards.insert(shard);
+            done.shards.len() == usize::from(shards)
+        }
+        Some(_) | None => false,
+    }
+}
+
+impl Cluster {
+    /// A note of one of this node's shards.
+    pub fn note(&mut self, now: Now, note: &Note, out: &mut super::Out) {
+        let shards = self.slices.shards();
+        let me = self.me;
+        let Some(ring) = &mut self.ring else { return };
+        let changed = match note {
+            Note::Gained {
+                shard,
+                partition,
+                epoch,
+            } => {
+                is_done(
+                    &mut self.progress.gaining,
+                    *partition,
+                    *shard,
+                    *epoch,
+                    shards,
+                ) && ring.set_held(me, *partition)
+            }
+            Note::Drained {
+                shard,
+                partition,
+                epoch,
+            } => {
+                is_done(
+                    &mut self.progress.draining,
+                    *partition,
+                    *shard,
+                    *epoch,
+                    shards,
+                ) && ring.clear_held(me, *partition)
+            }
+            Note::Lost(partitions) => {
+                for partition in partitions {
+                    self.progress.gaining.remove(partition);
+                    if ring.held(me).is_some_and(|held| held.contains(*partition)) {
+                        self.progress.lost.insert(*partition);
+                    }
+                }
+                let text = format!(
+                    "parts of {} partitions are lost on this node's disk; they are brought up from others where others \
+                     hold them",
+                    partitions.len()
+                );
+                self.report(now, text);
+                self.let_go_of_lost()
+            }
+            Note::View(_) | Note::CompareAll => false,
+        };
+        if changed {
+            self.has_news(now);
+        }
+        self.settle(now, out);
+    }
+
+    /// What was lost here is no longer said to be held as soon as anyone else holds it. Returns whether anything changed.
+    pub(super) fn let_go_of_lost(&mut self) -> bool {
+        let me = self.me;
+        let Some(ring) = &mut self.ring else {
+            return false;
+        };
+        let others: Vec<_> = ring
+            .members()
+            .iter()
+            .map(|(node, _)| node)
+            .filter(|node| *node != me)
+            .collect();
+        let is_held_elsewhere = |ring: &crate::ring::Ring, partition: PartitionId| {
+            others.iter().any(|node| {
+                ring.held(*node)
+                    .is_some_and(|held| held.contains(partition))
+            })
+        };
+        let covered: Vec<PartitionId> = self
+            .progress
+            .lost
+            .iter()
+            .copied()
+            .filter(|partition| is_held_elsewhere(ring, *partition))
+            .collect();
+        let mut changed = false;
+        for partition in covered {
+            self.progress.lost.remove(&partition);
+            changed |= ring.clear_held(me, partition);
+        }
+        changed
+    }
+}
