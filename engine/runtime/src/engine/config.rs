@@ -6,7 +6,6 @@ use std::time::Duration;
 use gramme_core::base::ids::ShardIndex;
 use gramme_core::base::limits::{BUCKET_DEFAULT, VALUE_BYTES_MAX_DEFAULT};
 use gramme_core::port::Durability;
-use gramme_core::ring::BucketView;
 use gramme_core::shard::Bucket;
 
 use crate::edge::Edge;
@@ -59,34 +58,8 @@ pub struct EngineConfig {
     pub pin_to_cores: bool,
     /// How far ahead of this node's wall clock a context's or an object's may be.
     pub clock_drift_max: Duration,
-    /// Partitions of a new directory, a power of two from 2 to 65,536; ignored afterwards. All nodes of a cluster have the
-    /// same number, and it stays as long as the cluster does: a few dozen for each node that it may ever have. None: 1024.
-    pub partitions: Option<u32>,
-    /// How this node takes part in a cluster; none for an engine by itself, which can never be joined by another.
-    pub cluster: Option<ClusterConfig>,
     /// What brings requests from elsewhere (the network); none for an embedded engine.
     pub edge: Option<EdgeFactory>,
-}
-
-/// A node's part in a cluster.
-#[derive(Clone, Debug, Default)]
-pub struct ClusterConfig {
-    /// What people call it.
-    pub name: String,
-    /// The zone that it fails with: replicas of a key are put into distinct zones while there are enough.
-    pub zone: String,
-    /// `HOST:PORT` of its native port, as others reach it.
-    pub listen: String,
-    /// `HOST:PORT` of its RESP port.
-    pub resp: String,
-    /// `HOST:PORT` of its admin port.
-    pub admin: String,
-    /// `HOST:PORT` of nodes of the cluster that a new directory joins. None: a cluster of one begins.
-    pub seeds: Vec<String>,
-    /// Its share of the data relative to the others'; zero: it owns nothing.
-    pub weight: u32,
-    /// Rules of buckets with their quorum numbers, which hold until an operator sets others.
-    pub buckets: Vec<BucketView>,
 }
 
 impl EngineConfig {
@@ -111,8 +84,6 @@ impl EngineConfig {
             spin_max: Duration::from_micros(30),
             pin_to_cores: true,
             clock_drift_max: Duration::from_millis(500),
-            partitions: None,
-            cluster: None,
             edge: None,
         }
     }

@@ -21,7 +21,6 @@ mod starting;
 mod thread;
 
 use core::fmt;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,8 +28,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use gramme_core::base::ids::{NodeId, ShardIndex};
-use gramme_core::base::limits::PARTITIONS_DEFAULT;
-use gramme_core::cluster::Boot;
 use gramme_core::ring::Slices;
 use gramme_core::shard::{RecoveryReport, ShardStatus};
 
@@ -38,7 +35,7 @@ use crate::directory::{Directory, DirectoryError, DirectoryOptions};
 use crate::mailbox::{Address, Message};
 use crate::state::{self, StateKeeper};
 
-pub use config::{ClusterConfig, EdgeFactory, EngineConfig};
+pub use config::{EdgeFactory, EngineConfig};
 pub use pipeline::{Pipeline, Reply};
 use starting::{Around, Starting};
 
@@ -127,28 +124,23 @@ impl Engine {
             shards,
             segment_bytes: config.segment_bytes,
             block_bytes: config.block_bytes,
-            partitions: config.partitions.unwrap_or(PARTITIONS_DEFAULT),
+            ..DirectoryOptions::default()
         };
         let mut directory = Directory::open(&config.dir, &options).map_err(OpenError::Directory)?;
         if directory.shards() != shards {
             redeal::redeal(&mut directory, &config)?;
         }
-        let kept = state::read(directory.path()).map_err(|error| {
+        state::read(directory.path()).map_err(|error| {
             OpenError::Io(
                 "read the cluster's state; restore ring.bin from a copy",
                 error,
             )
         })?;
-        let cluster = config.cluster.take();
-        let boot = cluster
-            .map(|cluster| boot(&config, cluster, &directory, kept))
-            .transpose()?;
         let state = StateKeeper::start(directory.path().to_path_buf());
         let state = state.map_err(|error| OpenError::Io("start a thread", error))?;
         let around = Around {
             edge: config.edge.take().map(Arc::new),
             state: Some(Arc::new(state)),
-            boot,
         };
         let shard_dir = |shard| directory.shard_dir(shard);
         let engine = Self::start(&config, &directory, (shards, &shard_dir), around)?;
@@ -315,36 +307,6 @@ impl<'a> Asked<'a> {
             self.ask();
         }
     }
-}
-
-/// What the core is told of this start.
-fn boot(
-    config: &EngineConfig,
-    cluster: ClusterConfig,
-    directory: &Directory,
-    state: Option<Vec<u8>>,
-) -> Result<Boot, OpenError> {
-    let shards = directory.shards();
-    let slices = Slices::new(directory.partitions(), shards).ok_or_else(|| {
-        OpenError::Config(format!("{shards} shards are not possible; 1 to 1024 are"))
-    })?;
-    let drift_ms = config.clock_drift_max.as_millis();
-    Ok(Boot {
-        me: directory.node_id(),
-        name: cluster.name,
-        zone: cluster.zone,
-        listen: cluster.listen,
-        resp: cluster.resp,
-        admin: cluster.admin,
-        slices,
-        weight: cluster.weight,
-        start_count: directory.starts(),
-        state,
-        seeds: cluster.seeds,
-        buckets: cluster.buckets,
-        clock_drift_ms_max: u64::try_from(drift_ms).unwrap_or(u64::MAX),
-        random_seed: RandomState::new().build_hasher().finish(),
-    })
 }
 
 impl Inner {
