@@ -140,15 +140,18 @@ impl Coordinator {
         let Some(row) = turn.view.of_token(token) else {
             return Vec::new();
         };
-        let mut nodes: Vec<(u64, NodeId)> = row
+        // Those that were slow lately come last: they hold the key, and a stand-in does not.
+        let mut nodes: Vec<(bool, u64, NodeId)> = row
             .read
             .iter()
-            .filter(|number| self.is_usable(turn, **number))
-            .map(|number| turn.view.node(*number).id)
-            .map(|node| (self.peers.cost(node), node))
+            .filter(|number| turn.view.node(**number).is_alive)
+            .map(|number| {
+                let node = turn.view.node(*number).id;
+                (!self.is_usable(turn, *number), self.peers.cost(node), node)
+            })
             .collect();
-        nodes.sort_by_key(|(cost, _)| *cost);
-        nodes.into_iter().map(|(_, node)| node).collect()
+        nodes.sort_by_key(|(is_avoided, cost, _)| (*is_avoided, *cost));
+        nodes.into_iter().map(|(_, _, node)| node).collect()
     }
 
     /// A peer's answer to a forwarded request.

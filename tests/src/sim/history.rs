@@ -1,0 +1,75 @@
+//! What clients wrote, and what they had seen when they did: the oracle, which never looks at a server's clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A write's name; its value begins with it.
+pub(super) type WriteNumber = u64;
+
+/// One write as its client knows it.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// Who.
+    pub client: usize,
+    /// Of which key.
+    pub key: usize,
+    /// Whether it is a delete.
+    pub is_delete: bool,
+    /// The writes that its context covers, as far as the client saw them.
+    pub seen: BTreeSet<WriteNumber>,
+    /// When it was first sent.
+    pub begun_ns: u64,
+    /// Whether it was sent more than once: a later try is a write of its own, made with the old context, where what the
+    /// first one left is gone by then.
+    pub is_retried: bool,
+    /// When it was acknowledged.
+    pub acknowledged_ns: Option<u64>,
+}
+
+/// Everything that happened, for the checks and for the story.
+#[derive(Default)]
+pub struct History {
+    /// By number.
+    pub writes: BTreeMap<WriteNumber, Write>,
+    /// What happened to each key, in order of virtual time.
+    pub story: Vec<(u64, usize, String)>,
+    /// What a check found at once.
+    pub violations: Vec<String>,
+    next: WriteNumber,
+}
+
+impl Write {
+    /// Whether it was certainly carried out once: by one try of its client, and acknowledged before a node that forwarded
+    /// it would have tried another.
+    pub fn is_once(&self) -> bool {
+        let is_quick = |at_ns: u64| at_ns - self.begun_ns < 900_000_000;
+        !self.is_retried && self.acknowledged_ns.is_some_and(is_quick)
+    }
+}
+
+impl History {
+    /// A new write's number.
+    pub fn begin(&mut self, write: Write) -> WriteNumber {
+        self.next += 1;
+        self.writes.insert(self.next, write);
+        self.next
+    }
+
+    /// Notes what happened to a key.
+    pub fn tell(&mut self, now_ns: u64, key: usize, what: String) {
+        self.story.push((now_ns, key, what));
+    }
+
+    /// All writes that these ones saw, at any remove, and themselves.
+    pub fn closure(&self, from: impl IntoIterator<Item = WriteNumber>) -> BTreeSet<WriteNumber> {
+        let mut reached = BTreeSet::new();
+        let mut open: Vec<WriteNumber> = from.into_iter().collect();
+        while let Some(number) = open.pop() {
+            if reached.insert(number)
+                && let Some(write) = self.writes.get(&number)
+            {
+                open.extend(write.seen.iter().copied());
+            }
+        }
+        reached
+    }
+}

@@ -1,0 +1,22 @@
+//! The simulator: a whole cluster of real engines in one thread on virtual time from one seed.
+//!
+//! # Layout
+//! - `random`, `swarm`: chance, and what a seed draws of it;
+//! - `disk`, `node`: a shard and the disk under it;
+//! - `world`: virtual time, the network, and faults;
+//! - `client`, `history`: what clients do, and what they saw;
+//! - `checks`: what must hold of it, a file each;
+//! - `run`: one seed from its beginning to its verdict.
+
+pub mod checks;
+mod client;
+mod disk;
+mod history;
+mod node;
+mod random;
+mod run;
+mod swarm;
+mod world;
+
+pub use run::{Report, run};
+pub use swarm::Swarm;

@@ -1,0 +1,117 @@
+//! A node of the simulated cluster: its shards, their disks, its clock.
+
+use gramme_core::base::ids::{NodeId, ShardIndex};
+use gramme_core::base::time::Now;
+use gramme_core::port::Event;
+use gramme_core::ring::Slices;
+use gramme_core::shard::{Bucket, Shard, ShardConfig};
+
+use super::disk::Disk;
+use super::swarm::Swarm;
+
+/// Partitions of the simulated ring.
+pub(super) const PARTITIONS: u32 = 16;
+
+/// One shard and its disk.
+pub(super) struct ShardHost {
+    pub shard: Option<Shard>,
+    pub disk: Disk,
+    /// Whether a `TurnEnd` is on its way.
+    pub is_turn_scheduled: bool,
+}
+
+/// One node.
+pub(super) struct Node {
+    pub id: NodeId,
+    pub shards: Vec<ShardHost>,
+    /// Rises with each start; what belongs to an earlier one is dropped.
+    pub life: u32,
+    pub is_up: bool,
+    pub is_paused: bool,
+    /// What its wall clock is ahead by.
+    pub skew_ms: u64,
+    /// It crashes when it has carried out so many more effects.
+    pub crash_in: Option<u32>,
+    /// When its next tick comes.
+    pub(crate) tick_at_ns: Option<u64>,
+}
+
+impl Node {
+    pub(super) fn new(number: usize, shards: usize, skew_ms: u64) -> Self {
+        let host = |_| ShardHost {
+            shard: None,
+            disk: Disk::default(),
+            is_turn_scheduled: false,
+        };
+        Self {
+            id: NodeId(number as u64 + 1),
+            shards: (0..shards).map(host).collect(),
+            life: 0,
+            is_up: false,
+            is_paused: false,
+            skew_ms,
+            crash_in: None,
+            tick_at_ns: None,
+        }
+    }
+
+    /// How its partitions are cut.
+    pub(super) fn slices(&self) -> Slices {
+        let shards = u16::try_from(self.shards.len()).expect("few");
+        Slices::new(PARTITIONS, shards).expect("a power of two")
+    }
+
+    /// Its clocks at a virtual time.
+    pub(super) fn now(&self, now_ns: u64) -> Now {
+        Now {
+            mono_ns: now_ns + 1,
+            wall_ms: 1_700_000_000_000 + now_ns / 1_000_000 + self.skew_ms,
+        }
+    }
+
+    /// Starts it on what its disks hold.
+    pub(super) fn start(&mut self, now_ns: u64, swarm: &Swarm) {
+        self.life += 1;
+        let (now, slices, id) = (self.now(now_ns), self.slices(), self.id);
+        for (number, host) in self.shards.iter_mut().enumerate() {
+            let config = ShardConfig {
+                node: id,
+                shard: ShardIndex(number as u16),
+                slices,
+                tag_seed: id.0,
+                buckets: vec![Bucket::new(b"default")],
+                segment_bytes: swarm.segment_bytes,
+                block_bytes: 4096,
+                capacity_bytes: 64 * u64::from(swarm.segment_bytes),
+                memory_bytes: 4 << 20,
+                commit_interval_ns: swarm.commit_interval_ns,
+                commits_in_flight_max: 2,
+                checkpoint_bytes: u64::from(swarm.segment_bytes),
+                requests_max: 1_000,
+                value_bytes_max: 1 << 16,
+                clock_drift_ms_max: 500,
+                clean_bytes_per_s: 128 << 20,
+            };
+            let (shard, _) =
+                Shard::open(config, now, &mut host.disk).expect("what was written opens");
+            host.shard = Some(shard);
+            host.is_turn_scheduled = false;
+        }
+        self.is_up = true;
+        self.is_paused = false;
+        self.crash_in = None;
+    }
+
+    /// When one of its shards wants a tick.
+    pub(super) fn next_tick_ns(&self) -> Option<u64> {
+        self.shards
+            .iter()
+            .filter_map(|host| host.shard.as_ref()?.next_deadline_ns())
+            .min()
+    }
+
+    /// Whether this event is one that ends a turn.
+    pub(super) const fn ends_turn(event: &Event<'_>) -> bool {
+        matches!(event, Event::TurnEnd)
+    }
+}

@@ -1,0 +1,121 @@
+//! One seed, from its beginning to its verdict: faults, then peace, then the checks.
+
+use gramme_core::base::hash;
+use gramme_core::port::{Op, Outcome, Quorum};
+use gramme_core::version::ObjectView;
+
+use super::checks::{Shown, acknowledged, converged, resurrected, siblings};
+use super::client::{is_cart, key_name, number_of};
+use super::swarm::Swarm;
+use super::world::World;
+
+/// How long the cluster has for coming together when the faults have stopped.
+const PEACE_MS: u64 = 20_000;
+
+/// What became of a seed.
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// What it drew.
+    pub swarm: Swarm,
+    /// Of everything that happened: equal for equal seeds.
+    pub trace: u64,
+    /// Events.
+    pub steps: u64,
+    /// Virtual time.
+    pub virtual_ms: u64,
+    /// Writes that were acknowledged.
+    pub acknowledged: usize,
+    /// What should have held and did not.
+    pub violations: Vec<String>,
+    /// What happened to the keys concerned, in order of virtual time.
+    pub story: Vec<String>,
+}
+
+/// Runs a seed.
+pub fn run(seed: u64) -> Report {
+    let mut world = World::new(seed);
+    let safety_ns = world.swarm.safety_ms * 1_000_000 + 100_000_000;
+    world.run_until(safety_ns);
+    world.heal();
+    let peace_ns = world.now_ns + PEACE_MS * 1_000_000;
+    world.run_until(peace_ns);
+    let mut violations = core::mem::take(&mut world.history.violations);
+    // The first round of full reads mends what nothing else has; the second is what counts.
+    let _ = show(&mut world, &mut Vec::new());
+    let shown = show(&mut world, &mut violations);
+    violations.extend(acknowledged::check(&world.history, &shown, is_cart));
+    violations.extend(siblings::check(&world.history, &shown, is_cart));
+    violations.extend(resurrected::check(&world.history, &shown, is_cart));
+    violations.extend(converged::check(&shown));
+    let story = story(&world, &violations);
+    Report {
+        seed,
+        trace: world.trace,
+        steps: world.steps,
+        virtual_ms: world.now_ns / 1_000_000,
+        acknowledged: world
+            .history
+            .writes
+            .values()
+            .filter(|write| write.acknowledged_ns.is_some())
+            .count(),
+        swarm: world.swarm,
+        violations,
+        story,
+    }
+}
+
+/// What each node shows of each key to a reader who asks all replicas.
+fn show(world: &mut World, violations: &mut Vec<String>) -> Shown {
+    let mut shown = Shown::new();
+    let quorum = Quorum {
+        r: world.swarm.n,
+        ..Quorum::default()
+    };
+    for key in 0..world.swarm.keys {
+        let name = key_name(key);
+        for node in 0..world.nodes.len() {
+            if !world.holds(node, hash::token(b"default", &name)) {
+                continue;
+            }
+            let wall_ms = world.nodes[node].now(world.now_ns).wall_ms;
+            match world.ask(node, &name, quorum, Op::Get) {
+                Some((Outcome::Object { object, .. }, bytes)) => {
+                    let values = ObjectView::parse(object.of(&bytes)).map(|view| {
+                        view.live(wall_ms)
+                            .filter_map(|sibling| sibling.content.value())
+                            .filter_map(number_of)
+                            .collect()
+                    });
+                    shown.insert((node, key), values.unwrap_or_default());
+                }
+                Some((Outcome::Absent { .. }, _)) => {
+                    shown.insert((node, key), Default::default());
+                }
+                Some((outcome, _)) => violations.push(format!(
+                    "key {key} at node {node}: cannot be read when all is well again: {outcome:?}"
+                )),
+                None => violations.push(format!(
+                    "key {key} at node {node}: no answer when all is well again"
+                )),
+            }
+        }
+    }
+    shown
+}
+
+/// The story of the keys that the violations name.
+fn story(world: &World, violations: &[String]) -> Vec<String> {
+    world
+        .history
+        .story
+        .iter()
+        .filter(|(_, key, _)| {
+            violations
+                .iter()
+                .any(|violation| violation.starts_with(&format!("key {key} ")))
+        })
+        .map(|(at_ns, key, what)| format!("{:>10.3} ms  key {key}: {what}", *at_ns as f64 / 1e6))
+        .collect()
+}

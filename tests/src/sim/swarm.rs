@@ -1,0 +1,88 @@
+//! What a seed draws before it runs: which faults there are and how often, and the sizes of everything (Groce et al.,
+//! "Swarm testing", ISSTA 2012). Rates that are zero in one seed and high in another reach what one mean never does.
+
+use super::random::Random;
+
+/// One seed's world.
+#[derive(Clone, Debug)]
+pub struct Swarm {
+    /// Nodes of the cluster.
+    pub nodes: usize,
+    /// Replicas.
+    pub n: u8,
+    /// Answers of a read.
+    pub r: u8,
+    /// Acknowledgements of a write.
+    pub w: u8,
+    /// Whether every write asks for stable media at one replica at least; without it no node crashes.
+    pub is_durable: bool,
+    /// Clients.
+    pub clients: usize,
+    /// Keys.
+    pub keys: usize,
+    /// How long faults go on, virtual.
+    pub safety_ms: u64,
+    /// The mean delay of a message.
+    pub net_delay_ns: u64,
+    /// Messages lost, in a million.
+    pub loss: u64,
+    /// Messages doubled, in a million.
+    pub doubled: u64,
+    /// Partitions begun, in a million a virtual 10 ms.
+    pub partitions: u64,
+    /// Crashes, in a million a virtual 10 ms.
+    pub crashes: u64,
+    /// Pauses (`SIGSTOP`), in a million a virtual 10 ms.
+    pub pauses: u64,
+    /// The mean time of a disk operation.
+    pub disk_delay_ns: u64,
+    /// Reads that fail, in a million.
+    pub read_errors: u64,
+    /// The most that a node's clock is off.
+    pub skew_ms: u64,
+    /// The share of deletes among the writes, in a hundred.
+    pub deletes: u64,
+    /// A log segment.
+    pub segment_bytes: u32,
+    /// How long a buffered write may wait.
+    pub commit_interval_ns: u64,
+    /// Whether the network carries each message through its frame.
+    pub sloppy: bool,
+}
+
+impl Swarm {
+    /// What this seed draws.
+    pub fn of(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x7377_6172_6d00_0000);
+        let is_durable = random.coin();
+        let mut rate = |most: u64| if random.coin() { random.below(most) } else { 0 };
+        let (loss, doubled) = (rate(200_000), rate(100_000));
+        let (partitions, crashes, pauses) = (rate(20_000), rate(10_000), rate(10_000));
+        let read_errors = rate(20_000);
+        let nodes = 3 + random.index(4);
+        let (r, w) = [(2, 2), (2, 2), (1, 3), (3, 1), (1, 1), (3, 3)][random.index(6)];
+        Self {
+            nodes,
+            n: 3,
+            r,
+            w,
+            is_durable,
+            clients: 2 + random.index(5),
+            keys: 1 + random.index(6),
+            safety_ms: 500 + random.below(4_000),
+            net_delay_ns: [50_000, 500_000, 5_000_000][random.index(3)],
+            loss,
+            doubled,
+            partitions,
+            crashes: if is_durable { crashes } else { 0 },
+            pauses,
+            disk_delay_ns: [20_000, 200_000, 3_000_000][random.index(3)],
+            read_errors,
+            skew_ms: [0, 0, 20, 200][random.index(4)],
+            deletes: [0, 0, 10, 40][random.index(4)],
+            segment_bytes: [256 << 10, 1 << 20][random.index(2)],
+            commit_interval_ns: [1_000_000, 10_000_000][random.index(2)],
+            sloppy: false,
+        }
+    }
+}
