@@ -231,7 +231,12 @@ impl NativeSession {
             key: target.key,
             token: hash::token(target.bucket, target.key),
             durability,
-            quorum: gramme_core::port::Quorum::default(),
+            quorum: gramme_core::port::Quorum {
+                n: target.quorum.n,
+                r: target.quorum.r,
+                w: target.quorum.w,
+                ..gramme_core::port::Quorum::default()
+            },
             wants_object: false,
             is_forwarded: false,
             op,

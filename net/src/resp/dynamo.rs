@@ -73,24 +73,26 @@ impl RespSession {
             return Err(syntax());
         }
         let (mut durability, mut deadline_ns) = (self.durability, self.deadline_ns);
+        let mut quorum = self.quorum;
         for at in (0..words.len()).step_by(2) {
             let value = words.get(at + 1);
             match words.upper(at).as_slice() {
-                name @ (b"R" | b"W") => match unsigned_of(value) {
-                    Some(1) => {}
-                    Some(asked @ 2..) => {
-                        return Err(format!(
-                            "ERR {} {asked} cannot be met: this node keeps 1 replica of each key",
-                            name.escape_ascii()
-                        ));
+                name @ (b"R" | b"W") => {
+                    let number = unsigned_of(value)
+                        .and_then(|number| u8::try_from(number).ok())
+                        .filter(|number| *number > 0)
+                        .ok_or_else(|| {
+                            format!(
+                                "ERR {} is a number of replicas from 1 to 255",
+                                name.escape_ascii()
+                            )
+                        })?;
+                    if name == b"R" {
+                        quorum.r = number;
+                    } else {
+                        quorum.w = number;
                     }
-                    Some(0) | None => {
-                        return Err(format!(
-                            "ERR {} is a number of replicas from 1 on",
-                            name.escape_ascii()
-                        ));
-                    }
-                },
+                }
                 b"DURABILITY" => {
                     durability = Some(match value.to_ascii_lowercase().as_slice() {
                         b"buffered" => Durability::Buffered,
@@ -113,6 +115,7 @@ impl RespSession {
             }
         }
         (self.durability, self.deadline_ns) = (durability, deadline_ns);
+        self.quorum = quorum;
         self.answer(io, |out| simple(out, "OK"));
         Ok(())
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use gramme_core::base::hash::token;
 use gramme_core::base::limits::{BUCKET_DEFAULT, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use gramme_core::port::{Durability, Op, Outcome, Request};
+use gramme_core::port::{Durability, Op, Outcome, Quorum, Request};
 
 use super::RespOptions;
 use super::answers::{Style, Wanted};
@@ -75,6 +75,7 @@ pub struct RespSession {
     pub(super) bucket: Cow<'static, [u8]>,
     pub(super) durability: Option<Durability>,
     pub(super) deadline_ns: Option<u64>,
+    pub(super) quorum: Quorum,
     pub(super) name: Vec<u8>,
 
     // Its commands.
@@ -101,6 +102,7 @@ impl RespSession {
             bucket: Cow::Borrowed(BUCKET_DEFAULT),
             durability: None,
             deadline_ns: None,
+            quorum: Quorum::default(),
             name: Vec::new(),
             parser: Parser::default(),
             ranges: Vec::new(),
@@ -119,6 +121,7 @@ impl RespSession {
         self.bucket = Cow::Borrowed(BUCKET_DEFAULT);
         self.durability = None;
         self.deadline_ns = None;
+        self.quorum = Quorum::default();
         self.name = Vec::new();
     }
 
@@ -152,7 +155,7 @@ impl RespSession {
             key,
             token: token(&self.bucket, key),
             durability: self.durability,
-            quorum: gramme_core::port::Quorum::default(),
+            quorum: self.quorum,
             wants_object: false,
             is_forwarded: false,
             op,
@@ -171,7 +174,7 @@ impl RespSession {
             key: &[],
             token: token(&self.bucket, &[]),
             durability: None,
-            quorum: gramme_core::port::Quorum::default(),
+            quorum: Quorum::default(),
             wants_object: false,
             is_forwarded: false,
             op,

@@ -31,7 +31,7 @@ impl Coordinator {
         };
         let n = pick(request.quorum.n, bucket.n);
         let wanted = pick(request.quorum.r, bucket.r);
-        if wanted > n {
+        if wanted > n || usize::from(request.quorum.r) > row.read.len() {
             let failure = Failure::Quorum {
                 got: row.read.len().min(usize::from(n)) as u8,
                 needed: wanted,

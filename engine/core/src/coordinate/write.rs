@@ -76,7 +76,8 @@ impl Coordinator {
             .collect();
         let counted = others.len() as u8 + u8::from(!is_stand_in);
         let wanted = pick(quorum.w, bucket.w);
-        if wanted > n {
+        // What is asked for by the request is not bounded by what there is, as the bucket's number is.
+        if wanted > n || quorum.w > counted {
             return fail(turn, request.id, no_quorum(counted, wanted));
         }
         let needed = wanted.min(counted).max(1);

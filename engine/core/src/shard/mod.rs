@@ -11,7 +11,7 @@ use crate::base::time::Now;
 use crate::cluster::{Boot, BootError};
 use crate::coordinate::{CoordinateStats, Coordinator, Turn};
 use crate::port::ids::{Purpose, purpose_of};
-use crate::port::{Effect, Effects, Event, LogRange, Note, Source};
+use crate::port::{Effect, Effects, Event, Failure, LogRange, Note, Outcome, Source};
 use crate::replica::Replica;
 use crate::ring::{BucketView, RingView};
 use control::Control;
@@ -88,6 +88,14 @@ impl Shard {
             return match event {
                 Event::Note(note) => self.note(note),
                 Event::Message { .. } | Event::PeerLost(_) => {}
+                Event::Request(request) if request.quorum.r.max(request.quorum.w) > 1 => {
+                    let failure = Failure::Quorum {
+                        got: 1,
+                        needed: request.quorum.r.max(request.quorum.w),
+                        is_in_doubt: false,
+                    };
+                    effects.reply(request.id, Outcome::Failed(failure));
+                }
                 event => self.replica.step(now, event, effects),
             };
         }
