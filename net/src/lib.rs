@@ -7,6 +7,7 @@ pub mod host;
 pub mod io_profile;
 pub mod native;
 pub mod node;
+pub mod peer;
 pub mod reactor;
 pub mod resp;
 pub mod service;

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::host::Host;
 use crate::io_profile::IoProfile;
 use crate::native::{NativeProtocol, RingTable};
+use crate::peer::{Network, PeerCounters};
 use crate::reactor::session::Protocol;
 use crate::reactor::{Listener, Reactor, ReactorOptions};
 use crate::resp::{RespOptions, RespProtocol};
@@ -110,6 +111,7 @@ impl Node {
             addresses,
         };
         let network = ReactorOptions::default();
+        let peers = Arc::new(PeerCounters::default());
         let mut engine = engine_config(config, shards);
         set_by_profile(&mut engine, config, shards);
         // Which node this is, the directory tells; clients that come earlier learn of it by the epoch.
@@ -124,7 +126,7 @@ impl Node {
         let (listeners, admin_socket) = sockets.into_listeners(resp, native);
         let admin = Admin::start(admin_socket, facts, Arc::clone(&network.counters))
             .map_err(StartError::Admin)?;
-        engine.edge = Some(edge_factory(listeners, network));
+        engine.edge = Some(edge_factory(listeners, network, Arc::clone(&peers)));
         let engine = Engine::open(engine).map_err(StartError::Open)?;
         table.replace(ring(1, addresses, shards, Some(&engine)));
         admin.serve(engine.clone());
@@ -356,7 +358,11 @@ fn set_by_profile(engine: &mut EngineConfig, config: &Config, shards: u16) {
 }
 
 /// Each shard's network: its sockets, and what speaks on them.
-fn edge_factory(listeners: ShardListeners, options: ReactorOptions) -> EdgeFactory {
+fn edge_factory(
+    listeners: ShardListeners,
+    options: ReactorOptions,
+    peers: Arc<PeerCounters>,
+) -> EdgeFactory {
     let listeners = Mutex::new(listeners);
     Box::new(move |shard: ShardIndex| {
         let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
@@ -364,6 +370,7 @@ fn edge_factory(listeners: ShardListeners, options: ReactorOptions) -> EdgeFacto
             .get_mut(usize::from(shard.0))
             .map(std::mem::take)
             .unwrap_or_default();
-        Box::new(Reactor::new(own, options.clone()))
+        let reactor = Reactor::new(own, options.clone());
+        Box::new(Network::new(reactor, Arc::clone(&peers)))
     })
 }

@@ -24,6 +24,8 @@ pub use gramme_core::port::Send as PeerSend;
 pub trait Port {
     /// The time of this turn.
     fn now(&self) -> Now;
+    /// This node.
+    fn node(&self) -> NodeId;
     /// This shard.
     fn shard(&self) -> ShardIndex;
     /// The cut of the token space; who owns what.
@@ -43,7 +45,8 @@ pub trait Port {
     fn peer_lost(&mut self, node: NodeId);
     /// Counters of this shard.
     fn status(&self) -> ShardStatus;
-    /// Asks for a call of [`Edge::flush`] at this time at the latest, on the clock of `Now::mono_ns`.
+    /// Asks for a call of [`Edge::flush`] at this time at the latest, on the clock of `Now::mono_ns`. Every flush may be
+    /// the one that was asked for: who has a later time in mind asks again.
     fn wake_at(&mut self, mono_ns: u64);
 }
 

@@ -92,7 +92,7 @@ struct Slot {
 impl Session for NativeSession {
     fn received(&mut self, input: &[u8], io: &mut Io<'_>) -> usize {
         let mut used = 0;
-        while !self.is_blocked() && !io.is_ended {
+        while !self.is_blocked() && !io.is_ended && io.said.is_none() {
             let rest = &input[used..];
             match parse_request(rest) {
                 Parse::Done(frame) => {
@@ -177,6 +177,7 @@ impl NativeSession {
             }
             Message::Ping => wire::encode(io.out, header.request_id, checksum, &Message::Pong),
             Message::Pong => {}
+            Message::Peer(hello) => io.said = Some(Box::new(*hello)),
             Message::Ring(_) | Message::Answer(_) | Message::Error(_) => {
                 end(io, "a client's frame was expected, not a server's");
             }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use gramme_core::base::ids::ShardIndex;
+use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::base::time::Now;
 use gramme_core::port::{
-    ByteRange, Condition, ContextArg, Durability, Expiry, Failure, Outcome, Receipt, Request,
+    ByteRange, Condition, ContextArg, Durability, Expiry, Failure, Outcome, Peer, Receipt, Request,
     RequestId,
 };
 use gramme_core::ring::Slices;
@@ -29,6 +29,9 @@ impl Port for Recorder {
             wall_ms: 1,
         }
     }
+    fn node(&self) -> NodeId {
+        NodeId(1)
+    }
     fn shard(&self) -> ShardIndex {
         ShardIndex(0)
     }
@@ -42,6 +45,8 @@ impl Port for Recorder {
         self.submit(request);
     }
     fn send(&mut self, _: ShardIndex, _: EdgeMessage) {}
+    fn peer_message(&mut self, _: ShardIndex, _: Peer, _: gramme_core::port::Message<&[u8]>) {}
+    fn peer_lost(&mut self, _: NodeId) {}
     fn status(&self) -> ShardStatus {
         ShardStatus::default()
     }
@@ -85,6 +90,7 @@ impl Trace {
                 generation: 2,
             },
             is_ended: false,
+            said: None,
         };
         let result = act(&mut *self.session, &mut io);
         self.is_ended |= io.is_ended;

@@ -1,4 +1,4 @@
-//! One client's connection: its socket, its session, the input that is not used yet and the output that is not sent.
+//! One connection, of a client or between nodes: its socket, its session, the input that is not used yet and the output that is not sent.
 //!
 //! Never decides what bytes mean. One receive and one send are under way at most.
 //!
@@ -10,12 +10,14 @@
     reason = "the bytes of a send stay in `sending` until its end"
 )]
 
+use std::any::Any;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 
 use gramme_engine::edge::Port;
 use gramme_engine::ring::Ring;
 
+use super::address::RawAddress;
 use super::operation::{self, Operation};
 use super::pool::Pool;
 use super::session::{ConnectionId, Io, Session};
@@ -42,11 +44,31 @@ pub(super) enum Life {
     Closed,
 }
 
+/// How far a connection of this side's has come.
+enum Connect {
+    /// The kernel is to be asked.
+    Asked(RawAddress),
+    /// It was; it reads the address.
+    UnderWay {
+        _address: RawAddress,
+        is_cancelled: bool,
+    },
+    /// It is connected, or failed and closed.
+    Done,
+}
+
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     socket: TcpStream,
     session: Box<dyn Session>,
     pub(super) life: Life,
+    connect: Connect,
+    /// What its session said, until it is taken.
+    said: Option<Box<dyn Any>>,
+    /// No input is given until it is resumed.
+    is_paused: bool,
+    /// Whether the reactor's owner is told of its end.
+    pub(super) is_watched: bool,
 
     // Input.
     held: Vec<u8>,
@@ -74,6 +96,10 @@ impl Connection {
             socket,
             session,
             life: Life::Open,
+            connect: Connect::Done,
+            said: None,
+            is_paused: false,
+            is_watched: false,
             held: Vec::new(),
             is_receiving: false,
             is_cancelling: false,
@@ -87,6 +113,65 @@ impl Connection {
         }
     }
 
+    /// A connection that this side opens; the socket is not connected yet.
+    pub(super) fn connecting(
+        id: ConnectionId,
+        socket: TcpStream,
+        (session, address): (Box<dyn Session>, RawAddress),
+    ) -> Self {
+        Self {
+            connect: Connect::Asked(address),
+            is_watched: true,
+            ..Self::new(id, socket, session)
+        }
+    }
+
+    /// Whether the other side has taken it; true also once it was lost again.
+    pub(super) const fn is_connected(&self) -> bool {
+        matches!(self.connect, Connect::Done)
+    }
+
+    /// The connect has ended.
+    pub(super) fn connected(&mut self, result: i32) {
+        self.connect = Connect::Done;
+        if result < 0 {
+            tracing::debug!(error = %std::io::Error::from_raw_os_error(-result), "a peer cannot be reached");
+            self.close();
+        }
+    }
+
+    /// What its session said.
+    pub(super) fn take_said(&mut self) -> Option<Box<dyn Any>> {
+        self.said.take()
+    }
+
+    /// Whether its session said something that was not taken.
+    pub(super) const fn has_said(&self) -> bool {
+        self.said.is_some()
+    }
+
+    /// Goes on with another session, which gets what input is there.
+    pub(super) fn resume(&mut self, session: Box<dyn Session>) {
+        self.session = session;
+        self.is_paused = false;
+        self.is_held_back = true;
+        self.is_watched = true;
+    }
+
+    /// Output that the other side has not taken.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.out.len() + self.sending.len() - self.sent_bytes
+    }
+
+    /// Where output is appended; none when the connection takes no more.
+    pub(super) fn output(&mut self, pool: &mut Pool) -> Option<&mut Vec<u8>> {
+        if !matches!(self.life, Life::Open | Life::InputEnded) {
+            return None;
+        }
+        self.take_buffer(pool);
+        Some(&mut self.out)
+    }
+
     /// Bytes of input that it holds.
     pub(super) fn held_bytes(&self) -> usize {
         self.held.len()
@@ -94,12 +179,12 @@ impl Connection {
 
     /// Whether it is closed and nothing of it is under way.
     pub(super) fn is_over(&self) -> bool {
-        self.life == Life::Closed && !self.is_receiving && !self.is_sending
+        self.life == Life::Closed && !self.has_operations()
     }
 
     /// Whether the kernel has something of it.
     pub(super) fn has_operations(&self) -> bool {
-        self.is_receiving || self.is_sending
+        self.is_receiving || self.is_sending || matches!(self.connect, Connect::UnderWay { .. })
     }
 
     /// Takes received bytes.
@@ -156,6 +241,7 @@ impl Connection {
             port,
             connection: self.id,
             is_ended: false,
+            said: None,
         };
         self.session.reply(tag, outcome, bytes, &mut io);
         if io.is_ended {
@@ -187,6 +273,9 @@ impl Connection {
 
     /// Does what the turn has left to do: gives input that waited, sends, receives again, closes.
     pub(super) fn finish_turn(&mut self, ring: &mut Ring, port: &mut dyn Port, pool: &mut Pool) {
+        if !self.connect(ring) {
+            return;
+        }
         let takes_input = matches!(self.life, Life::Open | Life::InputEnded);
         if takes_input && self.is_held_back && !self.must_wait() {
             self.give_held(port, pool);
@@ -211,6 +300,9 @@ impl Connection {
 
     /// Sends what is there, then closes.
     pub(super) fn end(&mut self) {
+        if !self.is_connected() {
+            return self.close();
+        }
         if self.life != Life::Closed {
             self.life = Life::Ending;
             self.held.clear();
@@ -230,9 +322,9 @@ impl Connection {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Whether the client has taken nothing of its output since `before_ns`.
-    pub(super) fn is_stalled_since(&self, before_ns: u64) -> bool {
-        self.is_sending && self.stalled_since_ns < before_ns
+    /// Whether the other side has taken nothing of its output for too long.
+    pub(super) fn is_stalled(&self, now_ns: u64) -> bool {
+        self.is_sending && now_ns.saturating_sub(self.stalled_since_ns) > self.session.patience_ns()
     }
 
     /// Whether output waits for the client.
@@ -246,13 +338,17 @@ impl Connection {
         std::mem::forget(self);
     }
 
+    pub(super) const fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     pub(super) fn peer(&self) -> Option<std::net::SocketAddr> {
         self.socket.peer_addr().ok()
     }
 
     fn must_wait(&self) -> bool {
-        let unsent = self.out.len() + self.sending.len() - self.sent_bytes;
-        self.session.is_blocked() || unsent > OUT_BYTES_HIGH
+        let is_behind = self.unsent_bytes() > OUT_BYTES_HIGH && !self.session.is_always_reading();
+        self.is_paused || self.session.is_blocked() || is_behind
     }
 
     fn give_held(&mut self, port: &mut dyn Port, pool: &mut Pool) {
@@ -272,14 +368,49 @@ impl Connection {
             port,
             connection: self.id,
             is_ended: false,
+            said: None,
         };
         let used = self.session.received(input, &mut io);
+        if let Some(said) = io.said {
+            self.said = Some(said);
+            self.is_paused = true;
+        }
         if io.is_ended {
             self.end();
             return input.len();
         }
         self.is_held_back = self.must_wait();
         used
+    }
+
+    /// Has the kernel connect it, or give that up; returns whether it is connected, or lost.
+    fn connect(&mut self, ring: &mut Ring) -> bool {
+        match &mut self.connect {
+            Connect::Done => return true,
+            Connect::Asked(_) if self.life == Life::Closed => {
+                self.connect = Connect::Done;
+                return true;
+            }
+            Connect::Asked(address) => {
+                // SAFETY: the address is on the heap, and is kept until the completion: the connection is not removed
+                // before.
+                unsafe { operation::connect(ring, self.id, self.socket.as_raw_fd(), address) };
+                let asked = std::mem::replace(&mut self.connect, Connect::Done);
+                if let Connect::Asked(address) = asked {
+                    self.connect = Connect::UnderWay {
+                        _address: address,
+                        is_cancelled: false,
+                    };
+                }
+            }
+            Connect::UnderWay { is_cancelled, .. } => {
+                if self.life == Life::Closed && !*is_cancelled {
+                    *is_cancelled = true;
+                    operation::cancel(ring, Operation::Connect(self.id));
+                }
+            }
+        }
+        false
     }
 
     fn take_buffer(&mut self, pool: &mut Pool) {

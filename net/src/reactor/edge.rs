@@ -31,11 +31,8 @@ use super::session::{CONNECTIONS_A_SHARD_MAX, ConnectionId, Protocol};
 /// How long accepting rests after it failed.
 const ACCEPT_REST_NS: u64 = 100_000_000;
 
-/// How long a client may leave its output unread before it is closed.
-const UNREAD_NS_MAX: u64 = 30_000_000_000;
-
-/// How often clients that do not read are looked for, while output is under way.
-const SWEEP_NS: u64 = 5_000_000_000;
+/// How often those that do not read are looked for, while output is under way.
+const SWEEP_NS: u64 = 2_000_000_000;
 
 /// A bound socket, and what is spoken there.
 pub struct Listener {
@@ -84,17 +81,23 @@ struct Accepted {
 
 /// One shard's network.
 pub struct Reactor {
-    options: ReactorOptions,
+    pub(super) options: ReactorOptions,
     listeners: Vec<Accepting>,
     /// The shard that gets the next connection.
     deal_to: u16,
 
-    connections: Slab<Connection>,
+    pub(super) connections: Slab<Connection>,
     /// Of each slot ever used, how often.
     generations: Vec<ConnectionId>,
     buffers: Option<Buffers>,
-    pool: Pool,
-    held_bytes: usize,
+    pub(super) pool: Pool,
+    pub(super) held_bytes: usize,
+
+    // For whoever owns the reactor.
+    /// Connections whose sessions said something.
+    pub(super) said: Vec<ConnectionId>,
+    /// Watched connections that are over.
+    pub(super) over: Vec<ConnectionId>,
 
     // This turn.
     listed: Vec<ConnectionId>,
@@ -102,7 +105,7 @@ pub struct Reactor {
     sent_bytes: u64,
 
     sweep_at_ns: Option<u64>,
-    is_stopping: bool,
+    pub(super) is_stopping: bool,
 }
 
 impl Reactor {
@@ -122,6 +125,8 @@ impl Reactor {
             buffers: None,
             pool: Pool::default(),
             held_bytes: 0,
+            said: Vec::new(),
+            over: Vec::new(),
             listed: Vec::new(),
             received_bytes: 0,
             sent_bytes: 0,
@@ -202,6 +207,14 @@ impl Reactor {
         // A socket that cannot is one that its client has left.
         let _ = socket.set_nodelay(true);
         let session = protocol.open(socket.peer_addr().ok());
+        let id = self.next_id();
+        self.connections
+            .insert(Connection::new(id, socket, session));
+        self.list(id);
+    }
+
+    /// The id of the connection that is inserted next.
+    pub(super) fn next_id(&mut self) -> ConnectionId {
         let slot = self.connections.vacant_key();
         if slot == self.generations.len() {
             self.generations.push(ConnectionId {
@@ -209,13 +222,10 @@ impl Reactor {
                 generation: 0,
             });
         }
-        let id = self.generations[slot];
-        self.connections
-            .insert(Connection::new(id, socket, session));
-        self.list(id);
+        self.generations[slot]
     }
 
-    fn list(&mut self, id: ConnectionId) {
+    pub(super) fn list(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id.slot as usize)
             && !connection.is_listed
         {
@@ -230,29 +240,31 @@ impl Reactor {
         };
         let lent = cqueue::buffer_select(completion.flags);
         if let Some(connection) = get(&mut self.connections, id) {
+            let before = connection.held_bytes();
             if !cqueue::more(completion.flags) {
                 connection.receive_is_over();
             }
             match (lent, usize::try_from(completion.result)) {
                 (Some(buffer), Ok(bytes)) if bytes > 0 => {
                     self.received_bytes += bytes as u64;
-                    let before = connection.held_bytes();
                     let input = buffers.received(buffer, bytes);
                     connection.received(input, port, &mut self.pool);
-                    self.held_bytes = self.held_bytes + connection.held_bytes() - before;
-                    if self.held_bytes > self.options.held_bytes_max && connection.held_bytes() > 0
-                    {
-                        tracing::warn!(
-                            peer = ?connection.peer(),
-                            held_bytes = connection.held_bytes(),
-                            "closed: unfinished input of this shard's clients is over the bound"
-                        );
-                        Counters::add(&self.options.counters.closed_input, 1);
-                        self.held_bytes -= connection.held_bytes();
-                        connection.close();
-                    }
                 }
                 _ => connection.receive_ended(completion.result),
+            }
+            self.held_bytes = self.held_bytes + connection.held_bytes() - before;
+            if connection.has_said() {
+                self.said.push(id);
+            }
+            if self.held_bytes > self.options.held_bytes_max && connection.held_bytes() > 0 {
+                tracing::warn!(
+                    peer = ?connection.peer(),
+                    held_bytes = connection.held_bytes(),
+                    "closed: unfinished input of this shard's connections is over the bound"
+                );
+                Counters::add(&self.options.counters.closed_input, 1);
+                self.held_bytes -= connection.held_bytes();
+                connection.close();
             }
         }
         if let Some(buffer) = lent {
@@ -264,15 +276,18 @@ impl Reactor {
     /// Closes those whose clients read nothing.
     fn sweep(&mut self, port: &mut dyn Port) {
         let now_ns = port.now().mono_ns;
-        if self.sweep_at_ns.is_none_or(|at_ns| now_ns < at_ns) {
+        let Some(at_ns) = self.sweep_at_ns else {
             return;
+        };
+        if now_ns < at_ns {
+            // Another's earlier wake-up may have taken the place of this one's.
+            return port.wake_at(at_ns);
         }
         self.sweep_at_ns = None;
-        let before_ns = now_ns.saturating_sub(UNREAD_NS_MAX);
         let mut closed = Vec::new();
         for (_, connection) in &mut self.connections {
-            if connection.is_stalled_since(before_ns) {
-                tracing::warn!(peer = ?connection.peer(), "closed: the client has read nothing for 30 s");
+            if connection.is_stalled(now_ns) {
+                tracing::warn!(peer = ?connection.peer(), "closed: the other side has read nothing for too long");
                 Counters::add(&self.options.counters.closed_unread, 1);
                 self.held_bytes -= connection.held_bytes();
                 connection.close();
@@ -296,7 +311,13 @@ impl Reactor {
         let before = connection.held_bytes();
         connection.finish_turn(ring, port, &mut self.pool);
         self.held_bytes = self.held_bytes + connection.held_bytes() - before;
+        if connection.has_said() {
+            self.said.push(id);
+        }
         if connection.is_over() {
+            if connection.is_watched {
+                self.over.push(id);
+            }
             self.connections.remove(id.slot as usize);
             self.generations[id.slot as usize] = id.successor();
             self.options
@@ -330,8 +351,16 @@ impl Edge for Reactor {
             Some(Operation::Send(id)) => {
                 let now_ns = port.now().mono_ns;
                 if let Some(connection) = get(&mut self.connections, id) {
+                    let before = connection.held_bytes();
                     let sent = connection.sent(completion.result, now_ns, &mut self.pool);
+                    self.held_bytes = self.held_bytes + connection.held_bytes() - before;
                     self.sent_bytes += sent as u64;
+                    self.list(id);
+                }
+            }
+            Some(Operation::Connect(id)) => {
+                if let Some(connection) = get(&mut self.connections, id) {
+                    connection.connected(completion.result);
                     self.list(id);
                 }
             }
@@ -356,6 +385,7 @@ impl Edge for Reactor {
     }
 
     fn flush(&mut self, ring: &mut Ring, port: &mut dyn Port) {
+        self.end_unheard();
         self.sweep(port);
         let mut listed = std::mem::take(&mut self.listed);
         for id in listed.drain(..) {
@@ -419,7 +449,7 @@ impl Drop for Reactor {
     }
 }
 
-fn get(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut Connection> {
+pub(super) fn get(connections: &mut Slab<Connection>, id: ConnectionId) -> Option<&mut Connection> {
     connections
         .get_mut(id.slot as usize)
         .filter(|connection| connection.id == id)

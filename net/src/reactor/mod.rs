@@ -7,18 +7,23 @@
 //! - [`session`]: what a protocol is to the reactor;
 //! - [`counters`]: what it tells of itself;
 //! - `operation`: operations on the ring and their names;
+//! - `address`: an address as the kernel reads it;
 //! - `buffers`: the receive buffers lent to the kernel;
 //! - `pool`: output buffers;
-//! - `connection`: one client;
+//! - `connection`: one client, or another node;
+//! - `owner`: what whoever owns a reactor does with its connections;
 //! - `edge`: the reactor itself, an [`Edge`](gramme_engine::edge::Edge).
 
+mod address;
 mod buffers;
 mod connection;
 pub mod counters;
 mod edge;
 mod operation;
+mod owner;
 mod pool;
 pub mod session;
 
 pub use counters::Counters;
 pub use edge::{Listener, Reactor, ReactorOptions};
+pub use owner::Wrote;

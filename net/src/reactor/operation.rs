@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use gramme_engine::ring::{Owner, Ring, user_data};
 use io_uring::{opcode, types};
 
+use super::address::RawAddress;
 use super::buffers::GROUP;
 use super::session::{CONNECTIONS_A_SHARD_MAX, ConnectionId};
 
@@ -29,6 +30,8 @@ pub(super) enum Operation {
     Receive(ConnectionId),
     /// A send.
     Send(ConnectionId),
+    /// A connect.
+    Connect(ConnectionId),
     /// A cancellation; what it cancelled completes by itself.
     Cancel,
 }
@@ -45,6 +48,7 @@ impl Operation {
             2 => Some(Self::Receive(connection)),
             3 => Some(Self::Send(connection)),
             4 => Some(Self::Cancel),
+            5 => Some(Self::Connect(connection)),
             _ => None,
         }
     }
@@ -60,6 +64,7 @@ impl Operation {
             Self::Receive(connection) => at(2, connection),
             Self::Send(connection) => at(3, connection),
             Self::Cancel => 4 << KIND_SHIFT,
+            Self::Connect(connection) => at(5, connection),
         };
         user_data(Owner::Edge, own)
     }
@@ -116,7 +121,25 @@ pub(super) unsafe fn send(
     unsafe { ring.push(entry) };
 }
 
-/// Cancels an accept or a receive.
+/// Connects.
+///
+/// # Safety
+/// The address must be kept until the completion.
+pub(super) unsafe fn connect(
+    ring: &mut Ring,
+    connection: ConnectionId,
+    socket: RawFd,
+    address: &RawAddress,
+) {
+    let (address, length) = address.raw();
+    let entry = opcode::Connect::new(types::Fd(socket), address, length)
+        .build()
+        .user_data(Operation::Connect(connection).user_data());
+    // SAFETY: promised by the caller.
+    unsafe { ring.push(entry) };
+}
+
+/// Cancels an accept, a receive or a connect.
 pub(super) fn cancel(ring: &mut Ring, operation: Operation) {
     let entry = opcode::AsyncCancel::new(operation.user_data())
         .build()
@@ -139,6 +162,7 @@ mod tests {
             Operation::Accept(7),
             Operation::Receive(connection),
             Operation::Send(connection),
+            Operation::Connect(connection),
             Operation::Cancel,
         ] {
             let own = operation.user_data() & ((1 << 56) - 1);

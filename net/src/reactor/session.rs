@@ -7,6 +7,7 @@
 //! - a session sees its input in order, and sees again, unchanged, whatever it left unused, with more behind it;
 //! - an answer reaches the session that asked, or nobody: a connection's generation is part of the request's id.
 
+use std::any::Any;
 use std::net::SocketAddr;
 
 use gramme_core::port::{Outcome, RequestId};
@@ -69,6 +70,9 @@ pub struct Io<'a> {
     pub connection: ConnectionId,
     /// Set to close the connection when everything in `out` was sent; no more input is given.
     pub is_ended: bool,
+    /// Set to have whoever owns the reactor decide about the connection: no more input is given until it has
+    /// ([`Reactor::take_said`](super::Reactor::take_said)). A reactor that nobody owns ends it.
+    pub said: Option<Box<dyn Any>>,
 }
 
 /// One connection's protocol.
@@ -88,6 +92,17 @@ pub trait Session {
     /// Whether all its requests were answered: when the client's input ends, the connection is closed once this holds.
     fn is_idle(&self) -> bool {
         true
+    }
+
+    /// Whether input is taken however much output waits. Two nodes that each wait for the other to read would wait for
+    /// ever; who says yes bounds its output itself.
+    fn is_always_reading(&self) -> bool {
+        false
+    }
+
+    /// How long the other side may leave its output unread before the connection is closed.
+    fn patience_ns(&self) -> u64 {
+        30_000_000_000
     }
 }
 

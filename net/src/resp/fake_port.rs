@@ -136,6 +136,10 @@ impl Port for FakePort {
         }
     }
 
+    fn node(&self) -> NodeId {
+        NodeId(1)
+    }
+
     fn shard(&self) -> ShardIndex {
         ShardIndex(0)
     }
@@ -233,6 +237,17 @@ impl Port for FakePort {
     fn send(&mut self, _shard: ShardIndex, _message: EdgeMessage) {
         unreachable!("sessions send nothing");
     }
+
+    fn peer_message(
+        &mut self,
+        _to: ShardIndex,
+        _from: gramme_core::port::Peer,
+        _message: gramme_core::port::Message<&[u8]>,
+    ) {
+        panic!("commands are no messages of nodes");
+    }
+
+    fn peer_lost(&mut self, _node: NodeId) {}
 
     fn status(&self) -> ShardStatus {
         ShardStatus::default()

@@ -40,6 +40,7 @@ impl Client {
             port: &mut self.port,
             connection: CONNECTION,
             is_ended: false,
+            said: None,
         };
         let used = call(&mut self.session, &mut io);
         self.is_ended |= io.is_ended;

@@ -101,3 +101,17 @@ pub(super) struct ErrorBody {
     pub(super) retry_after_ms: u32,
     pub(super) message_bytes: u32,
 }
+
+/// The first frame of a node, and the answer.
+#[derive(Archive, Serialize, Clone, Copy, Default)]
+pub(super) struct PeerHelloBody {
+    pub(super) version_max: u8,
+    /// 0: none yet.
+    pub(super) cluster: u64,
+    pub(super) from: u64,
+    pub(super) from_shard: u16,
+    /// 0: whoever is at this address.
+    pub(super) to: u64,
+    /// 0 data, 1 control.
+    pub(super) lane: u8,
+}

@@ -8,6 +8,7 @@
 
 use std::fmt;
 
+use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::port::{Condition, ContextArg, Durability, Expiry, Receipt};
 use gramme_core::version::WriteId;
 use rkyv::Portable;
@@ -17,14 +18,15 @@ use rkyv::rancor::Error;
 
 use super::body::{
     ANSWER_CONTEXT, ANSWER_EXISTED, ANSWER_PREVIOUS, ArchivedAnswerBody, ArchivedErrorBody,
-    ArchivedGetBody, ArchivedHelloBody, ArchivedRingBody, ArchivedRingNodeBody, ArchivedWriteBody,
-    WRITE_ID, WRITE_WANT_CONTEXT, WRITE_WANT_PREVIOUS,
+    ArchivedGetBody, ArchivedHelloBody, ArchivedPeerHelloBody, ArchivedRingBody,
+    ArchivedRingNodeBody, ArchivedWriteBody, WRITE_ID, WRITE_WANT_CONTEXT, WRITE_WANT_PREVIOUS,
 };
-use super::header::{CHECKSUM_OFFSET, FLAG_CHECKSUM, HEADER_BYTES, Header, Kind};
+use super::header::{HEADER_BYTES, Header, Kind};
 use super::message::{
-    Answer, Delete, Effect, ErrorCode, Get, Hello, Message, Problem, Put, Quorum, Reply, Ring,
-    RingNode, Write,
+    Answer, Delete, Effect, ErrorCode, Get, Hello, Message, PeerHello, PeerLane, Problem, Put,
+    Quorum, Reply, Ring, RingNode, Write,
 };
+use super::peer::PeerKind;
 
 /// A frame that was read.
 #[derive(Clone, Debug)]
@@ -85,6 +87,13 @@ pub enum FrameError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A body of a peer's frame that cannot be read.
+    PeerBody {
+        /// Of which frame.
+        kind: PeerKind,
+        /// What is wrong with it.
+        what: &'static str,
+    },
 }
 
 impl fmt::Display for FrameError {
@@ -107,6 +116,9 @@ impl fmt::Display for FrameError {
                 "the frame's checksum is {found:08x}, not {expected:08x}: bytes changed on the way"
             ),
             Self::Body { kind, what } => write!(f, "the body of a {kind:?} frame {what}"),
+            Self::PeerBody { kind, what } => {
+                write!(f, "the body of a peer's {kind:?} frame {what}")
+            }
         }
     }
 }
@@ -126,27 +138,13 @@ pub fn parse(bytes: &[u8]) -> Parse<'_> {
     let Some(frame) = bytes.get(..frame_bytes) else {
         return Parse::NeedMore(frame_bytes);
     };
-    match check_sum(&header, frame).and_then(|()| read(&header, &frame[HEADER_BYTES..])) {
+    match header
+        .fields()
+        .check_sum(frame)
+        .and_then(|()| read(&header, &frame[HEADER_BYTES..]))
+    {
         Ok(message) => Parse::Done(Frame { header, message }),
         Err(error) => Parse::Bad(error),
-    }
-}
-
-fn check_sum(header: &Header, frame: &[u8]) -> Result<(), FrameError> {
-    let expected = if header.flags & FLAG_CHECKSUM == 0 {
-        0
-    } else {
-        let before = crc32c::crc32c(&frame[..CHECKSUM_OFFSET]);
-        let field = crc32c::crc32c_append(before, &[0; 4]);
-        crc32c::crc32c_append(field, &frame[CHECKSUM_OFFSET + 4..])
-    };
-    if expected == header.checksum {
-        Ok(())
-    } else {
-        Err(FrameError::Checksum {
-            expected,
-            found: header.checksum,
-        })
     }
 }
 
@@ -190,6 +188,7 @@ fn read<'a>(header: &Header, rest: &'a [u8]) -> Result<Message<'a>, FrameError> 
         }),
         Kind::Answer => Message::Answer(answer(archive(kind, body)?, &mut tail)?),
         Kind::Error => Message::Error(problem(archive(kind, body)?, &mut tail)?),
+        Kind::Peer => Message::Peer(peer(archive(kind, body)?, &tail)?),
         Kind::Ping => Message::Ping,
         Kind::Pong => Message::Pong,
     };
@@ -326,6 +325,21 @@ fn problem<'a>(body: &ArchivedErrorBody, tail: &mut Tail<'a>) -> Result<Problem<
         retry_after_ms: body.retry_after_ms.to_native(),
         message: std::str::from_utf8(message).map_err(|_| tail.bad("is not UTF-8"))?,
         current: tail.rest(),
+    })
+}
+
+fn peer(body: &ArchivedPeerHelloBody, tail: &Tail<'_>) -> Result<PeerHello, FrameError> {
+    Ok(PeerHello {
+        version_max: body.version_max,
+        cluster: body.cluster.to_native(),
+        from: NodeId(body.from.to_native()),
+        from_shard: ShardIndex(body.from_shard.to_native()),
+        to: NodeId(body.to.to_native()),
+        lane: match body.lane {
+            0 => PeerLane::Data,
+            1 => PeerLane::Control,
+            _ => return Err(tail.bad("has an unknown lane")),
+        },
     })
 }
 

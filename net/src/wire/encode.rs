@@ -11,10 +11,11 @@ use rkyv::ser::allocator::ArenaHandle;
 
 use super::body::{
     ANSWER_CONTEXT, ANSWER_EXISTED, ANSWER_PREVIOUS, AnswerBody, ErrorBody, GetBody, HelloBody,
-    RingBody, RingNodeBody, WRITE_ID, WRITE_WANT_CONTEXT, WRITE_WANT_PREVIOUS, WriteBody,
+    PeerHelloBody, RingBody, RingNodeBody, WRITE_ID, WRITE_WANT_CONTEXT, WRITE_WANT_PREVIOUS,
+    WriteBody,
 };
-use super::header::{CHECKSUM_OFFSET, FLAG_CHECKSUM, HEADER_BYTES, Header, Kind};
-use super::message::{Answer, Effect, Get, Message, Reply, Ring, Write};
+use super::header::{FLAG_CHECKSUM, HEADER_BYTES, Header, Kind, finish};
+use super::message::{Answer, Effect, Get, Message, PeerLane, Reply, Ring, Write};
 
 /// Appends one frame. `checksum` where it crosses machines.
 pub fn encode(out: &mut Vec<u8>, request_id: u64, checksum: bool, message: &Message<'_>) {
@@ -68,6 +69,17 @@ pub fn encode(out: &mut Vec<u8>, request_id: u64, checksum: bool, message: &Mess
             let tail = [problem.message.as_bytes(), problem.current];
             (Kind::Error, frame(out, &body, &tail))
         }
+        Message::Peer(hello) => {
+            let body = PeerHelloBody {
+                version_max: hello.version_max,
+                cluster: hello.cluster,
+                from: hello.from.0,
+                from_shard: hello.from_shard.0,
+                to: hello.to.0,
+                lane: u8::from(hello.lane == PeerLane::Control),
+            };
+            (Kind::Peer, frame(out, &body, &[]))
+        }
         Message::Ping => (Kind::Ping, out.len()),
         Message::Pong => (Kind::Pong, out.len()),
     };
@@ -79,16 +91,11 @@ pub fn encode(out: &mut Vec<u8>, request_id: u64, checksum: bool, message: &Mess
         checksum: 0,
         body_bytes: length(&out[start + HEADER_BYTES..body_end]),
     };
-    out[start..start + HEADER_BYTES].copy_from_slice(&header.to_bytes());
-    if checksum {
-        let sum = crc32c::crc32c(&out[start..]);
-        out[start + CHECKSUM_OFFSET..start + CHECKSUM_OFFSET + 4]
-            .copy_from_slice(&sum.to_le_bytes());
-    }
+    finish(out, start, header.fields());
 }
 
 /// Appends the archive and the tail; returns where the archive ends.
-fn frame<B>(out: &mut Vec<u8>, body: &B, tail: &[&[u8]]) -> usize
+pub(super) fn frame<B>(out: &mut Vec<u8>, body: &B, tail: &[&[u8]]) -> usize
 where
     B: for<'a, 'b> Serialize<HighSerializer<&'b mut Vec<u8>, ArenaHandle<'a>, Error>>,
 {
@@ -201,10 +208,10 @@ fn write_body(write: &Write<'_>) -> WriteBody {
     }
 }
 
-const fn flag(is_set: bool, flag: u8) -> u8 {
+pub(super) const fn flag(is_set: bool, flag: u8) -> u8 {
     if is_set { flag } else { 0 }
 }
 
-fn length(bytes: &[u8]) -> u32 {
+pub(super) fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("frames are shorter than 4 GiB")
 }

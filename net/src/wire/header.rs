@@ -50,7 +50,7 @@ const _: () = assert!(
 );
 
 /// Where the checksum lies.
-pub(super) const CHECKSUM_OFFSET: usize = 16;
+const CHECKSUM_OFFSET: usize = 16;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub enum Kind {
     Ping = 8,
     /// The answer to a ping.
     Pong = 9,
+    /// The first frame of another node, and the answer to it; what follows are the frames of `peer`.
+    Peer = 10,
 }
 
 impl Kind {
@@ -89,6 +91,7 @@ impl Kind {
             7 => Self::Error,
             8 => Self::Ping,
             9 => Self::Pong,
+            10 => Self::Peer,
             _ => return None,
         })
     }
@@ -112,17 +115,15 @@ pub struct Header {
 }
 
 impl Header {
-    /// Its bytes.
-    pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        bytes[0..4].copy_from_slice(&self.frame_bytes.to_le_bytes());
-        bytes[4] = self.kind as u8;
-        bytes[5] = PROTOCOL_VERSION;
-        bytes[6] = self.flags;
-        bytes[8..16].copy_from_slice(&self.request_id.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.checksum.to_le_bytes());
-        bytes[20..24].copy_from_slice(&self.body_bytes.to_le_bytes());
-        bytes
+    pub(super) fn fields(&self) -> Fields {
+        Fields {
+            frame_bytes: self.frame_bytes,
+            kind: self.kind as u8,
+            flags: self.flags,
+            id: self.request_id,
+            checksum: self.checksum,
+            body_bytes: self.body_bytes,
+        }
     }
 
     /// Reads a header from anywhere.
@@ -130,37 +131,110 @@ impl Header {
     /// # Errors
     /// [`FrameError`] says what is wrong; the connection cannot go on, since where the next frame begins is unknown.
     pub fn from_bytes(bytes: &[u8; HEADER_BYTES]) -> Result<Self, FrameError> {
-        let u32_at = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        if bytes[5] != PROTOCOL_VERSION {
-            return Err(FrameError::Version { found: bytes[5] });
-        }
-        let kind = Kind::from_byte(bytes[4]).ok_or(FrameError::Kind { found: bytes[4] })?;
-        let flags = bytes[6];
-        if flags & !FLAG_CHECKSUM != 0 || bytes[7] != 0 {
+        let fields = Fields::from_bytes(bytes, FRAME_BYTES_MAX)?;
+        let kind = Kind::from_byte(fields.kind).ok_or(FrameError::Kind { found: fields.kind })?;
+        let flags = fields.flags;
+        if flags & !FLAG_CHECKSUM != 0 {
             return Err(FrameError::Flags { found: flags });
         }
-        let mut request_id = [0; 8];
-        request_id.copy_from_slice(&bytes[8..16]);
         let header = Self {
-            frame_bytes: u32_at(0),
+            frame_bytes: fields.frame_bytes,
             kind,
             flags,
-            request_id: u64::from_le_bytes(request_id),
-            checksum: u32_at(16),
-            body_bytes: u32_at(20),
+            request_id: fields.id,
+            checksum: fields.checksum,
+            body_bytes: fields.body_bytes,
         };
-        let frame_bytes = header.frame_bytes as usize;
-        if !(HEADER_BYTES..=FRAME_BYTES_MAX).contains(&frame_bytes) {
-            return Err(FrameError::Length { found: frame_bytes });
-        }
-        if header.body_bytes as usize > frame_bytes - HEADER_BYTES {
+        if header.body_bytes as usize > header.frame_bytes as usize - HEADER_BYTES {
             return Err(FrameError::Body {
                 kind,
                 what: "is longer than its frame",
             });
         }
         Ok(header)
+    }
+}
+
+/// The fields of a header, whatever its kind means.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fields {
+    pub(super) frame_bytes: u32,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) id: u64,
+    pub(super) checksum: u32,
+    pub(super) body_bytes: u32,
+}
+
+impl Fields {
+    pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[0..4].copy_from_slice(&self.frame_bytes.to_le_bytes());
+        bytes[4] = self.kind;
+        bytes[5] = PROTOCOL_VERSION;
+        bytes[6] = self.flags;
+        bytes[8..16].copy_from_slice(&self.id.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.checksum.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.body_bytes.to_le_bytes());
+        bytes
+    }
+
+    /// Checks what needs no knowledge of kinds: the version, and that the length is a possible one.
+    pub(super) fn from_bytes(
+        bytes: &[u8; HEADER_BYTES],
+        frame_bytes_max: usize,
+    ) -> Result<Self, FrameError> {
+        let u32_at = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        if bytes[5] != PROTOCOL_VERSION {
+            return Err(FrameError::Version { found: bytes[5] });
+        }
+        if bytes[7] != 0 {
+            return Err(FrameError::Flags { found: bytes[6] });
+        }
+        let mut id = [0; 8];
+        id.copy_from_slice(&bytes[8..16]);
+        let fields = Self {
+            frame_bytes: u32_at(0),
+            kind: bytes[4],
+            flags: bytes[6],
+            id: u64::from_le_bytes(id),
+            checksum: u32_at(16),
+            body_bytes: u32_at(20),
+        };
+        let found = fields.frame_bytes as usize;
+        if !(HEADER_BYTES..=frame_bytes_max).contains(&found) {
+            return Err(FrameError::Length { found });
+        }
+        Ok(fields)
+    }
+
+    /// Whether the frame's bytes are those that were sent, as far as a checksum tells.
+    pub(super) fn check_sum(&self, frame: &[u8]) -> Result<(), FrameError> {
+        let expected = if self.flags & FLAG_CHECKSUM == 0 {
+            0
+        } else {
+            let before = crc32c::crc32c(&frame[..CHECKSUM_OFFSET]);
+            let field = crc32c::crc32c_append(before, &[0; 4]);
+            crc32c::crc32c_append(field, &frame[CHECKSUM_OFFSET + 4..])
+        };
+        if expected == self.checksum {
+            return Ok(());
+        }
+        Err(FrameError::Checksum {
+            expected,
+            found: self.checksum,
+        })
+    }
+}
+
+/// Writes the header of a frame that begins at `start` and ends with `out`, its checksum included.
+pub(super) fn finish(out: &mut [u8], start: usize, fields: Fields) {
+    out[start..start + HEADER_BYTES].copy_from_slice(&fields.to_bytes());
+    if fields.flags & FLAG_CHECKSUM != 0 {
+        let sum = crc32c::crc32c(&out[start..]);
+        let at = start + CHECKSUM_OFFSET;
+        out[at..at + 4].copy_from_slice(&sum.to_le_bytes());
     }
 }

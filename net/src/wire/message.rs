@@ -2,6 +2,7 @@
 //!
 //! Owns the types between `encode` and `decode`. Never owns bytes but for the ring and messages of errors.
 
+use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::port::{Condition, ContextArg, Durability, Expiry, Receipt};
 use gramme_core::version::WriteId;
 
@@ -26,6 +27,8 @@ pub enum Message<'a> {
     Ping,
     /// Yes.
     Pong,
+    /// Another node says who it is.
+    Peer(PeerHello),
 }
 
 /// The first frame of a client.
@@ -35,6 +38,32 @@ pub struct Hello {
     pub version_max: u8,
     /// Its random name.
     pub client: u64,
+}
+
+/// The first frame of another node's shard, and the answer to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerHello {
+    /// The greatest protocol version that it speaks.
+    pub version_max: u8,
+    /// Its cluster; 0 while it knows of none.
+    pub cluster: u64,
+    /// The node that says it.
+    pub from: NodeId,
+    /// Its shard.
+    pub from_shard: ShardIndex,
+    /// The node that it wants; [`NodeId`] 0 stands for whoever is at this address.
+    pub to: NodeId,
+    /// What the connection is for.
+    pub lane: PeerLane,
+}
+
+/// What a connection between nodes is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerLane {
+    /// Everything about keys, between two shards.
+    Data,
+    /// Gossip, between control shards; never behind data.
+    Control,
 }
 
 /// The routing table.

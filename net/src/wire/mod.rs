@@ -8,13 +8,15 @@
 //! - `body`: the archived part of each kind, flat;
 //! - `message`: what a frame says, borrowed from the buffer;
 //! - `encode`: a message appended to a send buffer;
-//! - `decode`: a message read from a receive buffer.
+//! - `decode`: a message read from a receive buffer;
+//! - [`peer`]: the frames that nodes send each other after their hello.
 
 mod body;
 mod decode;
 mod encode;
 mod header;
 mod message;
+pub mod peer;
 
 #[cfg(test)]
 mod wire_tests;
@@ -23,6 +25,6 @@ pub use decode::{Frame, FrameError, Parse, parse};
 pub use encode::encode;
 pub use header::{FLAG_CHECKSUM, FRAME_BYTES_MAX, HEADER_BYTES, Header, Kind, PROTOCOL_VERSION};
 pub use message::{
-    Answer, Delete, Effect, ErrorCode, Get, Hello, Message, Problem, Put, Quorum, Reply, Ring,
-    RingNode, Write,
+    Answer, Delete, Effect, ErrorCode, Get, Hello, Message, PeerHello, PeerLane, Problem, Put,
+    Quorum, Reply, Ring, RingNode, Write,
 };

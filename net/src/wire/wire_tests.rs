@@ -1,5 +1,6 @@
 //! Frames: what is written is read again; what was damaged on its way never is; nothing panics.
 
+use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::port::{Condition, ContextArg, Durability, Expiry, Receipt};
 use gramme_core::version::WriteId;
 use proptest::prelude::*;
@@ -113,6 +114,14 @@ fn samples() -> Vec<Message<'static>> {
         }),
         Message::Ping,
         Message::Pong,
+        Message::Peer(PeerHello {
+            version_max: 1,
+            cluster: 77,
+            from: NodeId(5),
+            from_shard: ShardIndex(2),
+            to: NodeId(6),
+            lane: PeerLane::Control,
+        }),
     ]
 }
 
@@ -235,7 +244,7 @@ proptest! {
 
     #[test]
     fn any_body_of_a_known_kind_is_read_without_a_panic(
-        kind in 1u8..10,
+        kind in 1u8..11,
         body_bytes in 0usize..120,
         rest in proptest::collection::vec(any::<u8>(), 0..200),
     ) {

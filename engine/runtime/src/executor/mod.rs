@@ -579,10 +579,12 @@ impl Core {
             edge_until_ns: self.port.now.mono_ns + EDGE_STOP_NS_MAX,
             is_shard_stopped: false,
         };
+        // What the machine has to say to other nodes leaves before the connections end.
+        self.port.step(Event::Stop);
+        self.carry_out();
         if let Some(edge) = &mut self.edge {
             edge.stop(&mut self.ring, &mut self.port);
         }
-        self.port.step(Event::Stop);
     }
 
     fn stop_further(&mut self) {

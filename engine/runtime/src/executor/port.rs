@@ -305,6 +305,10 @@ impl Port for ShardPort {
         self.now
     }
 
+    fn node(&self) -> NodeId {
+        self.shard.config().node
+    }
+
     fn shard(&self) -> ShardIndex {
         self.index
     }

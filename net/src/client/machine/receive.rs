@@ -84,9 +84,11 @@ impl Machine {
                 Ok(())
             }
             Message::Pong => Ok(()),
-            Message::Hello(_) | Message::Get(_) | Message::Put(_) | Message::Delete(_) => {
-                Err("the other side sent a request; is it a client?".into())
-            }
+            Message::Hello(_)
+            | Message::Get(_)
+            | Message::Put(_)
+            | Message::Delete(_)
+            | Message::Peer(_) => Err("the other side sent a request; is it a client?".into()),
         }
     }
 
