@@ -10,10 +10,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gramme_core::base::limits::{BUCKET_DEFAULT, REPLICAS_DEFAULT, REPLICAS_MAX};
 use gramme_core::port::Durability;
+use gramme_core::ring::BucketView;
 use gramme_core::shard::Bucket;
 use gramme_core::version::{BlindPut, Conflict};
 use serde::Deserialize;
+
+use crate::peer::Place;
 
 /// The file, each key optional.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -31,6 +35,12 @@ pub struct File {
     pub name: Option<String>,
     /// The zone that this node fails with.
     pub zone: Option<String>,
+    /// `HOST:PORT` by which others reach the native port, where that is not what it listens on.
+    pub advertise: Option<String>,
+    /// `HOST:PORT` of nodes of the cluster to join.
+    pub join: Option<Vec<String>>,
+    /// This node's share of the data, relative to the others'.
+    pub weight: Option<u32>,
     /// Shards; one a core when not said.
     pub shards: Option<u16>,
     /// RAM for values, all shards together.
@@ -63,6 +73,12 @@ pub struct File {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct BucketRules {
+    /// Replicas.
+    pub n: Option<u8>,
+    /// Replicas whose answers a read waits for.
+    pub r: Option<u8>,
+    /// Replicas whose acknowledgements a write waits for.
+    pub w: Option<u8>,
     /// When a write is acknowledged; the node's `durability` when not said.
     pub durability: Option<DurabilityName>,
     /// What happens to writes that did not see each other.
@@ -120,7 +136,25 @@ impl BucketRules {
         bucket.ttl_ms = self.ttl_ms;
         bucket
     }
+
+    /// The bucket's rules as the cluster shares them.
+    fn view(&self, name: &str, durability: Durability) -> BucketView {
+        let bucket = self.bucket(name, durability);
+        BucketView {
+            name: bucket.name,
+            n: self.n.unwrap_or(REPLICAS_DEFAULT),
+            r: self.r.unwrap_or(QUORUM_DEFAULT),
+            w: self.w.unwrap_or(QUORUM_DEFAULT),
+            durability: bucket.durability,
+            conflict: bucket.conflict,
+            blind_put: bucket.blind_put,
+            ttl_ms: bucket.ttl_ms,
+        }
+    }
 }
+
+/// Answers of a read and acknowledgements of a write unless configured otherwise.
+const QUORUM_DEFAULT: u8 = 2;
 
 /// A durability as people write it.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, clap::ValueEnum)]
@@ -212,6 +246,9 @@ impl File {
             admin: over.admin.or(self.admin),
             name: over.name.or(self.name),
             zone: over.zone.or(self.zone),
+            advertise: over.advertise.or(self.advertise),
+            join: over.join.or(self.join),
+            weight: over.weight.or(self.weight),
             shards: over.shards.or(self.shards),
             memory_bytes: over.memory_bytes.or(self.memory_bytes),
             capacity_bytes: over.capacity_bytes.or(self.capacity_bytes),
@@ -236,7 +273,8 @@ impl File {
     /// The whole configuration, checked.
     ///
     /// # Errors
-    /// There is no data directory, or an address is off the loopback without `insecure`.
+    /// There is no data directory, an address is off the loopback without `insecure`, or what is said of the cluster
+    /// cannot be.
     pub fn resolve(self) -> Result<Config, ConfigError> {
         let data = self.data.clone().ok_or_else(|| {
             ConfigError(
@@ -257,6 +295,7 @@ impl File {
                 .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7480))),
             file: self,
         };
+        config.file.check_cluster(config.listen)?;
         if !config.file.insecure.unwrap_or(false) {
             for (name, address) in [
                 ("listen", config.listen),
@@ -272,6 +311,51 @@ impl File {
             }
         }
         Ok(config)
+    }
+
+    /// What is said of the cluster can be.
+    fn check_cluster(&self, listen: SocketAddr) -> Result<(), ConfigError> {
+        let seeds = self.join.iter().flatten();
+        for address in seeds.clone().chain(&self.advertise) {
+            if Place::parse(address).is_none() {
+                return Err(ConfigError(format!(
+                    "`{address}` is no address of a node; say HOST:PORT, with the port of its native protocol"
+                )));
+            }
+        }
+        if seeds.count() > 0 && self.advertise.is_none() && listen.ip().is_unspecified() {
+            return Err(ConfigError(format!(
+                "listen = {listen} does not say how others reach this node; say --advertise HOST:{}",
+                listen.port()
+            )));
+        }
+        for (name, bucket) in self.bucket_views_by_name() {
+            let (n, r, w) = (bucket.n, bucket.r, bucket.w);
+            if !(1..=REPLICAS_MAX).contains(&n) || !(1..=n).contains(&r) || !(1..=n).contains(&w) {
+                return Err(ConfigError(format!(
+                    "the bucket `{name}` has n = {n}, r = {r}, w = {w}; n is from 1 to {REPLICAS_MAX}, r and w from 1 to n"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn bucket_views_by_name(&self) -> impl Iterator<Item = (&str, BucketView)> {
+        let durability = self.durability.map_or(Durability::Buffered, Into::into);
+        let usual = BucketRules::default();
+        let default = std::str::from_utf8(BUCKET_DEFAULT).unwrap_or("default");
+        let missing = (!self.buckets.contains_key(default))
+            .then(|| (default, usual.view(default, durability)));
+        let said = self.buckets.iter();
+        said.map(move |(name, rules)| (name.as_str(), rules.view(name, durability)))
+            .chain(missing)
+    }
+
+    /// All buckets, `default` among them, as the cluster shares them.
+    pub fn bucket_views(&self) -> Vec<BucketView> {
+        self.bucket_views_by_name()
+            .map(|(_, bucket)| bucket)
+            .collect()
     }
 
     /// The buckets that have rules of their own.
@@ -404,5 +488,35 @@ mod tests {
         let config = file.overridden_by(flags).resolve().expect("said insecure");
         assert_eq!(config.data, PathBuf::from("b"));
         assert!(File::default().resolve().is_err());
+    }
+
+    #[test]
+    fn what_is_said_of_the_cluster_is_checked() {
+        let error = |text: &str| {
+            let file = File::parse(&format!("data = \"d\"\ninsecure = true\n{text}"));
+            let resolved = file.expect("fine").resolve();
+            resolved.expect_err("refused").to_string()
+        };
+        assert!(error("join = [\"nowhere\"]").contains("HOST:PORT"));
+        let unsaid = error("join = [\"a:7400\"]\nlisten = \"0.0.0.0:7400\"");
+        assert!(unsaid.contains("--advertise"), "{unsaid}");
+        let quorum = error("[buckets.b]\nn = 2\nr = 3");
+        assert!(
+            quorum.contains("`b`") && quorum.contains("r = 3"),
+            "{quorum}"
+        );
+        let file = File::parse("durability = \"one\"\n[buckets.b]\nn = 5").expect("fine");
+        let views = file.bucket_views();
+        let shown: Vec<_> = views
+            .iter()
+            .map(|bucket| (bucket.name.as_slice(), bucket.n, bucket.durability))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                (b"b".as_slice(), 5, Durability::One),
+                (b"default".as_slice(), 3, Durability::One)
+            ]
+        );
     }
 }

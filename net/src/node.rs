@@ -7,18 +7,19 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use gramme_core::base::ids::ShardIndex;
-use gramme_engine::{EdgeFactory, Engine, EngineConfig, OpenError};
+use gramme_core::base::ids::{NodeId, ShardIndex};
+use gramme_core::ring::{NodeView, RingView};
+use gramme_engine::{ClusterConfig, EdgeFactory, Engine, EngineConfig, OpenError};
 
 use crate::admin::{Admin, Facts};
 use crate::config::Config;
 use crate::host::Host;
 use crate::io_profile::IoProfile;
 use crate::native::{NativeProtocol, RingTable};
-use crate::peer::{Network, PeerCounters};
+use crate::peer::{Network, PeerCounters, Place, ViewWatch};
 use crate::reactor::session::Protocol;
 use crate::reactor::{Listener, Reactor, ReactorOptions};
 use crate::resp::{RespOptions, RespProtocol};
@@ -40,6 +41,8 @@ pub struct Node {
     engine: Engine,
     admin: Admin,
     addresses: Addresses,
+    views: Arc<Views>,
+    peers: Arc<PeerCounters>,
 }
 
 /// Why a node does not start.
@@ -115,25 +118,33 @@ impl Node {
         let mut engine = engine_config(config, shards);
         set_by_profile(&mut engine, config, shards);
         // Which node this is, the directory tells; clients that come earlier learn of it by the epoch.
-        let table = Arc::new(RingTable::new(ring(0, addresses, shards, None)));
+        let views = Arc::new(Views::new(addresses, shards));
         let resp = Arc::new(RespProtocol::new(RespOptions {
             value_bytes_max: engine.value_bytes_max as usize,
             port: addresses.resp.port(),
             counters: Arc::clone(&network.counters),
             ..RespOptions::default()
         }));
-        let native = Arc::new(NativeProtocol::new(Arc::clone(&table)));
+        let native = Arc::new(NativeProtocol::new(Arc::clone(&views.table)));
         let (listeners, admin_socket) = sockets.into_listeners(resp, native);
         let admin = Admin::start(admin_socket, facts, Arc::clone(&network.counters))
             .map_err(StartError::Admin)?;
-        engine.edge = Some(edge_factory(listeners, network, Arc::clone(&peers)));
+        let seen = Arc::clone(&views);
+        let watch: ViewWatch = Arc::new(move |view| seen.replace(view));
+        engine.cluster = Some(cluster_config(config, addresses));
+        engine.edge = Some(edge_factory(
+            listeners,
+            network,
+            (Arc::clone(&peers), watch),
+        ));
         let engine = Engine::open(engine).map_err(StartError::Open)?;
-        table.replace(ring(1, addresses, shards, Some(&engine)));
         admin.serve(engine.clone());
         Ok(Self {
             engine,
             admin,
             addresses,
+            views,
+            peers,
         })
     }
 
@@ -145,6 +156,16 @@ impl Node {
     /// The shards.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// The cluster as this node sees it.
+    pub fn view(&self) -> Option<Arc<RingView>> {
+        self.views.latest()
+    }
+
+    /// Counters of the connections between nodes.
+    pub fn peers(&self) -> &PeerCounters {
+        &self.peers
     }
 
     /// Why shards have ended that should run; empty while all is well.
@@ -284,20 +305,116 @@ fn shard_port(native: SocketAddr, shard: u16) -> Option<u16> {
     native.port().checked_add(1)?.checked_add(shard)
 }
 
-/// The routing table of a cluster of one. Clients reach the host by which they reached this table.
-fn ring(epoch: u64, addresses: Addresses, shards: u16, engine: Option<&Engine>) -> Ring {
-    Ring {
-        epoch,
-        partitions: engine.map_or(1, |engine| engine.slices().partitions()),
-        answered_by: 0,
-        nodes: vec![RingNode {
-            node: engine.map_or(0, |engine| engine.node().0),
-            host: String::new(),
-            port: addresses.native.port(),
-            shard_ports: (0..shards)
-                .filter_map(|shard| shard_port(addresses.native, shard))
+/// The cluster as the control shard last saw it, for those of this node who are no shard.
+struct Views {
+    native: SocketAddr,
+    /// What clients download.
+    table: Arc<RingTable>,
+    latest: RwLock<Option<Arc<RingView>>>,
+}
+
+impl Views {
+    /// Before the first view: this node only. Which one it is, the directory tells.
+    fn new(addresses: Addresses, shards: u16) -> Self {
+        let ring = Ring {
+            epoch: 0,
+            partitions: 1,
+            answered_by: 0,
+            nodes: vec![ring_node(
+                (NodeId(0), shards),
+                String::new(),
+                addresses.native.port(),
+            )],
+        };
+        Self {
+            native: addresses.native,
+            table: Arc::new(RingTable::new(ring)),
+            latest: RwLock::default(),
+        }
+    }
+
+    fn replace(&self, view: &Arc<RingView>) {
+        self.table.replace(self.ring(view));
+        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        *latest = Some(Arc::clone(view));
+    }
+
+    fn latest(&self) -> Option<Arc<RingView>> {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        latest.clone()
+    }
+
+    /// The routing table: this node first, then those that seem alive. Clients reach this node by the host by which they
+    /// reached the table.
+    fn ring(&self, view: &RingView) -> Ring {
+        let own = (view.me, view.slices.shards());
+        let own = ring_node(own, String::new(), self.native.port());
+        let others = |is_alive: bool| {
+            let others = view
+                .nodes
+                .iter()
+                .filter(move |node: &&NodeView| node.id != view.me && node.is_alive == is_alive);
+            others.filter_map(|node| {
+                let place = Place::parse(&node.address)?;
+                Some(ring_node((node.id, node.shards), place.host, place.port))
+            })
+        };
+        Ring {
+            epoch: view.epoch + 1,
+            partitions: view.slices.partitions(),
+            answered_by: 0,
+            nodes: std::iter::once(own)
+                .chain(others(true))
+                .chain(others(false))
                 .collect(),
-        }],
+        }
+    }
+}
+
+fn ring_node((node, shards): (NodeId, u16), host: String, port: u16) -> RingNode {
+    let shard_port = |shard| port.checked_add(1)?.checked_add(shard);
+    RingNode {
+        node: node.0,
+        host,
+        port,
+        shard_ports: (0..shards).filter_map(shard_port).collect(),
+    }
+}
+
+/// What the node tells its cluster of itself.
+fn cluster_config(config: &Config, addresses: Addresses) -> ClusterConfig {
+    let file = &config.file;
+    let said = file.advertise.as_deref().and_then(Place::parse);
+    let listen = said.unwrap_or_else(|| reached(addresses.native, None));
+    let host = Some(listen.host.as_str());
+    ClusterConfig {
+        name: file.name.clone(),
+        zone: file.zone.clone().unwrap_or_default(),
+        resp: reached(addresses.resp, host).to_string(),
+        admin: reached(addresses.admin, host).to_string(),
+        listen: listen.to_string(),
+        weight: file.weight.unwrap_or(WEIGHT_DEFAULT),
+        seeds: file.join.clone().unwrap_or_default(),
+        buckets: file.bucket_views(),
+    }
+}
+
+/// A node's share of the data when it does not say another.
+const WEIGHT_DEFAULT: u32 = 100;
+
+/// How others reach an address that this node listens on: by `host`, or by the machine's name, where it listens on all.
+fn reached(address: SocketAddr, host: Option<&str>) -> Place {
+    let host = match (address.ip().is_unspecified(), host) {
+        (false, _) => address.ip().to_string(),
+        (true, Some(host)) => host.to_owned(),
+        (true, None) => {
+            let name = rustix::system::uname();
+            name.nodename().to_string_lossy().into_owned()
+        }
+    };
+    Place {
+        host,
+        port: address.port(),
     }
 }
 
@@ -361,7 +478,7 @@ fn set_by_profile(engine: &mut EngineConfig, config: &Config, shards: u16) {
 fn edge_factory(
     listeners: ShardListeners,
     options: ReactorOptions,
-    peers: Arc<PeerCounters>,
+    (peers, watch): (Arc<PeerCounters>, ViewWatch),
 ) -> EdgeFactory {
     let listeners = Mutex::new(listeners);
     Box::new(move |shard: ShardIndex| {
@@ -371,6 +488,7 @@ fn edge_factory(
             .map(std::mem::take)
             .unwrap_or_default();
         let reactor = Reactor::new(own, options.clone());
-        Box::new(Network::new(reactor, Arc::clone(&peers)))
+        let network = Network::new(reactor, Arc::clone(&peers));
+        Box::new(network.with_watch(Arc::clone(&watch)))
     })
 }

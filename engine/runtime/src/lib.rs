@@ -35,7 +35,7 @@ pub mod ring;
 mod state;
 
 pub use answer::{Context, Error, Found, Written};
-pub use engine::{EdgeFactory, Engine, EngineConfig, OpenError, Pipeline, Reply};
+pub use engine::{ClusterConfig, EdgeFactory, Engine, EngineConfig, OpenError, Pipeline, Reply};
 pub use gramme_core as core;
 pub use local::Local;
 pub use merge::Merge;

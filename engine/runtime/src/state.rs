@@ -1,15 +1,7 @@
-//! The cluster's state on disk, and the thread that writes it, off the data path.
+//! The cluster's state on disk (`ring.bin`), and the thread that writes it, off the data path.
 //!
-//! ```text
-//! ring.bin
-//! offset  bytes  little-endian
-//!      0      8  "grammeRS"
-//!      8      4  format, 1
-//!     12      4  crc32c of the content
-//!     16         the content, the core's own (`cluster`)
-//! ```
 //! Owns the file and its replacement: written beside, synced, renamed, so that it is always one whole state. Never looks
-//! into the content.
+//! into it: the core seals what it wants kept, and checks it at the next start.
 //!
 //! Invariants:
 //! - of several states that wait only the newest is written;
@@ -23,9 +15,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 const NAME: &str = "ring.bin";
-const MAGIC: &[u8; 8] = b"grammeRS";
-const FORMAT: u32 = 1;
-const HEADER_BYTES: usize = 16;
 
 /// Between a failed try and the next.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -33,40 +22,20 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Reads the state of a directory; none where none was ever kept.
 ///
 /// # Errors
-/// It cannot be read, or is not what was written.
+/// It cannot be read.
 pub(crate) fn read(dir: &Path) -> io::Result<Option<Vec<u8>>> {
-    let bytes = match fs::read(dir.join(NAME)) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
-    let Some((header, content)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
-        return wrong("it is cut off");
-    };
-    let number = |at: usize| {
-        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    if &header[..8] != MAGIC {
-        return wrong("it is not a cluster's state");
+    match fs::read(dir.join(NAME)) {
+        Ok(state) => Ok(Some(state)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    if number(8) != FORMAT {
-        return wrong("it is of a format that this version does not know");
-    }
-    if number(12) != crc32c::crc32c(content) {
-        return wrong("its checksum does not match");
-    }
-    Ok(Some(content.to_vec()))
 }
 
 /// Replaces the state of a directory, whole and on stable media.
-fn write(dir: &Path, content: &[u8]) -> io::Result<()> {
+fn write(dir: &Path, state: &[u8]) -> io::Result<()> {
     let (path, beside) = (dir.join(NAME), dir.join("ring.bin.new"));
     let mut file = File::create(&beside)?;
-    file.write_all(MAGIC)?;
-    file.write_all(&FORMAT.to_le_bytes())?;
-    file.write_all(&crc32c::crc32c(content).to_le_bytes())?;
-    file.write_all(content)?;
+    file.write_all(state)?;
     file.sync_all()?;
     fs::rename(&beside, &path)?;
     File::open(dir)?.sync_all()
@@ -189,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_state_is_read_again_and_only_whole() {
+    fn the_newest_state_is_read_again() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         assert_eq!(read(dir.path()).expect("read"), None);
         let keeper = StateKeeper::start(dir.path().into()).expect("started");
@@ -198,17 +167,6 @@ mod tests {
         }
         keeper.end();
         assert_eq!(read(dir.path()).expect("read"), Some(vec![199; 100]));
-
-        let path = dir.path().join(NAME);
-        let whole = fs::read(&path).expect("read");
-        for bit in 0..whole.len() * 8 {
-            let mut damaged = whole.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            fs::write(&path, &damaged).expect("written");
-            read(dir.path()).expect_err("a changed bit is noticed");
-        }
-        fs::write(&path, &whole[..whole.len() - 1]).expect("written");
-        read(dir.path()).expect_err("a missing byte is noticed");
     }
 
     #[test]

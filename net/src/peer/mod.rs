@@ -27,4 +27,5 @@ mod resolver;
 mod session;
 
 pub use counters::PeerCounters;
-pub use network::{Network, UNSENT_BYTES_MAX};
+pub use network::{Network, UNSENT_BYTES_MAX, ViewWatch};
+pub(crate) use place::Place;

@@ -35,12 +35,16 @@ const ANSWER_NS_MAX: u64 = 5_000_000_000;
 /// The request id of an error that concerns the whole connection.
 const CONNECTION_ID: u64 = u64::MAX;
 
+/// Is told each new view, on the control shard's thread: it must be quick.
+pub type ViewWatch = Arc<dyn Fn(&Arc<RingView>) + Send + Sync>;
+
 /// One shard's network.
 pub struct Network {
     reactor: Reactor,
     links: Links,
     resolver: Resolver,
     view: Option<Arc<RingView>>,
+    watch: Option<ViewWatch>,
     counts: Rc<Counts>,
     counters: Arc<PeerCounters>,
     /// When connections that were not answered are looked at.
@@ -56,11 +60,19 @@ impl Network {
             links: Links::default(),
             resolver: Resolver::default(),
             view: None,
+            watch: None,
             counts: Rc::default(),
             counters,
             look_at_ns: None,
             is_stopping: false,
         }
+    }
+
+    /// The same, and others of this process are told each new view.
+    #[must_use]
+    pub fn with_watch(mut self, watch: ViewWatch) -> Self {
+        self.watch = Some(watch);
+        self
     }
 
     fn node(&self, id: NodeId) -> Option<&NodeView> {
@@ -420,6 +432,11 @@ impl Edge for Network {
 
     fn view(&mut self, view: &Arc<RingView>, port: &mut dyn Port) {
         let former = self.view.replace(Arc::clone(view));
+        if port.shard() == Lane::CONTROL_SHARD
+            && let Some(watch) = &self.watch
+        {
+            watch(view);
+        }
         let before = |id| {
             let view = former.as_ref()?;
             Some(view.node(view.number_of(id)?))

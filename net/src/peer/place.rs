@@ -1,17 +1,18 @@
 //! An address as people write it: `HOST:PORT`, the host a name or a number.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// Where a node's native port is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) host: String,
-    pub(super) port: u16,
+pub(crate) struct Place {
+    pub(crate) host: String,
+    pub(crate) port: u16,
 }
 
 impl Place {
     /// From `HOST:PORT`; an IPv6 address is in brackets.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         let bare = host
             .strip_prefix('[')
@@ -28,14 +29,24 @@ impl Place {
     }
 
     /// The host, where it is a number.
-    pub(super) fn number(&self) -> Option<IpAddr> {
+    pub(crate) fn number(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
 
     /// The port of a shard.
-    pub(super) fn shard(&self, host: IpAddr, shard: u16) -> Option<SocketAddr> {
+    pub(crate) fn shard(&self, host: IpAddr, shard: u16) -> Option<SocketAddr> {
         let port = self.port.checked_add(1)?.checked_add(shard)?;
         Some(SocketAddr::new(host, port))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
     }
 }
 

@@ -24,6 +24,7 @@ use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::base::limits::PARTITIONS_DEFAULT;
 
 pub use source::FileSource;
+pub(crate) use superblock::random;
 use superblock::{FORMAT, Superblock};
 
 /// What a new directory is made with; an existing one keeps what it has, but for the shards.

@@ -55,7 +55,8 @@ mod hex {
     }
 }
 
-fn random() -> Result<u64, DirectoryError> {
+/// 64 bits from the system.
+pub(crate) fn random() -> Result<u64, DirectoryError> {
     let path = Path::new("/dev/urandom");
     let mut bytes = [0; 8];
     io(

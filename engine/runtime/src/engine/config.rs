@@ -6,12 +6,34 @@ use std::time::Duration;
 use gramme_core::base::ids::ShardIndex;
 use gramme_core::base::limits::{BUCKET_DEFAULT, VALUE_BYTES_MAX_DEFAULT};
 use gramme_core::port::Durability;
+use gramme_core::ring::BucketView;
 use gramme_core::shard::Bucket;
 
 use crate::edge::Edge;
 
 /// Makes the edge of each shard, on that shard's thread.
 pub type EdgeFactory = Box<dyn Fn(ShardIndex) -> Box<dyn Edge> + Send + Sync>;
+
+/// How a node takes part in a cluster. Needs an edge that reaches other nodes.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterConfig {
+    /// What people call it; its id when it has no name.
+    pub name: Option<String>,
+    /// The failure domain.
+    pub zone: String,
+    /// `HOST:PORT` of the native port, as others reach it; shard *s* also listens on that port + 1 + *s*.
+    pub listen: String,
+    /// `HOST:PORT` of the Redis port.
+    pub resp: String,
+    /// `HOST:PORT` of the admin port.
+    pub admin: String,
+    /// Its share of the data, relative to the others'. Twice as much has twice the data, and twice the requests.
+    pub weight: u32,
+    /// Native addresses of nodes of the cluster to join. None, in a new directory: a cluster of one begins.
+    pub seeds: Vec<String>,
+    /// The buckets and their quorums, until an operator changes them for the whole cluster.
+    pub buckets: Vec<BucketView>,
+}
 
 /// An engine's configuration: `EngineConfig::new(dir)`, then change what should differ.
 pub struct EngineConfig {
@@ -58,6 +80,8 @@ pub struct EngineConfig {
     pub pin_to_cores: bool,
     /// How far ahead of this node's wall clock a context's or an object's may be.
     pub clock_drift_max: Duration,
+    /// How the node takes part in a cluster; none for an engine that is alone for good.
+    pub cluster: Option<ClusterConfig>,
     /// What brings requests from elsewhere (the network); none for an embedded engine.
     pub edge: Option<EdgeFactory>,
 }
@@ -84,6 +108,7 @@ impl EngineConfig {
             spin_max: Duration::from_micros(30),
             pin_to_cores: true,
             clock_drift_max: Duration::from_millis(500),
+            cluster: None,
             edge: None,
         }
     }

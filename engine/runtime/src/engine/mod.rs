@@ -28,14 +28,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use gramme_core::base::ids::{NodeId, ShardIndex};
+use gramme_core::cluster::{Boot, BootError};
 use gramme_core::ring::Slices;
 use gramme_core::shard::{RecoveryReport, ShardStatus};
 
-use crate::directory::{Directory, DirectoryError, DirectoryOptions};
+use crate::directory::{Directory, DirectoryError, DirectoryOptions, random};
 use crate::mailbox::{Address, Message};
 use crate::state::{self, StateKeeper};
 
-pub use config::{EdgeFactory, EngineConfig};
+pub use config::{ClusterConfig, EdgeFactory, EngineConfig};
 pub use pipeline::{Pipeline, Reply};
 use starting::{Around, Starting};
 
@@ -79,6 +80,8 @@ pub enum OpenError {
     Executor(ShardIndex, String),
     /// io_uring cannot be used.
     Ring(io::Error),
+    /// The directory's place in its cluster is not clear.
+    Cluster(BootError),
     /// The data could not be dealt to another number of shards; it is as it was.
     Redeal(String),
     /// Anything else of the system.
@@ -100,6 +103,7 @@ impl fmt::Display for OpenError {
                 f,
                 "io_uring cannot be used: {error}; gramme needs Linux 6.1, and kernel.io_uring_disabled = 0, also in a container"
             ),
+            Self::Cluster(error) => error.fmt(f),
             Self::Redeal(what) => write!(
                 f,
                 "the data cannot be dealt to another number of shards: {what}; it is as it was: open it with the former number, or mend what is said here"
@@ -130,18 +134,16 @@ impl Engine {
         if directory.shards() != shards {
             redeal::redeal(&mut directory, &config)?;
         }
-        state::read(directory.path()).map_err(|error| {
-            OpenError::Io(
-                "read the cluster's state; restore ring.bin from a copy",
-                error,
-            )
-        })?;
-        let state = StateKeeper::start(directory.path().to_path_buf());
-        let state = state.map_err(|error| OpenError::Io("start a thread", error))?;
-        let around = Around {
+        let mut around = Around {
             edge: config.edge.take().map(Arc::new),
-            state: Some(Arc::new(state)),
+            ..Around::default()
         };
+        if let Some(cluster) = config.cluster.take() {
+            let state = StateKeeper::start(directory.path().to_path_buf());
+            let state = state.map_err(|error| OpenError::Io("start a thread", error))?;
+            around.state = Some(Arc::new(state));
+            around.boot = Some(boot(cluster, &config, &directory)?);
+        }
         let shard_dir = |shard| directory.shard_dir(shard);
         let engine = Self::start(&config, &directory, (shards, &shard_dir), around)?;
         let mut inner = Arc::into_inner(engine.inner)
@@ -159,9 +161,7 @@ impl Engine {
         (shards, shard_dir): (u16, &dyn Fn(ShardIndex) -> PathBuf),
         around: Around,
     ) -> Result<Self, OpenError> {
-        let slices = Slices::new(directory.partitions(), shards).ok_or_else(|| {
-            OpenError::Config(format!("{shards} shards are not possible; 1 to 1024 are"))
-        })?;
+        let slices = slices(directory, shards)?;
         let cores = cores();
         let state = around.state.clone();
         let mut starting = Starting::new(config, slices, directory, around)?;
@@ -352,6 +352,40 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// What the control shard is told at its start.
+fn boot(
+    cluster: ClusterConfig,
+    config: &EngineConfig,
+    directory: &Directory,
+) -> Result<Boot, OpenError> {
+    let me = directory.node_id();
+    let state = state::read(directory.path());
+    let drift_ms = config.clock_drift_max.as_millis();
+    Ok(Boot {
+        me,
+        name: cluster.name.unwrap_or_else(|| me.to_string()),
+        zone: cluster.zone,
+        listen: cluster.listen,
+        resp: cluster.resp,
+        admin: cluster.admin,
+        slices: slices(directory, directory.shards())?,
+        weight: cluster.weight,
+        // Raised and persisted when the directory was opened.
+        start_count: directory.starts(),
+        state: state.map_err(|error| OpenError::Io("read the cluster's state, ring.bin", error))?,
+        seeds: cluster.seeds,
+        buckets: cluster.buckets,
+        clock_drift_ms_max: u64::try_from(drift_ms).unwrap_or(u64::MAX),
+        random_seed: random().map_err(OpenError::Directory)?,
+    })
+}
+
+fn slices(directory: &Directory, shards: u16) -> Result<Slices, OpenError> {
+    Slices::new(directory.partitions(), shards).ok_or_else(|| {
+        OpenError::Config(format!("{shards} shards are not possible; 1 to 1024 are"))
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -10,6 +10,8 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 use gramme_core::base::ids::ShardIndex;
+use gramme_core::cluster::Boot;
+use gramme_core::port::Lane;
 use gramme_core::ring::Slices;
 use gramme_core::shard::{RecoveryReport, ShardConfig};
 
@@ -31,6 +33,8 @@ type StartedItem = (ShardIndex, Result<RecoveryReport, OpenError>);
 pub(super) struct Around {
     pub(super) edge: Option<Arc<EdgeFactory>>,
     pub(super) state: Option<Arc<StateKeeper>>,
+    /// Of a node that takes part in a cluster.
+    pub(super) boot: Option<Boot>,
 }
 
 /// Shards that have been started or will be.
@@ -131,6 +135,12 @@ impl Starting {
             running: Arc::clone(&self.running),
             edge: self.around.edge.clone(),
             state: self.around.state.clone(),
+            is_in_cluster: self.around.boot.is_some(),
+            boot: self
+                .around
+                .boot
+                .clone()
+                .filter(|_| shard == Lane::CONTROL_SHARD),
             core: core.filter(|_| self.pin_to_cores),
             spin_ns_max: self.spin_ns_max,
             reads_in_flight_max: self.reads_in_flight_max,

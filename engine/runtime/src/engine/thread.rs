@@ -14,7 +14,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use glommio::{LocalExecutorBuilder, Placement};
 use gramme_core::base::ids::ShardIndex;
-use gramme_core::port::Source;
+use gramme_core::cluster::Boot;
+use gramme_core::port::{Effects, Source};
 use gramme_core::shard::{RecoveryReport, Shard, ShardConfig};
 
 use super::OpenError;
@@ -47,6 +48,9 @@ pub(super) struct Plan {
     pub(super) running: Arc<AtomicUsize>,
     pub(super) edge: Option<Arc<super::config::EdgeFactory>>,
     pub(super) state: Option<Arc<StateKeeper>>,
+    pub(super) is_in_cluster: bool,
+    /// For the shard with the control role.
+    pub(super) boot: Option<Boot>,
     pub(super) core: Option<usize>,
     pub(super) spin_ns_max: u64,
     pub(super) reads_in_flight_max: usize,
@@ -94,9 +98,18 @@ fn run(plan: Plan) -> Ended {
         what
     };
     let mut source = plan.source;
-    let (machine, report) = Shard::open(plan.config.clone(), clock::now(), source.as_mut())
+    let (mut machine, report) = Shard::open(plan.config.clone(), clock::now(), source.as_mut())
         .map_err(|error| fail(OpenError::Shard(shard, error)))?;
     drop(source);
+    let mut effects = Effects::default();
+    if plan.is_in_cluster {
+        machine.await_view();
+    }
+    if let Some(boot) = plan.boot {
+        machine
+            .take_control(boot, clock::now(), &mut effects)
+            .map_err(|error| fail(OpenError::Cluster(error)))?;
+    }
     let placement = plan.core.map_or(Placement::Unbound, Placement::Fixed);
     let glommio = LocalExecutorBuilder::new(placement)
         .io_memory(GLOMMIO_IO_BYTES)
@@ -124,7 +137,7 @@ fn run(plan: Plan) -> Ended {
     let wake = wake.map_err(|error| fail(OpenError::Ring(error)))?;
 
     let core = Core::new(Parts {
-        port: ShardPort::new(shard, plan.config.slices, machine, outboxes),
+        port: ShardPort::new(plan.config.slices, machine, effects, outboxes),
         ring,
         disk,
         edge,

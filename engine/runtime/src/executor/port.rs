@@ -111,13 +111,14 @@ pub(crate) struct ShardPort {
 }
 
 impl ShardPort {
-    pub(crate) fn new(index: ShardIndex, slices: Slices, shard: Shard, outboxes: Outboxes) -> Self {
+    /// A port to a machine, which may have asked for something already.
+    pub(crate) fn new(slices: Slices, shard: Shard, effects: Effects, outboxes: Outboxes) -> Self {
         Self {
-            index,
+            index: shard.config().shard,
             slices,
             shard,
             now: clock::now(),
-            effects: Effects::default(),
+            effects,
             refused: Vec::new(),
             is_turn_open: false,
             outboxes,

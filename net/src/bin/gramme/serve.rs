@@ -39,7 +39,10 @@ pub(crate) struct Args {
     /// Shards [default: one a core].
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
-    /// A node of the cluster to join.
+    /// How other nodes reach the native port, where that is not what it listens on.
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// A node of the cluster to join; may be given several times.
     #[arg(long, value_name = "HOST:PORT")]
     join: Vec<String>,
     /// The zone that this node fails with.
@@ -78,6 +81,8 @@ impl Args {
             durability: self.durability,
             name: self.name.clone(),
             zone: self.zone.clone(),
+            advertise: self.advertise.clone(),
+            join: (!self.join.is_empty()).then(|| self.join.clone()),
             insecure: self.insecure.then_some(true),
             ..File::default()
         }))
@@ -93,12 +98,6 @@ pub(crate) fn run(args: Args) -> ExitCode {
         return fail(
             EXIT_FAILED,
             format_args!("cannot ask to end with the parent: {error}"),
-        );
-    }
-    if !args.join.is_empty() {
-        return fail(
-            EXIT_USAGE,
-            "clusters of more than one node are not there yet; start without --join, which begins a cluster of one",
         );
     }
     let config = match args.config().and_then(File::resolve) {
