@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::host::Host;
 use crate::io_profile::IoProfile;
 use crate::native::{NativeProtocol, RingTable};
-use crate::peer::{Network, PeerCounters, Place, ViewWatch};
+use crate::peer::{Network, Place, ViewWatch};
 use crate::reactor::session::Protocol;
 use crate::reactor::{Listener, Reactor, ReactorOptions};
 use crate::resp::{RespOptions, RespProtocol};
@@ -42,7 +42,6 @@ pub struct Node {
     admin: Admin,
     addresses: Addresses,
     views: Arc<Views>,
-    peers: Arc<PeerCounters>,
 }
 
 /// Why a node does not start.
@@ -114,7 +113,6 @@ impl Node {
             addresses,
         };
         let network = ReactorOptions::default();
-        let peers = Arc::new(PeerCounters::default());
         let mut engine = engine_config(config, shards);
         set_by_profile(&mut engine, config, shards);
         // Which node this is, the directory tells; clients that come earlier learn of it by the epoch.
@@ -132,11 +130,7 @@ impl Node {
         let seen = Arc::clone(&views);
         let watch: ViewWatch = Arc::new(move |view| seen.replace(view));
         engine.cluster = Some(cluster_config(config, addresses));
-        engine.edge = Some(edge_factory(
-            listeners,
-            network,
-            (Arc::clone(&peers), watch),
-        ));
+        engine.edge = Some(edge_factory(listeners, network, watch));
         let engine = Engine::open(engine).map_err(StartError::Open)?;
         admin.serve(engine.clone());
         Ok(Self {
@@ -144,7 +138,6 @@ impl Node {
             admin,
             addresses,
             views,
-            peers,
         })
     }
 
@@ -161,11 +154,6 @@ impl Node {
     /// The cluster as this node sees it.
     pub fn view(&self) -> Option<Arc<RingView>> {
         self.views.latest()
-    }
-
-    /// Counters of the connections between nodes.
-    pub fn peers(&self) -> &PeerCounters {
-        &self.peers
     }
 
     /// Why shards have ended that should run; empty while all is well.
@@ -478,7 +466,7 @@ fn set_by_profile(engine: &mut EngineConfig, config: &Config, shards: u16) {
 fn edge_factory(
     listeners: ShardListeners,
     options: ReactorOptions,
-    (peers, watch): (Arc<PeerCounters>, ViewWatch),
+    watch: ViewWatch,
 ) -> EdgeFactory {
     let listeners = Mutex::new(listeners);
     Box::new(move |shard: ShardIndex| {
@@ -488,7 +476,7 @@ fn edge_factory(
             .map(std::mem::take)
             .unwrap_or_default();
         let reactor = Reactor::new(own, options.clone());
-        let network = Network::new(reactor, Arc::clone(&peers));
+        let network = Network::new(reactor);
         Box::new(network.with_watch(Arc::clone(&watch)))
     })
 }

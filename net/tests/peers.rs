@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use gramme::native::{NativeProtocol, RingTable};
 use gramme::peer::{Network, PeerCounters, UNSENT_BYTES_MAX};
-use gramme::reactor::{Listener, Reactor, ReactorOptions};
+use gramme::reactor::{Counters, Listener, Reactor, ReactorOptions};
 use gramme::wire::peer::{PeerFrame, PeerParse, encode_peer, parse_peer};
 use gramme::wire::{self, Parse, PeerHello, PeerLane, Ring as RingFrame};
 use gramme_core::base::hash;
@@ -154,7 +154,7 @@ impl Edge for Probe {
 struct Side {
     engine: Engine,
     told: Receiver<Told>,
-    counters: Arc<PeerCounters>,
+    counters: Arc<Counters>,
     address: SocketAddr,
     shards: u16,
 }
@@ -196,10 +196,9 @@ fn start(dir: &Path, shards: u16, at: Option<SocketAddr>) -> Side {
     listeners[0].push(listener(common, true));
     let listeners = Mutex::new(listeners);
     let options = ReactorOptions::default();
-    let counters = Arc::new(PeerCounters::default());
+    let counters = Arc::clone(&options.counters);
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
-    let shared = Arc::clone(&counters);
     let engine = Engine::open(EngineConfig {
         shards: Some(shards),
         segment_bytes: Some(1 << 20),
@@ -211,7 +210,7 @@ fn start(dir: &Path, shards: u16, at: Option<SocketAddr>) -> Side {
             let own = std::mem::take(&mut listeners[usize::from(shard.0)]);
             let reactor = Reactor::new(own, options.clone());
             Box::new(Probe {
-                network: Network::new(reactor, Arc::clone(&shared)),
+                network: Network::new(reactor),
                 tell: tell.lock().expect("unpoisoned").clone(),
             })
         })),
@@ -286,7 +285,7 @@ impl Side {
     /// Waits until a counter has reached this.
     fn wait(&self, which: impl Fn(&PeerCounters) -> &AtomicU64, least: u64) {
         let begun = Instant::now();
-        while which(&self.counters).load(Ordering::Relaxed) < least {
+        while which(&self.counters.peers).load(Ordering::Relaxed) < least {
             assert!(begun.elapsed() < WAIT, "{:?}", self.counters);
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -372,7 +371,7 @@ fn messages_reach_the_shard_of_their_token_and_answers_come_back_on_the_same_con
             format!("{:?}", answer.map(&|range| range.of(&object)))
         );
     }
-    let opened = |side: &Side| side.counters.opened.load(Ordering::Relaxed);
+    let opened = |side: &Side| side.counters.peers.opened.load(Ordering::Relaxed);
     a.wait(|counters| &counters.received, 60);
     assert_eq!((opened(&a), opened(&b)), (3, 3), "one a pair of shards");
 }
@@ -412,7 +411,7 @@ fn gossip_reaches_a_seed_by_its_address_and_the_seed_answers_a_node_that_it_does
     // And now that it is known who is there, by its id.
     a.gossip(b.engine.node(), b"again");
     while b.next_message().2 == text_of(b"join") {}
-    assert_eq!(a.counters.opened.load(Ordering::Relaxed), 1);
+    assert_eq!(a.counters.peers.opened.load(Ordering::Relaxed), 1);
 }
 
 fn text_of(bytes: &[u8]) -> String {
@@ -442,7 +441,7 @@ fn a_peer_that_dies_is_told_and_reached_again_when_it_is_back() {
     drop(b);
     assert_eq!(a.next(), lost);
     // While it is away, tries are few and each message's sender is told.
-    let failed_before = a.counters.failed.load(Ordering::Relaxed);
+    let failed_before = a.counters.peers.failed.load(Ordering::Relaxed);
     let begun = Instant::now();
     let mut sent = 0;
     while begun.elapsed() < Duration::from_secs(1) {
@@ -450,7 +449,7 @@ fn a_peer_that_dies_is_told_and_reached_again_when_it_is_back() {
         assert_eq!(a.next(), lost);
         sent += 1;
     }
-    let failed = a.counters.failed.load(Ordering::Relaxed) - failed_before;
+    let failed = a.counters.peers.failed.load(Ordering::Relaxed) - failed_before;
     assert!(
         (1..=8).contains(&failed),
         "{failed} tries for {sent} messages"
@@ -691,7 +690,7 @@ fn what_waits_for_a_peer_that_never_reads_is_bounded_and_it_is_given_up() {
         }
     );
     assert!(begun.elapsed() > Duration::from_secs(5), "it had its time");
-    let taken = side.counters.sent.load(Ordering::Relaxed);
+    let taken = side.counters.peers.sent.load(Ordering::Relaxed);
     let kernel = 16 << 20;
     assert!(
         taken << 20 <= (2 * UNSENT_BYTES_MAX as u64) + kernel,

@@ -132,6 +132,61 @@ pub(super) const NETWORK: &[(&str, &str, ReadNetwork)] = &[
         &c.received_bytes
     }),
     ("sent_bytes_total", "Bytes sent.", |c| &c.sent_bytes),
+    (
+        "peer_messages_sent_total",
+        "Messages handed to connections to other nodes.",
+        |c| &c.peers.sent,
+    ),
+    (
+        "peer_messages_received_total",
+        "Messages of other nodes handed on to a shard.",
+        |c| &c.peers.received,
+    ),
+    (
+        "peer_connections_opened_total",
+        "Connections between nodes on which both sides said who they are.",
+        |c| &c.peers.opened,
+    ),
+    (
+        "peer_connections_failed_total",
+        "Tries to reach another node that failed.",
+        |c| &c.peers.failed,
+    ),
+    (
+        "peer_connections_refused_total",
+        "Connections between nodes that were refused: of another cluster, or not the node that was wanted.",
+        |c| &c.peers.refused,
+    ),
+    (
+        "peer_messages_dropped_full_total",
+        "Messages dropped since too much waited for their node.",
+        |c| &c.peers.dropped_full,
+    ),
+    (
+        "peer_messages_dropped_unreachable_total",
+        "Messages dropped since their node could not be reached.",
+        |c| &c.peers.dropped_unreachable,
+    ),
+    (
+        "peer_messages_dropped_old_total",
+        "Objects dropped on arrival since they were older than 30 s: a clock that is off, or a network that stood still.",
+        |c| &c.peers.dropped_old,
+    ),
+    (
+        "peer_messages_dropped_unknown_total",
+        "Messages dropped on arrival: for a shard that there is not, or of a kind that is not known.",
+        |c| &c.peers.dropped_unknown,
+    ),
+    (
+        "peer_messages_dropped_long_total",
+        "Messages dropped since they are longer than a frame may be; such a key is not replicated.",
+        |c| &c.peers.dropped_long,
+    ),
+    (
+        "peer_bad_frames_total",
+        "Connections between nodes ended by bytes that are not frames.",
+        |c| &c.peers.bad_frames,
+    ),
 ];
 
 /// The page.

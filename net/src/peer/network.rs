@@ -13,7 +13,7 @@ use gramme_core::ring::{NodeView, RingView, Slices};
 use gramme_engine::edge::{Edge, EdgeMessage, PeerSend, Port};
 use gramme_engine::ring::{Completion, Ring};
 
-use super::counters::{Counts, PeerCounters};
+use super::counters::Counts;
 use super::links::{Links, Outgoing, Over, Target};
 use super::place::Place;
 use super::resolver::{LOOK_NS, Resolver};
@@ -46,15 +46,14 @@ pub struct Network {
     view: Option<Arc<RingView>>,
     watch: Option<ViewWatch>,
     counts: Rc<Counts>,
-    counters: Arc<PeerCounters>,
     /// When connections that were not answered are looked at.
     look_at_ns: Option<u64>,
     is_stopping: bool,
 }
 
 impl Network {
-    /// A reactor, and the connections to other nodes beside it. The counters are shared by all shards of the node.
-    pub fn new(reactor: Reactor, counters: Arc<PeerCounters>) -> Self {
+    /// A reactor, and the connections to other nodes beside it.
+    pub fn new(reactor: Reactor) -> Self {
         Self {
             reactor,
             links: Links::default(),
@@ -62,7 +61,6 @@ impl Network {
             view: None,
             watch: None,
             counts: Rc::default(),
-            counters,
             look_at_ns: None,
             is_stopping: false,
         }
@@ -471,7 +469,7 @@ impl Edge for Network {
         self.hear(port);
         self.reactor.flush(ring, port);
         self.take_over(port);
-        self.counts.flush(&self.counters);
+        self.counts.flush(&self.reactor.counters().peers);
     }
 
     fn stop(&mut self, ring: &mut Ring, port: &mut dyn Port) {

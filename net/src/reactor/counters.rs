@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::peer::PeerCounters;
+
 /// Counters of all shards of a node. Written by the shards, at most once a turn each, read by anyone.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -21,6 +23,8 @@ pub struct Counters {
     pub received_bytes: AtomicU64,
     /// Bytes sent.
     pub sent_bytes: AtomicU64,
+    /// Of the connections between nodes.
+    pub peers: PeerCounters,
 }
 
 impl Counters {

@@ -4,7 +4,6 @@
 use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -147,9 +146,9 @@ impl Reactor {
         (connection.id == id).then(|| connection.peer())?
     }
 
-    /// Connections that are open.
-    pub fn connections(&self) -> u64 {
-        self.options.counters.connections.load(Ordering::Relaxed)
+    /// What the network of the node tells of itself.
+    pub fn counters(&self) -> &Counters {
+        &self.options.counters
     }
 
     /// Ends those whose sessions said something that nobody took.
