@@ -179,6 +179,14 @@ fn sockets(shards: u16, at: Option<SocketAddr>) -> (TcpListener, Vec<TcpListener
 }
 
 fn start(dir: &Path, shards: u16, at: Option<SocketAddr>) -> Side {
+    start_with(dir, (shards, at), ReactorOptions::default())
+}
+
+fn start_with(
+    dir: &Path,
+    (shards, at): (u16, Option<SocketAddr>),
+    options: ReactorOptions,
+) -> Side {
     let (common, own) = sockets(shards, at);
     let address = common.local_addr().expect("bound");
     let protocol = Arc::new(NativeProtocol::new(Arc::new(RingTable::new(
@@ -195,7 +203,6 @@ fn start(dir: &Path, shards: u16, at: Option<SocketAddr>) -> Side {
         .collect();
     listeners[0].push(listener(common, true));
     let listeners = Mutex::new(listeners);
-    let options = ReactorOptions::default();
     let counters = Arc::clone(&options.counters);
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
@@ -704,4 +711,35 @@ fn what_waits_for_a_peer_that_never_reads_is_bounded_and_it_is_given_up() {
     };
     let rest = &bytes[frame.header.frame_bytes as usize..];
     assert!(matches!(parse_peer(rest), PeerParse::Done { .. }));
+}
+
+#[test]
+fn nodes_are_heard_however_many_clients_there_are() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = ReactorOptions {
+        connections_max: 2,
+        ..ReactorOptions::default()
+    };
+    let side = start_with(dir.path(), (1, None), options);
+    let address = SocketAddr::new(side.address.ip(), side.address.port() + 1);
+    let clients = [(); 2].map(|()| TcpStream::connect(address).expect("connected"));
+    let begun = Instant::now();
+    while side.counters.connections.load(Ordering::Relaxed) < 2 {
+        assert!(begun.elapsed() < WAIT, "{:?}", side.counters);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // A client more is told so, and one that says nothing does not stay.
+    let mut more = Raw(TcpStream::connect(address).expect("connected"));
+    let mut get = Vec::new();
+    wire::encode(&mut get, 1, false, &wire::Message::Ping);
+    more.0.write_all(&get).expect("written");
+    assert!(more.answer().contains("Overloaded"));
+    assert!(more.has_ended());
+    let mut silent = Raw(TcpStream::connect(address).expect("connected"));
+    let mut node = Raw::connect(&side, hello(&side));
+    assert!(node.answer().starts_with("Peer("));
+    assert!(silent.has_ended());
+    node.write(now_ms(), Message::Gossip { bytes: b"still" });
+    assert_eq!(side.next_message().2, text_of(b"still"));
+    drop(clients);
 }

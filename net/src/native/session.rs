@@ -31,6 +31,9 @@ pub const IN_FLIGHT_MAX: usize = 1024;
 pub const REQUEST_BYTES_MAX: usize =
     HEADER_BYTES + 256 + BUCKET_BYTES_MAX + KEY_BYTES_MAX + CONTEXT_BYTES_MAX + VALUE_BYTES_MAX;
 
+/// What another node says of itself is shorter than this.
+const HELLO_BYTES_MAX: usize = 256;
+
 /// The request id of an error that concerns the whole connection.
 const CONNECTION_ID: u64 = u64::MAX;
 
@@ -56,21 +59,30 @@ impl Protocol for NativeProtocol {
         })
     }
 
-    fn refusal(&self) -> &'static [u8] {
-        static REFUSAL: LazyLock<Vec<u8>> = LazyLock::new(|| {
-            let mut bytes = Vec::new();
-            let problem = Problem {
-                code: ErrorCode::Overloaded,
-                effect: Effect::NotApplied,
-                retry_after_ms: 1_000,
-                message: "this shard has as many connections as it may; use fewer, or another node",
-                current: &[],
-            };
-            wire::encode(&mut bytes, CONNECTION_ID, false, &Message::Error(problem));
-            bytes
-        });
-        &REFUSAL
+    fn open_beyond(&self) -> Option<Box<dyn Session>> {
+        Some(Box::new(NodesOnly))
     }
+
+    fn refusal(&self) -> &'static [u8] {
+        refusal()
+    }
+}
+
+/// What a client is told that is one too many.
+fn refusal() -> &'static [u8] {
+    static REFUSAL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut bytes = Vec::new();
+        let problem = Problem {
+            code: ErrorCode::Overloaded,
+            effect: Effect::NotApplied,
+            retry_after_ms: 1_000,
+            message: "this shard has as many connections as it may; use fewer, or another node",
+            current: &[],
+        };
+        wire::encode(&mut bytes, CONNECTION_ID, false, &Message::Error(problem));
+        bytes
+    });
+    &REFUSAL
 }
 
 /// One connection.
@@ -79,6 +91,36 @@ struct NativeSession {
     // per request, by tag
     slots: Vec<Slot>,
     free: Vec<u32>,
+}
+
+/// A connection that is one too many, unless it is another node's.
+struct NodesOnly;
+
+impl Session for NodesOnly {
+    fn received(&mut self, input: &[u8], io: &mut Io<'_>) -> usize {
+        if let Parse::Done(Frame {
+            header,
+            message: Message::Peer(hello),
+        }) = wire::parse(input)
+        {
+            io.said = Some(Box::new(hello));
+            return header.frame_bytes as usize;
+        }
+        if input.len() < HEADER_BYTES + HELLO_BYTES_MAX
+            && matches!(wire::parse(input), Parse::NeedMore(bytes) if bytes <= HEADER_BYTES + HELLO_BYTES_MAX)
+        {
+            return 0;
+        }
+        io.out.extend_from_slice(refusal());
+        io.is_ended = true;
+        input.len()
+    }
+
+    fn reply(&mut self, _: u32, _: &Outcome, _: &[u8], _: &mut Io<'_>) {}
+
+    fn is_blocked(&self) -> bool {
+        false
+    }
 }
 
 /// A request on its way.

@@ -67,6 +67,8 @@ pub(super) struct Connection {
     said: Option<Box<dyn Any>>,
     /// No input is given until it is resumed.
     is_paused: bool,
+    /// Until when its session must have said something.
+    speak_until_ns: Option<u64>,
     /// Whether the reactor's owner is told of its end.
     pub(super) is_watched: bool,
 
@@ -99,6 +101,7 @@ impl Connection {
             connect: Connect::Done,
             said: None,
             is_paused: false,
+            speak_until_ns: None,
             is_watched: false,
             held: Vec::new(),
             is_receiving: false,
@@ -140,6 +143,21 @@ impl Connection {
         }
     }
 
+    /// Closes it at this time, unless it was resumed by then.
+    pub(super) const fn must_speak_until(&mut self, at_ns: u64) {
+        self.speak_until_ns = Some(at_ns);
+    }
+
+    /// Whether its session has yet to say something.
+    pub(super) fn must_speak(&self) -> bool {
+        self.speak_until_ns.is_some() && self.life != Life::Closed
+    }
+
+    /// Whether its session should have said something.
+    pub(super) fn is_silent(&self, now_ns: u64) -> bool {
+        self.must_speak() && self.speak_until_ns.is_some_and(|at_ns| at_ns <= now_ns)
+    }
+
     /// What its session said.
     pub(super) fn take_said(&mut self) -> Option<Box<dyn Any>> {
         self.said.take()
@@ -154,6 +172,7 @@ impl Connection {
     pub(super) fn resume(&mut self, session: Box<dyn Session>) {
         self.session = session;
         self.is_paused = false;
+        self.speak_until_ns = None;
         self.is_held_back = true;
         self.is_watched = true;
     }

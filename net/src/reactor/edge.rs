@@ -26,10 +26,13 @@ use super::connection::Connection;
 use super::counters::Counters;
 use super::operation::{self, Operation};
 use super::pool::Pool;
-use super::session::{CONNECTIONS_A_SHARD_MAX, ConnectionId, Protocol};
+use super::session::{CONNECTIONS_A_SHARD_MAX, ConnectionId, Protocol, SPEAK_NS_MAX};
 
 /// How long accepting rests after it failed.
 const ACCEPT_REST_NS: u64 = 100_000_000;
+
+/// Connections beyond [`ReactorOptions::connections_max`], for those that must be heard whatever clients there are.
+const BEYOND_MAX: u64 = 1024;
 
 /// How often those that do not read are looked for, while output is under way.
 const SWEEP_NS: u64 = 2_000_000_000;
@@ -177,9 +180,7 @@ impl Reactor {
         let is_dealt = accepting.listener.is_dealt;
         let counters = &self.options.counters;
         if counters.connections.load(Ordering::Relaxed) >= self.options.connections_max {
-            Counters::add(&counters.refused, 1);
-            refuse(&socket, &*protocol);
-            return;
+            return self.accepted_beyond(socket, &*protocol, port);
         }
         Counters::add(&counters.accepted, 1);
         Counters::add(&counters.connections, 1);
@@ -193,6 +194,33 @@ impl Reactor {
         } else {
             port.send(shard, Box::new(Accepted { socket, protocol }));
         }
+    }
+
+    /// A connection more than there may be: other nodes are served however many clients there are.
+    fn accepted_beyond(&mut self, socket: TcpStream, protocol: &dyn Protocol, port: &mut dyn Port) {
+        let counters = &self.options.counters;
+        let bound = self.options.connections_max + BEYOND_MAX;
+        let is_room = counters.connections.load(Ordering::Relaxed) < bound
+            && self.connections.len() < CONNECTIONS_A_SHARD_MAX;
+        let session = is_room.then(|| protocol.open_beyond()).flatten();
+        let Some(session) = session else {
+            Counters::add(&counters.refused, 1);
+            return refuse(&socket, protocol);
+        };
+        Counters::add(&counters.accepted, 1);
+        Counters::add(&counters.connections, 1);
+        // A socket that cannot is one that the other side has left.
+        let _ = socket.set_nodelay(true);
+        let id = self.next_id();
+        let mut connection = Connection::new(id, socket, session);
+        let until_ns = port.now().mono_ns + SPEAK_NS_MAX;
+        connection.must_speak_until(until_ns);
+        self.connections.insert(connection);
+        self.sweep_at_ns = Some(
+            self.sweep_at_ns
+                .map_or(until_ns, |at_ns| at_ns.min(until_ns)),
+        );
+        self.list(id);
     }
 
     fn open(&mut self, socket: TcpStream, protocol: &dyn Protocol) {
@@ -293,7 +321,12 @@ impl Reactor {
                 connection.close();
                 closed.push(connection.id);
             }
-            if connection.has_unsent() {
+            if connection.is_silent(now_ns) {
+                self.held_bytes -= connection.held_bytes();
+                connection.close();
+                closed.push(connection.id);
+            }
+            if connection.has_unsent() || connection.must_speak() {
                 self.sweep_at_ns = Some(now_ns + SWEEP_NS);
             }
         }

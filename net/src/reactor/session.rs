@@ -19,6 +19,9 @@ const GENERATION_BITS: u32 = 14;
 /// Connections that one shard can hold: the slot has 18 bits.
 pub const CONNECTIONS_A_SHARD_MAX: usize = 1 << 18;
 
+/// How long a connection beyond the bound may take to say that it must be heard.
+pub const SPEAK_NS_MAX: u64 = 2_000_000_000;
+
 /// Tags wrap at this number.
 pub const TAGS: u32 = 1 << TAG_BITS;
 
@@ -110,6 +113,12 @@ pub trait Session {
 pub trait Protocol: Send + Sync {
     /// A session for a new connection; `None` of the peer when the system could not tell.
     fn open(&self, peer: Option<SocketAddr>) -> Box<dyn Session>;
+
+    /// A session for a connection that is one too many, where some of them must be heard all the same: it has
+    /// [`SPEAK_NS_MAX`] to say something ([`Io::said`]) and is closed otherwise.
+    fn open_beyond(&self) -> Option<Box<dyn Session>> {
+        None
+    }
 
     /// What a connection is told that is one too many, before it is closed.
     fn refusal(&self) -> &'static [u8];
