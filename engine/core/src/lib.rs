@@ -15,6 +15,7 @@
 //! - [`replica`]: what this shard keeps, as owner or as stand-in, and what requests do to it;
 //! - [`coordinate`]: a client's request, one slot each;
 //! - [`cluster`]: who is a member, who seems alive: gossip, and operators' commands;
+//! - [`upkeep`]: the background: hints, transfers, comparing, draining, tombstones;
 //! - [`shard`]: the machine that joins them: an event in, effects out.
 #![forbid(unsafe_code)]
 
@@ -33,5 +34,7 @@ pub mod replica;
 pub mod coordinate;
 
 pub mod cluster;
+
+pub mod upkeep;
 
 pub mod shard;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::base::durability::Durability;
 use crate::base::hash;
-use crate::base::ids::{NodeId, SegmentId, ShardIndex};
+use crate::base::ids::{NodeId, SegmentId, ShardIndex, Token};
 use crate::base::time::Now;
 use crate::port::{
-    Condition, ContextArg, Effect, Effects, Event, Expiry, FileId, IoError, Note, Op, Outcome,
-    Peer, Put, Quorum, Request, RequestId, Send, Source,
+    Condition, ContextArg, Effect, Effects, Event, Expiry, FileId, IoError, Lane, Message, Note,
+    Op, Outcome, Peer, Put, Quorum, Request, RequestId, Send, Source,
 };
 use crate::replica::{Bucket, ShardConfig};
 use crate::ring::{BucketView, NodeView, PartitionView, RingView, Slices};
@@ -21,134 +21,242 @@ struct Disk(BTreeMap<FileId, Vec<u8>>);
 
 impl Source for Disk {
     fn segments(&self) -> Vec<(SegmentId, u64)> {
-        Vec::new()
+        let is_segment = |(file, bytes): (&FileId, &Vec<u8>)| match file {
+            FileId::Segment(id) => Some((*id, bytes.len() as u64)),
+            FileId::Checkpoint(_) => None,
+        };
+        self.0.iter().filter_map(is_segment).collect()
     }
-    fn read(&mut self, _: FileId, _: u64, _: &mut [u8]) -> Result<usize, IoError> {
-        Ok(0)
+    fn read(&mut self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, IoError> {
+        let Some(held) = self.0.get(&file) else {
+            return Ok(0);
+        };
+        let from = (offset as usize).min(held.len());
+        let bytes = into.len().min(held.len() - from);
+        into[..bytes].copy_from_slice(&held[from..from + bytes]);
+        Ok(bytes)
     }
 }
 
-struct Node {
+/// One shard and its disk.
+struct Core {
     shard: Shard,
     disk: Disk,
 }
 
-pub(super) struct Net {
+struct Node {
+    cores: Vec<Core>,
+}
+
+/// Where a shard is: its node and its number there.
+type At = (usize, usize);
+
+pub(crate) struct Net {
     nodes: Vec<Node>,
-    pub(super) now: Now,
-    queue: VecDeque<(usize, Send, Arc<Vec<u8>>)>,
+    pub(crate) now: Now,
+    queue: VecDeque<(At, Send, Arc<Vec<u8>>)>,
     answers: BTreeMap<u64, (Outcome, Vec<u8>)>,
     next_id: u64,
     /// Nodes that neither send nor receive.
-    pub(super) cut: BTreeSet<usize>,
+    pub(crate) cut: BTreeSet<usize>,
     /// Nodes that every view calls dead.
-    pub(super) dead: BTreeSet<usize>,
-    targets: usize,
+    pub(crate) dead: BTreeSet<usize>,
+    /// Nodes that no view names any more.
+    pub(crate) removed: BTreeSet<usize>,
+    /// What every view says of every partition.
+    pub(crate) row: PartitionView,
+    /// Nodes that are to bring their copies up.
+    pub(crate) pending: BTreeSet<usize>,
+    /// Nodes that are to let go.
+    pub(crate) draining: BTreeSet<usize>,
+    /// Of a thousand messages, so many are lost.
+    pub(crate) lost_of_1000: u64,
+    random: u64,
+    epoch: u64,
+    /// What shards told the control shard.
+    pub(crate) notes: Vec<(usize, Note)>,
+    /// How many messages were sent, by their kind.
+    pub(crate) sent: BTreeMap<&'static str, u64>,
 }
 
 fn id_of(node: usize) -> NodeId {
     NodeId(node as u64 + 1)
 }
 
+fn config_of(node: usize, shard: usize, shards: usize) -> ShardConfig {
+    ShardConfig {
+        node: id_of(node),
+        shard: ShardIndex(shard as u16),
+        slices: Slices::new(16, shards as u16).expect("a power of two"),
+        tag_seed: node as u64,
+        buckets: vec![Bucket::new(b"default")],
+        segment_bytes: 1 << 20,
+        block_bytes: 4096,
+        capacity_bytes: 64 << 20,
+        memory_bytes: 8 << 20,
+        commit_interval_ns: 1_000_000,
+        commits_in_flight_max: 4,
+        checkpoint_bytes: 1 << 40,
+        requests_max: 10_000,
+        value_bytes_max: 1 << 16,
+        clock_drift_ms_max: 500,
+        clean_bytes_per_s: 128 << 20,
+    }
+}
+
+fn kind_of<B>(message: &Message<B>) -> &'static str {
+    match message {
+        Message::Apply { .. } => "apply",
+        Message::Applied { .. } => "applied",
+        Message::Fetch { .. } => "fetch",
+        Message::Fetched { .. } => "fetched",
+        Message::Request { .. } => "request",
+        Message::Outcome { .. } => "outcome",
+        Message::Compare { .. } => "compare",
+        Message::Compared { .. } => "compared",
+        Message::Pull { .. } => "pull",
+        Message::Records { .. } => "records",
+        Message::Reap { .. } => "reap",
+        Message::Reaped { .. } => "reaped",
+        Message::Gossip { .. } => "gossip",
+    }
+}
+
 impl Net {
     /// So many nodes, of which the first `targets` hold everything.
-    pub(super) fn new(count: usize, targets: usize) -> Self {
+    pub(crate) fn new(count: usize, targets: usize) -> Self {
+        Self::with_shards(&vec![1; count], targets)
+    }
+
+    /// A node for each number of shards.
+    pub(crate) fn with_shards(shards: &[usize], targets: usize) -> Self {
         let now = Now {
             mono_ns: 1,
             wall_ms: 1_700_000_000_000,
         };
-        let nodes = (0..count)
-            .map(|node| {
-                let config = ShardConfig {
-                    node: id_of(node),
-                    shard: ShardIndex(0),
-                    slices: Slices::new(16, 1).expect("a power of two"),
-                    tag_seed: node as u64,
-                    buckets: vec![Bucket::new(b"default")],
-                    segment_bytes: 1 << 20,
-                    block_bytes: 4096,
-                    capacity_bytes: 64 << 20,
-                    memory_bytes: 8 << 20,
-                    commit_interval_ns: 1_000_000,
-                    commits_in_flight_max: 4,
-                    checkpoint_bytes: 1 << 40,
-                    requests_max: 10_000,
-                    value_bytes_max: 1 << 16,
-                    clock_drift_ms_max: 500,
-                    clean_bytes_per_s: 128 << 20,
-                };
-                let mut disk = Disk::default();
-                let (shard, _) = Shard::open(config, now, &mut disk).expect("it opens");
-                Node { shard, disk }
-            })
-            .collect();
+        let open = |(node, shards): (usize, &usize)| Node {
+            cores: (0..*shards)
+                .map(|shard| {
+                    let mut disk = Disk::default();
+                    let config = config_of(node, shard, *shards);
+                    let (shard, _) = Shard::open(config, now, &mut disk).expect("it opens");
+                    Core { shard, disk }
+                })
+                .collect(),
+        };
+        let count = shards.len() as u16;
         let mut net = Self {
-            nodes,
+            nodes: shards.iter().enumerate().map(open).collect(),
             now,
             queue: VecDeque::new(),
             answers: BTreeMap::new(),
             next_id: 0,
             cut: BTreeSet::new(),
             dead: BTreeSet::new(),
-            targets,
+            removed: BTreeSet::new(),
+            row: PartitionView {
+                read: (0..targets as u16).collect(),
+                write: (0..targets as u16).collect(),
+                stand_ins: (targets as u16..count).collect(),
+                ..PartitionView::default()
+            },
+            pending: BTreeSet::new(),
+            draining: BTreeSet::new(),
+            lost_of_1000: 0,
+            random: 1,
+            epoch: 0,
+            notes: Vec::new(),
+            sent: BTreeMap::new(),
         };
         net.publish();
         net.run(20);
         net
     }
 
-    /// Gives every node its view.
-    pub(super) fn publish(&mut self) {
-        let count = self.nodes.len() as u16;
-        let targets = self.targets as u16;
+    /// What `me` knows of the cluster. Removed nodes must be the last ones, so that numbers stay.
+    fn view_of(&self, me: usize) -> RingView {
         let row = PartitionView {
-            read: (0..targets).collect(),
-            write: (0..targets).collect(),
-            stand_ins: (targets..count).collect(),
-            ..PartitionView::default()
+            is_pending_here: self.pending.contains(&me),
+            is_draining_here: self.draining.contains(&me),
+            ..self.row.clone()
         };
-        let partitions = Arc::new(vec![row; 16]);
-        for me in 0..self.nodes.len() {
-            let view = RingView {
-                epoch: 1,
-                cluster: 1,
-                me: id_of(me),
-                slices: Slices::new(16, 1).expect("a power of two"),
-                nodes: (0..self.nodes.len())
-                    .map(|node| NodeView {
-                        id: id_of(node),
-                        address: String::new(),
-                        zone: format!("z{node}"),
-                        shards: 1,
-                        is_alive: !self.dead.contains(&node),
-                    })
-                    .collect(),
-                partitions: Arc::clone(&partitions),
-                buckets: vec![BucketView {
-                    name: b"default".to_vec(),
-                    n: 3,
-                    r: 2,
-                    w: 2,
-                    durability: Durability::Buffered,
-                    conflict: Conflict::Siblings,
-                    blind_put: BlindPut::Latest,
-                    ttl_ms: None,
-                }],
-            };
-            self.step(me, Event::Note(Note::View(Arc::new(view))));
+        RingView {
+            epoch: self.epoch,
+            cluster: 1,
+            me: id_of(me),
+            slices: Slices::new(16, self.nodes[me].cores.len() as u16).expect("a power of two"),
+            nodes: (0..self.nodes.len())
+                .filter(|node| !self.removed.contains(node))
+                .map(|node| NodeView {
+                    id: id_of(node),
+                    address: String::new(),
+                    zone: format!("z{node}"),
+                    shards: self.nodes[node].cores.len() as u16,
+                    is_alive: !self.dead.contains(&node),
+                })
+                .collect(),
+            partitions: Arc::new(vec![row; 16]),
+            buckets: vec![BucketView {
+                name: b"default".to_vec(),
+                n: 3,
+                r: 2,
+                w: 2,
+                durability: Durability::Buffered,
+                conflict: Conflict::Siblings,
+                blind_put: BlindPut::Latest,
+                ttl_ms: None,
+            }],
         }
     }
 
-    fn step(&mut self, node: usize, event: Event<'_>) {
-        let mut effects = Effects::default();
-        self.nodes[node].shard.step(self.now, event, &mut effects);
-        self.carry_out(node, effects);
+    /// Gives every node its view.
+    pub(crate) fn publish(&mut self) {
+        self.epoch += 1;
+        for me in 0..self.nodes.len() {
+            self.publish_to(me);
+        }
     }
 
-    fn carry_out(&mut self, at: usize, mut effects: Effects) {
+    fn publish_to(&mut self, me: usize) {
+        let view = Arc::new(self.view_of(me));
+        self.note(me, &Note::View(view));
+    }
+
+    /// A note to all shards of a node.
+    pub(crate) fn note(&mut self, node: usize, note: &Note) {
+        for shard in 0..self.nodes[node].cores.len() {
+            self.step((node, shard), Event::Note(note.clone()));
+        }
+    }
+
+    /// The node is killed and starts again from its disks: what was not written by then is gone.
+    pub(crate) fn restart(&mut self, node: usize) {
+        self.queue
+            .retain(|(from, send, _)| from.0 != node && send.to != id_of(node));
+        let shards = self.nodes[node].cores.len();
+        for shard in 0..shards {
+            let core = &mut self.nodes[node].cores[shard];
+            let config = config_of(node, shard, shards);
+            let (opened, _) = Shard::open(config, self.now, &mut core.disk).expect("it opens");
+            core.shard = opened;
+        }
+        self.publish_to(node);
+        self.lose(node);
+        self.run(20);
+    }
+
+    fn step(&mut self, at: At, event: Event<'_>) {
+        let mut effects = Effects::default();
+        self.nodes[at.0].cores[at.1]
+            .shard
+            .step(self.now, event, &mut effects);
+        self.carry_out(at, effects);
+    }
+
+    fn carry_out(&mut self, at: At, mut effects: Effects) {
         let mut done: Vec<(u8, crate::port::Ticket, Vec<u8>)> = Vec::new();
         for effect in effects.list.drain(..) {
-            let node = &mut self.nodes[at];
+            let node = &mut self.nodes[at.0].cores[at.1];
             match effect {
                 Effect::Reply { id, outcome } => {
                     let former = self.answers.insert(id.0, (outcome, effects.bytes.clone()));
@@ -197,8 +305,13 @@ impl Net {
                 Effect::Stopped => {}
             }
         }
+        for (to, note) in effects.notes.drain(..) {
+            assert_eq!(to, ShardIndex(0), "only the control shard is told");
+            self.notes.push((at.0, note));
+        }
         let bytes = Arc::new(core::mem::take(&mut effects.bytes));
         for send in effects.sends.drain(..) {
+            *self.sent.entry(kind_of(&send.message)).or_default() += 1;
             self.queue.push_back((at, send, Arc::clone(&bytes)));
         }
         for (kind, ticket, bytes) in done {
@@ -220,76 +333,99 @@ impl Net {
         }
     }
 
+    fn is_lost(&mut self) -> bool {
+        // xorshift64: the same net, the same losses.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % 1000 < self.lost_of_1000
+    }
+
+    fn shard_of(&self, node: usize, token: Token) -> usize {
+        let shards = self.nodes[node].cores.len() as u16;
+        let slices = Slices::new(16, shards).expect("a power of two");
+        usize::from(slices.shard_of(token).0)
+    }
+
     /// Lets so many milliseconds pass.
-    pub(super) fn run(&mut self, ms: u64) {
+    pub(crate) fn run(&mut self, ms: u64) {
         for _ in 0..ms {
             self.now.mono_ns += 1_000_000;
             self.now.wall_ms += 1;
             for node in 0..self.nodes.len() {
-                let due = self.nodes[node].shard.next_deadline_ns();
-                if due.is_some_and(|at_ns| at_ns <= self.now.mono_ns) {
-                    self.step(node, Event::Tick);
+                for shard in 0..self.nodes[node].cores.len() {
+                    let due = self.nodes[node].cores[shard].shard.next_deadline_ns();
+                    if due.is_some_and(|at_ns| at_ns <= self.now.mono_ns) {
+                        self.step((node, shard), Event::Tick);
+                    }
+                    self.step((node, shard), Event::TurnEnd);
                 }
-                self.step(node, Event::TurnEnd);
             }
             while let Some((from, send, bytes)) = self.queue.pop_front() {
                 let to = (send.to.0 - 1) as usize;
-                if self.cut.contains(&from) || self.cut.contains(&to) {
+                if self.cut.contains(&from.0) || self.cut.contains(&to) || self.is_lost() {
                     continue;
                 }
+                let shard = match send.lane {
+                    Lane::Token(token) => self.shard_of(to, token),
+                    Lane::Shard(shard) => usize::from(shard.0),
+                    Lane::Control => 0,
+                };
                 let message = send.message.map(&|range| range.of(&bytes));
                 let peer = Peer {
-                    node: id_of(from),
-                    shard: ShardIndex(0),
+                    node: id_of(from.0),
+                    shard: ShardIndex(from.1 as u16),
                 };
-                self.step(
-                    to,
-                    Event::Message {
+                if shard < self.nodes[to].cores.len() {
+                    let event = Event::Message {
                         from: peer,
                         message,
-                    },
-                );
+                    };
+                    self.step((to, shard), event);
+                }
             }
         }
     }
 
     /// Sends a request to a node; the id of its answer.
-    pub(super) fn send(&mut self, node: usize, key: &[u8], quorum: Quorum, op: Op<'_>) -> u64 {
+    pub(crate) fn send(&mut self, node: usize, key: &[u8], quorum: Quorum, op: Op<'_>) -> u64 {
         self.next_id += 1;
+        let token = hash::token(b"default", key);
         let request = Request {
             id: RequestId(self.next_id),
             deadline_ns: Some(self.now.mono_ns + 3_000_000_000),
             bucket: b"default",
             key,
-            token: hash::token(b"default", key),
+            token,
             durability: None,
             quorum,
             wants_object: false,
             is_forwarded: false,
             op,
         };
-        self.step(node, Event::Request(request));
+        let shard = self.shard_of(node, token);
+        self.step((node, shard), Event::Request(request));
         self.next_id
     }
 
-    pub(super) fn answer(&mut self, id: u64) -> Option<(Outcome, Vec<u8>)> {
+    pub(crate) fn answer(&mut self, id: u64) -> Option<(Outcome, Vec<u8>)> {
         self.answers.remove(&id)
     }
 
     /// A request and its answer.
-    pub(super) fn ask(&mut self, node: usize, key: &[u8], op: Op<'_>) -> (Outcome, Vec<u8>) {
+    pub(crate) fn ask(&mut self, node: usize, key: &[u8], op: Op<'_>) -> (Outcome, Vec<u8>) {
         let id = self.send(node, key, Quorum::default(), op);
-        for _ in 0..100 {
+        for _ in 0..1000 {
             if let Some(answer) = self.answer(id) {
                 return answer;
             }
-            self.run(50);
+            self.run(5);
         }
         panic!("no answer in five seconds");
     }
 
     /// A put with a context (empty: blind); the context it returned.
-    pub(super) fn put(&mut self, node: usize, key: &[u8], context: &[u8], value: &[u8]) -> Vec<u8> {
+    pub(crate) fn put(&mut self, node: usize, key: &[u8], context: &[u8], value: &[u8]) -> Vec<u8> {
         let (outcome, bytes) = self.ask(node, key, put_op(context, value));
         match outcome {
             Outcome::Written { context, .. } => context.expect("asked for").of(&bytes).to_vec(),
@@ -298,7 +434,7 @@ impl Net {
     }
 
     /// The values that a read through this node shows, sorted.
-    pub(super) fn get(&mut self, node: usize, key: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    pub(crate) fn get(&mut self, node: usize, key: &[u8]) -> (Vec<u8>, Vec<Vec<u8>>) {
         let (outcome, bytes) = self.ask(node, key, Op::Get);
         match outcome {
             Outcome::Absent { .. } => (Vec::new(), Vec::new()),
@@ -320,7 +456,7 @@ impl Net {
     }
 
     /// The fingerprint that a node's own replica holds.
-    pub(super) fn held(&mut self, node: usize, key: &[u8]) -> u64 {
+    pub(crate) fn held(&mut self, node: usize, key: &[u8]) -> u64 {
         let op = Op::Fetch {
             wants_object: false,
         };
@@ -330,20 +466,46 @@ impl Net {
         }
     }
 
-    pub(super) fn lose(&mut self, node: usize) {
+    pub(crate) fn lose(&mut self, node: usize) {
         for other in 0..self.nodes.len() {
-            if other != node {
-                self.step(other, Event::PeerLost(id_of(node)));
+            for shard in 0..self.nodes[other].cores.len() {
+                if other != node {
+                    self.step((other, shard), Event::PeerLost(id_of(node)));
+                }
             }
         }
     }
 
-    pub(super) fn stats(&self, node: usize) -> crate::coordinate::CoordinateStats {
-        self.nodes[node].shard.coordinate_stats()
+    pub(crate) fn stats(&self, node: usize) -> crate::coordinate::CoordinateStats {
+        self.nodes[node].cores[0].shard.coordinate_stats()
+    }
+
+    /// The background's counters of a node's shards.
+    pub(crate) fn upkeep(&self, node: usize) -> Vec<crate::upkeep::UpkeepStats> {
+        let cores = self.nodes[node].cores.iter();
+        cores.map(|core| core.shard.upkeep_stats()).collect()
+    }
+
+    /// Sum of fingerprints and number of keys of a node, tombstones among them.
+    pub(crate) fn root(&self, node: usize) -> (u64, u64) {
+        let cores = self.nodes[node].cores.iter();
+        cores.fold((0, 0), |(sum, count): (u64, u64), core| {
+            let (more, keys) = core.shard.root();
+            (sum.wrapping_add(more), count + keys)
+        })
+    }
+
+    /// Keys with a value and tombstones on a node.
+    pub(crate) fn keys(&self, node: usize) -> (u64, u64) {
+        let cores = self.nodes[node].cores.iter();
+        cores.fold((0, 0), |(keys, tombstones), core| {
+            let status = core.shard.status();
+            (keys + status.keys, tombstones + status.tombstones)
+        })
     }
 }
 
-pub(super) fn put_op<'a>(context: &'a [u8], value: &'a [u8]) -> Op<'a> {
+pub(crate) fn put_op<'a>(context: &'a [u8], value: &'a [u8]) -> Op<'a> {
     Op::Put(Put {
         context: if context.is_empty() {
             ContextArg::Blind

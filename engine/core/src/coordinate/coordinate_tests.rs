@@ -114,6 +114,9 @@ fn a_read_brings_up_the_replica_that_missed_a_write() {
     net.put(0, b"k", b"", b"v");
     net.run(2_000);
     net.cut.clear();
+    // No hint is delivered to a node that seems dead.
+    net.dead.insert(2);
+    net.publish();
     net.run(5_000);
     assert_eq!(net.held(2, b"k"), 0, "nothing but the read tells it");
     assert_eq!(net.get(2, b"k").1, [b"v".to_vec()]);

@@ -22,7 +22,7 @@ mod slot;
 mod write;
 
 #[cfg(test)]
-mod bench_tests;
+pub(crate) mod bench_tests;
 #[cfg(test)]
 mod coordinate_tests;
 
@@ -31,12 +31,9 @@ use std::collections::BinaryHeap;
 
 use crate::base::ids::NodeId;
 use crate::base::slots::{SlotId, Slots};
-use crate::base::time::Now;
 use crate::port::ids::of_call;
-use crate::port::{
-    CallId, Effects, Failure, Lane, Message, Op, Outcome, Peer, Request, RequestId, Send,
-};
-use crate::replica::Replica;
+use crate::port::{CallId, Failure, Message, Op, Outcome, Peer, Request, RequestId};
+pub(crate) use crate::replica::turn::Turn;
 use crate::ring::RingView;
 
 use peers::Peers;
@@ -50,24 +47,6 @@ const STAND_IN_AFTER_NS: u64 = 100_000_000;
 const HEDGE_AFTER_NS: u64 = 20_000_000;
 /// How long a call may be unanswered; then the replica counts as away.
 const GIVE_UP_NS: u64 = 1_000_000_000;
-
-/// Everything that an event is handled with.
-pub(crate) struct Turn<'a> {
-    pub(crate) now: Now,
-    pub(crate) view: &'a RingView,
-    pub(crate) replica: &'a mut Replica,
-    pub(crate) effects: &'a mut Effects,
-}
-
-impl Turn<'_> {
-    fn send(&mut self, to: NodeId, lane: Lane, message: Message<crate::port::ByteRange>) {
-        self.effects.sends.push(Send { to, lane, message });
-    }
-
-    fn answer_peer(&mut self, peer: Peer, message: Message<crate::port::ByteRange>) {
-        self.send(peer.node, Lane::Shard(peer.shard), message);
-    }
-}
 
 /// Counters, from the shard's start on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -9,7 +9,7 @@ use crate::port::{
 };
 use crate::replica::hints::keep_hint;
 
-use super::slot::{Served, ServedSlot, Slot};
+use super::slot::{PendingHint, Served, ServedSlot, Slot};
 use super::{Coordinator, Turn, me};
 
 /// A repair that nobody waits for.
@@ -35,11 +35,15 @@ impl Coordinator {
         } else {
             Durability::Buffered
         };
-        ask(turn, id, key, Some(durability), Op::Merge { object });
-        if let Some(target) = hint_for {
-            keep_hint(turn.replica, turn.now, target, key, turn.effects);
-            self.stats.hints_kept += 1;
+        if let (Some(target), Some(Slot::Served(served))) = (hint_for, self.slots.get_mut(id)) {
+            served.hint = Some(Box::new(PendingHint {
+                target,
+                bucket: key.bucket.to_vec(),
+                key: key.key.to_vec(),
+                token: key.token,
+            }));
         }
+        ask(turn, id, key, Some(durability), Op::Merge { object });
     }
 
     fn refuse_apply(&mut self, turn: &mut Turn<'_>, peer: Peer, call: CallId, why: Refusal) {
@@ -99,8 +103,12 @@ impl Coordinator {
     }
 
     fn serve(&mut self, peer: Peer, call: CallId, kind: Served) -> SlotId {
-        self.slots
-            .insert(Slot::Served(ServedSlot { peer, call, kind }))
+        self.slots.insert(Slot::Served(ServedSlot {
+            peer,
+            call,
+            kind,
+            hint: None,
+        }))
     }
 
     /// The replica (or this coordinator) has the answer for a peer.
@@ -110,6 +118,16 @@ impl Coordinator {
         };
         let queue = self.queue();
         let (peer, call) = (served.peer, served.call);
+        // Not before the object is there: what is delivered for a hint is what lies beside it.
+        if let (Some(hint), Outcome::Written { .. }) = (&served.hint, &outcome) {
+            let key = KeyName {
+                bucket: hint.bucket.as_slice(),
+                key: hint.key.as_slice(),
+                token: hint.token,
+            };
+            keep_hint(turn.replica, turn.now, hint.target, key, turn.effects);
+            self.stats.hints_kept += 1;
+        }
         match served.kind {
             Served::Request => {
                 let bytes = gather(turn, outcome);

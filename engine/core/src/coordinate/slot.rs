@@ -1,7 +1,7 @@
 //! The slots of the coordinator: one for each client request among the replicas, and for each question of a peer that
 //! waits for this shard's replica.
 
-use crate::base::ids::NodeId;
+use crate::base::ids::{NodeId, Token};
 use crate::port::{CallId, OwnedRequest, Peer, Receipt, RequestId};
 
 /// One replica of a write.
@@ -115,6 +115,16 @@ pub(super) struct ServedSlot {
     pub(super) peer: Peer,
     pub(super) call: CallId,
     pub(super) kind: Served,
+    /// For whom it is kept; the hint is made when the object is there.
+    pub(super) hint: Option<Box<PendingHint>>,
+}
+
+/// A hint to be.
+pub(super) struct PendingHint {
+    pub(super) target: NodeId,
+    pub(super) bucket: Vec<u8>,
+    pub(super) key: Vec<u8>,
+    pub(super) token: Token,
 }
 
 /// What the peer asked.

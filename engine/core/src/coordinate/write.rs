@@ -224,8 +224,9 @@ impl Coordinator {
         }
         failed.state = Answer::Failed;
         if !failed.counts {
-            // A node that is only to hold the partition gets the write with its transfer.
-            return;
+            // It may have been transferred this key before: its copy would not be whole.
+            let target = failed.node;
+            return self.keep_hint(turn, id, target);
         }
         let target = failed.hint_for.unwrap_or(failed.node);
         let is_needed = !slot.is_answered && !slot.is_strict;

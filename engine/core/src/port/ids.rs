@@ -6,6 +6,9 @@ use crate::port::{CallId, RequestId};
 /// Ids of requests that the shard itself makes have this bit; edges choose theirs below it.
 const INTERNAL: u64 = 1 << 63;
 
+/// Calls of the background have this bit; the coordinator's lie below it.
+const UPKEEP_CALL: u64 = 1 << 62;
+
 /// What one of the shard's own requests is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Purpose {
@@ -40,6 +43,20 @@ pub(crate) fn purpose_of(id: RequestId) -> Option<(Purpose, SlotId)> {
     Some((purpose, slot))
 }
 
+/// A question of the background.
+pub(crate) fn upkeep_call(slot: SlotId) -> CallId {
+    CallId(UPKEEP_CALL | u64::from(slot.generation) << 32 | u64::from(slot.index))
+}
+
+/// Which slot of the background asked, when it did.
+pub(crate) fn of_upkeep_call(call: CallId) -> Option<SlotId> {
+    let is_its = call.0 >> 48 == UPKEEP_CALL >> 48;
+    is_its.then_some(SlotId {
+        index: call.0 as u32,
+        generation: (call.0 >> 32) as u16,
+    })
+}
+
 /// A question to the replica with this number within its slot.
 pub(crate) fn call(slot: SlotId, replica: u8) -> CallId {
     let (index, generation) = (u64::from(slot.index), u64::from(slot.generation));
@@ -69,6 +86,9 @@ mod tests {
             assert_eq!(purpose_of(internal(purpose, slot)), Some((purpose, slot)));
         }
         assert_eq!(of_call(call(slot, 9)), (slot, 9));
+        assert_eq!(of_upkeep_call(upkeep_call(slot)), Some(slot));
+        assert_eq!(of_upkeep_call(call(slot, 255)), None);
+        assert_eq!(of_upkeep_call(CallId(u64::MAX)), None);
         assert_eq!(purpose_of(RequestId(3 << 56)), None);
     }
 }

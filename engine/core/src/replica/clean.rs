@@ -16,7 +16,8 @@ use crate::port::{Effect, Effects, FileId, IoError, Ticket};
 use crate::replica::Replica;
 use crate::replica::machine::{Admission, KeyId};
 use crate::store::format::{
-    BATCH_HEADER_BYTES, BatchHeader, FLAG_EXPIRES, FLAG_TOMBSTONE, RecordHeader, walk_batch,
+    BATCH_HEADER_BYTES, BatchHeader, FLAG_DROP, FLAG_EXPIRES, FLAG_TOMBSTONE, RecordHeader,
+    walk_batch,
 };
 use crate::store::segment::SegmentState;
 use crate::version::ObjectView;
@@ -302,9 +303,14 @@ impl Replica {
                 self.reap(&record.header);
                 return;
             }
+            // A copy of a mark lies behind keys that came later: it drops nothing.
+            let copied = RecordHeader {
+                flags: record.header.flags & !FLAG_DROP,
+                ..record.header
+            };
             match self
                 .log
-                .append_copy(&record.header, record.body, now.mono_ns, effects)
+                .append_copy(&copied, record.body, now.mono_ns, effects)
             {
                 Ok(appended) => {
                     let key = KeyId {

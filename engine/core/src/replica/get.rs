@@ -1,5 +1,6 @@
 //! Reads: what this shard holds of a key.
 
+use crate::base::ids::Token;
 use crate::base::time::Now;
 use crate::port::{Effects, Failure, Held, Outcome, Request};
 use crate::replica::Replica;
@@ -18,8 +19,8 @@ impl Replica {
     }
 
     /// What a key is that the index does not have: absent, or unknown where part of the log is lost.
-    fn not_found(&self) -> Outcome {
-        if self.is_tainted {
+    fn not_found(&self, token: Token) -> Outcome {
+        if self.is_tainted(token) {
             Outcome::Failed(Failure::Unknown)
         } else {
             Outcome::Absent {
@@ -38,7 +39,7 @@ impl Replica {
         self.stats.gets += u64::from(fetched.is_none());
         let key = self.key_id(request);
         let Some(entry) = self.index.get(key.token, key.tag15) else {
-            return effects.reply(request.id, self.not_found());
+            return effects.reply(request.id, self.not_found(key.token));
         };
         let absent = Outcome::Absent {
             receipt: Self::receipt(1, 0),
@@ -81,7 +82,7 @@ impl Replica {
         self.stats.gets += u64::from(fetched.is_none());
         let key = self.key_id(request);
         let Some(entry) = self.index.get(key.token, key.tag15) else {
-            let outcome = if self.is_tainted {
+            let outcome = if self.is_tainted(key.token) {
                 Outcome::Failed(Failure::Unknown)
             } else {
                 Outcome::Held(Held {
@@ -122,7 +123,7 @@ impl Replica {
         self.stats.gets += u64::from(fetched.is_none());
         let key = self.key_id(request);
         let outcome = match self.index.get(key.token, key.tag15) {
-            None if self.is_tainted => Outcome::Failed(Failure::Unknown),
+            None if self.is_tainted(key.token) => Outcome::Failed(Failure::Unknown),
             None => Outcome::Exists(false),
             Some(entry) if entry.place.is_tombstone() => Outcome::Exists(false),
             Some(entry) if !entry.place.expires() => Outcome::Exists(true),

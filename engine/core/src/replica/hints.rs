@@ -26,7 +26,6 @@ pub(crate) fn hint_key(target: NodeId, key: KeyName<&[u8]>) -> Vec<u8> {
 }
 
 /// Whom and what a hint's key names, without the token.
-#[cfg(test)]
 pub(crate) fn read_hint_key(bytes: &[u8]) -> Option<(NodeId, &[u8], &[u8])> {
     let (target, rest) = bytes.split_first_chunk::<8>()?;
     let (bucket_bytes, rest) = rest.split_first_chunk::<2>()?;
@@ -57,6 +56,23 @@ pub(crate) fn keep_hint(
         Event::Request(request(&name, key.token.of_hint(), op)),
         effects,
     );
+}
+
+/// Forgets a hint that was delivered.
+pub(crate) fn delete_hint(
+    replica: &mut Replica,
+    now: Now,
+    name: &[u8],
+    token: Token,
+    effects: &mut Effects,
+) {
+    let op = Op::Delete {
+        context: ContextArg::Latest,
+        want_previous: false,
+        want_context: false,
+        write_id: None,
+    };
+    replica.step(now, Event::Request(request(name, token, op)), effects);
 }
 
 fn request<'a>(name: &'a [u8], token: Token, op: Op<'a>) -> Request<'a> {

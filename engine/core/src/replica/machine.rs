@@ -11,10 +11,10 @@
 //! - no time of the hybrid clock leaves before a ceiling at or above it is on stable media;
 //! - a key whose record does not verify is unknown, never absent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::hash;
-use crate::base::ids::{BatchNumber, SegmentId, Token};
+use crate::base::ids::{BatchNumber, PartitionId, SegmentId, Token};
 use crate::base::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX};
 use crate::base::time::{Hlc, HlcClock, Now};
 use crate::port::ids::purpose_of;
@@ -26,10 +26,11 @@ use crate::replica::checkpoints::Checkpoints;
 use crate::replica::clean::Cleaner;
 use crate::replica::config::{Bucket, ShardConfig};
 use crate::replica::hints::HINT_BUCKET;
+use crate::replica::records::{ReadEnd, ReadResult};
 use crate::replica::status::{Damage, ShardStatus, WriteState};
 use crate::store::cache::RecordCache;
 use crate::store::digest::Digest;
-use crate::store::format::{Record, RecordError, Spot};
+use crate::store::format::{FLAG_DROP, Record, RecordError, Spot};
 use crate::store::index::Index;
 use crate::store::log::{Appended, Log};
 use crate::store::place::{Place, PlaceLayout};
@@ -57,6 +58,8 @@ pub(super) struct KeyId {
 }
 
 struct PendingRead {
+    /// The background waits for it too.
+    is_for_upkeep: bool,
     place: Place,
     token: Token,
     generation: u64,
@@ -107,7 +110,9 @@ pub struct Replica {
     reading: BTreeMap<u64, Ticket>,
     commit_waiters: VecDeque<CommitWaiter>,
     stalled: VecDeque<OwnedRequest>,
-    waiting: u32,
+    pub(super) waiting: u32,
+    /// Reads for the background that have ended.
+    pub(super) upkeep_reads: Vec<ReadEnd>,
     is_commit_urgent: bool,
     last_turn_ns: u64,
     // background
@@ -117,15 +122,17 @@ pub struct Replica {
     pub(super) admission: Admission,
     pub(super) is_read_only: bool,
     pub(super) write_faults_in_row: u32,
-    pub(super) is_tainted: bool,
+    /// Partitions of which something is lost: what the index does not have is unknown there, not absent.
+    pub(super) tainted: BTreeSet<PartitionId>,
+    pub(super) taints: u64,
+    /// From when on a partition was held without loss, where it was gained or dropped: births before are not continued.
+    pub(super) since_of: BTreeMap<PartitionId, Hlc>,
     pub(super) is_stopping: bool,
     pub(super) has_stopped: bool,
     pub(super) live_bytes: u64,
     pub(super) stats: ShardStatus,
     /// Other nodes hold copies: a delete leaves its tombstone, and tombstones are forgotten by agreement only.
     pub(super) is_replicated: bool,
-    /// From when on this shard has held its partitions without loss; births before it are not continued.
-    pub(super) since: Hlc,
     hint_bucket: Bucket,
     // scratch, reused
     pub(super) old_object: Vec<u8>,
@@ -143,13 +150,13 @@ pub(super) struct Parts {
     pub(super) hlc: Hlc,
     pub(super) checkpoints: Checkpoints,
     pub(super) damage: Vec<Damage>,
-    pub(super) is_tainted: bool,
+    pub(super) tainted: BTreeSet<PartitionId>,
     pub(super) live_bytes: u64,
 }
 
 impl Replica {
     pub(super) fn from_parts(parts: Parts) -> Self {
-        Self {
+        let mut replica = Self {
             config: parts.config,
             layout: parts.layout,
             index: parts.index,
@@ -162,6 +169,7 @@ impl Replica {
             commit_waiters: VecDeque::with_capacity(1024),
             stalled: VecDeque::new(),
             waiting: 0,
+            upkeep_reads: Vec::new(),
             is_commit_urgent: false,
             last_turn_ns: 0,
             cleaner: Cleaner::default(),
@@ -169,12 +177,13 @@ impl Replica {
             admission: Admission::Go,
             is_read_only: false,
             write_faults_in_row: 0,
-            is_tainted: parts.is_tainted,
+            taints: parts.tainted.len() as u64,
+            tainted: parts.tainted,
+            since_of: BTreeMap::new(),
             is_stopping: false,
             has_stopped: false,
             live_bytes: parts.live_bytes,
             is_replicated: false,
-            since: Hlc::default(),
             hint_bucket: Bucket::new(HINT_BUCKET),
             stats: ShardStatus {
                 damage: parts.damage,
@@ -182,7 +191,13 @@ impl Replica {
             },
             old_object: Vec::with_capacity(4096),
             new_object: Vec::with_capacity(4096),
+        };
+        replica.read_marks();
+        let tainted: Vec<PartitionId> = replica.tainted.iter().copied().collect();
+        for partition in tainted {
+            replica.raise_since(partition);
         }
+        replica
     }
 
     /// Takes one event; appends effects.
@@ -257,11 +272,6 @@ impl Replica {
     /// Says whether other nodes hold copies.
     pub const fn set_replicated(&mut self, is_replicated: bool) {
         self.is_replicated = is_replicated;
-    }
-
-    /// Raises the time from which on this shard has held its partitions without loss.
-    pub fn raise_since(&mut self, since: Hlc) {
-        self.since = self.since.max(since);
     }
 
     /// Sets the rules of a bucket, which may be new.
@@ -342,6 +352,9 @@ impl Replica {
                 bytes_max: KEY_BYTES_MAX as u64,
             };
             return effects.reply(request.id, Outcome::Failed(too_large));
+        }
+        if is_clients && request.bucket.first() == Some(&0) {
+            return effects.reply(request.id, Outcome::Failed(Failure::NoBucket));
         }
         match &request.op {
             Op::Get => self.get(now, request, fetched, effects),
@@ -429,11 +442,29 @@ impl Replica {
         }
     }
 
+    /// Reads the record at `place` for the background.
+    pub(super) fn start_upkeep_read(&mut self, place: Place, token: Token, effects: &mut Effects) {
+        let ticket = self.start_read_as(place, token, true, effects);
+        if let Some(read) = self.reads.get_mut(&ticket) {
+            read.is_for_upkeep = true;
+        }
+    }
+
     /// Reads the record at `place`; readers of one record share one read.
     pub(super) fn start_read(
         &mut self,
         place: Place,
         token: Token,
+        effects: &mut Effects,
+    ) -> Ticket {
+        self.start_read_as(place, token, false, effects)
+    }
+
+    fn start_read_as(
+        &mut self,
+        place: Place,
+        token: Token,
+        background: bool,
         effects: &mut Effects,
     ) -> Ticket {
         if let Some(ticket) = self.reading.get(&place.0) {
@@ -454,6 +485,7 @@ impl Replica {
         self.reads.insert(
             ticket,
             PendingRead {
+                is_for_upkeep: false,
                 place,
                 token,
                 generation,
@@ -469,7 +501,7 @@ impl Replica {
             file,
             offset: from,
             bytes: (to - from) as u32,
-            background: false,
+            background,
         });
         ticket
     }
@@ -526,12 +558,21 @@ impl Replica {
                     place: read.place,
                     record: whole,
                 });
+                if read.is_for_upkeep {
+                    let result = ReadResult::Record(whole.into());
+                    let place = read.place;
+                    self.upkeep_reads.push(ReadEnd { place, result });
+                }
                 for waiter in &read.waiters {
                     self.request(now, &waiter.request(), fetched, effects);
                 }
             }
             Err(_) if !is_same_use => {
                 // The cleaner moved the record and its segment was used anew: look it up where it is now.
+                if read.is_for_upkeep {
+                    let (place, result) = (read.place, ReadResult::Moved);
+                    self.upkeep_reads.push(ReadEnd { place, result });
+                }
                 for waiter in &read.waiters {
                     self.request(now, &waiter.request(), None, effects);
                 }
@@ -539,6 +580,10 @@ impl Replica {
             Err(failure) => {
                 self.stats.read_faults += 1;
                 self.note_damage(segment, u64::from(offset));
+                if read.is_for_upkeep {
+                    let (place, result) = (read.place, ReadResult::Failed);
+                    self.upkeep_reads.push(ReadEnd { place, result });
+                }
                 for waiter in &read.waiters {
                     effects.reply(waiter.request().id, Outcome::Failed(failure));
                 }
@@ -740,7 +785,9 @@ impl Replica {
     fn append_anew(&mut self, now: Now, records: &[FailedRecord], effects: &mut Effects) -> bool {
         for record in records {
             let header = &record.header;
-            if !self.is_live_at(header, record.segment, record.offset) {
+            let is_live = self.is_live_at(header, record.segment, record.offset);
+            // A partition that was dropped stays dropped, though it was gained again since.
+            if !is_live && header.flags & FLAG_DROP == 0 {
                 continue;
             }
             let appended = self
@@ -749,6 +796,9 @@ impl Replica {
             let Ok(appended) = appended else {
                 return false;
             };
+            if !is_live {
+                continue;
+            }
             let key = KeyId {
                 token: header.token,
                 tag15: header.tag15,

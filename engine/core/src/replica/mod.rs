@@ -5,17 +5,25 @@
 //! - `machine`: the state, and an event in, effects out;
 //! - `open`: a start;
 //! - `get`, `write`, `scan`: what requests do;
-//! - `clean`, `checkpoints`: what happens behind them.
+//! - `clean`, `checkpoints`: what happens behind them;
+//! - `records`, `kept`, `hints`: what the background needs of it: ranges, marks of what is whole, hints;
+//! - `turn`: what those who stand on it handle an event with.
 
 mod checkpoints;
 mod clean;
 mod config;
 mod get;
 pub(crate) mod hints;
+#[allow(dead_code, reason = "the background that comes next uses all of it")]
+mod kept;
+#[allow(dead_code, reason = "the background that comes next uses all of it")]
 mod machine;
 mod open;
+#[allow(dead_code, reason = "the background that comes next uses all of it")]
+pub(crate) mod records;
 mod scan;
 mod status;
+pub(crate) mod turn;
 mod write;
 
 pub use config::{Bucket, ShardConfig};

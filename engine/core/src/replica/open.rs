@@ -2,6 +2,7 @@
 
 use core::cell::RefCell;
 use core::fmt;
+use std::collections::BTreeSet;
 
 use crate::base::ids::SegmentId;
 use crate::base::ids::{PartitionId, Token};
@@ -10,6 +11,7 @@ use crate::base::time::{Hlc, Now};
 use crate::port::{FileId, IoError, Source};
 use crate::replica::checkpoints::Checkpoints;
 use crate::replica::config::ShardConfig;
+use crate::replica::kept::replay_mark;
 use crate::replica::machine::{Parts, Replica};
 use crate::replica::status::Damage;
 use crate::store::cache::RecordCache;
@@ -174,8 +176,14 @@ impl Replica {
         let (slot, header, from) = newest.found.unwrap_or_default();
 
         let mut is_tainted = false;
+        let mut dropped = BTreeSet::new();
         let mut gone = Vec::new();
-        let put = |index: &mut Index, id: SegmentId, offset: u32, header: &RecordHeader| {
+        let slices = config.slices;
+        let mut put = |index: &mut Index, id: SegmentId, offset: u32, header: &RecordHeader| {
+            let partition = slices.partition_of(header.token);
+            if replay_mark(index, partition, header.flags) {
+                dropped.insert(partition);
+            }
             let place = layout.pack(
                 id,
                 offset,
@@ -242,7 +250,8 @@ impl Replica {
                 .damage
                 .iter()
                 .any(|damage| damage.segment == segment && damage.offset == 0);
-            if index.get(token, place.tag15()).is_none() {
+            let was_dropped = dropped.contains(&slices.partition_of(token));
+            if !was_dropped && index.get(token, place.tag15()).is_none() {
                 is_tainted = true;
                 if !is_noted {
                     report.damage.push(Damage { segment, offset: 0 });
@@ -297,7 +306,11 @@ impl Replica {
             hlc,
             checkpoints: Checkpoints::new(slot, header.sequence, header.replay_generation),
             damage: report.damage.clone(),
-            is_tainted,
+            tainted: if is_tainted {
+                (0..config.slices.partitions()).map(PartitionId).collect()
+            } else {
+                BTreeSet::new()
+            },
             live_bytes,
             config,
         });

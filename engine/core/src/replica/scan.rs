@@ -48,7 +48,7 @@ impl Replica {
                 token_before = last_token.replace(token);
                 (token_start, found_before) = (effects.bytes.len() as u32, found);
             }
-            if entry.place.is_tombstone() {
+            if entry.place.is_tombstone() || token.is_hint() {
                 continue;
             }
             let Some(record) = self.find(entry.place, token, fetched) else {

@@ -187,7 +187,7 @@ impl Replica {
         let key = self.key_id(request);
         let entry = self.index.get(key.token, key.tag15);
         if entry.is_none()
-            && self.is_tainted
+            && self.is_tainted(key.token)
             && (write.condition != Condition::Always || write.want_previous)
         {
             return effects.reply(request.id, Outcome::Failed(Failure::Unknown));
@@ -274,7 +274,7 @@ impl Replica {
         }
         let is_delete = matches!(write.source, Source::Tombstone);
         // Of a key that is unknown the tombstone says what is known from now on.
-        let is_unknown = plan.entry.is_none() && self.is_tainted;
+        let is_unknown = plan.entry.is_none() && self.is_tainted(plan.key.token);
         let is_latest = matches!(plan.mode, Mode::Latest);
         if is_delete && !existed && !is_unknown && is_latest && !self.is_replicated {
             // Nothing to delete: one replica that holds nothing needs no tombstone. What it holds nothing by, a former
@@ -427,7 +427,7 @@ impl Replica {
         let input = PutInput {
             key_hash: plan.key.token.0,
             node: self.config.node,
-            since: self.since,
+            since: self.since(plan.key.token),
             now: self.clock.tick(now.wall_ms),
             mode,
             conflict: plan.conflict,

@@ -48,6 +48,21 @@ impl Slices {
         ShardIndex(((within as u128 * self.shards as u128) >> 64) as u16)
     }
 
+    /// The first and the last token of `shard`'s slice of a partition.
+    pub const fn slice(&self, partition: PartitionId, shard: ShardIndex) -> (Token, Token) {
+        let width = 1u128 << (64 - self.partition_bits);
+        let base = partition.0 as u128 * width;
+        let first = (shard.0 as u128 * width).div_ceil(self.shards as u128);
+        let end = ((shard.0 as u128 + 1) * width).div_ceil(self.shards as u128);
+        (Token((base + first) as u64), Token((base + end - 1) as u64))
+    }
+
+    /// The same cut into partitions, for a node of so many shards.
+    #[must_use]
+    pub const fn of_shards(&self, shards: u16) -> Option<Self> {
+        Self::new(self.partitions(), shards)
+    }
+
     /// Where a token lies within `shard`'s slice of its partition, as a fraction of 2^64; rises with the token.
     pub const fn within_slice(&self, token: Token, shard: ShardIndex) -> u64 {
         let scaled = (token.0 << self.partition_bits) as u128 * self.shards as u128;
@@ -86,6 +101,25 @@ mod tests {
                     slices.partition_of(Token(partition * width + 3)),
                     PartitionId(partition as u32)
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_slice_begins_and_ends_where_its_shard_does() {
+        for shards in [1, 2, 3, 7, 64] {
+            let slices = Slices::new(16, shards).expect("valid");
+            for partition in [0, 5, 15] {
+                let mut next = u128::from(partition) << 60;
+                for shard in 0..shards {
+                    let (first, last) = slices.slice(PartitionId(partition), ShardIndex(shard));
+                    assert_eq!(u128::from(first.0), next);
+                    assert_eq!(slices.shard_of(first), ShardIndex(shard));
+                    assert_eq!(slices.shard_of(last), ShardIndex(shard));
+                    assert_eq!(slices.partition_of(last), PartitionId(partition));
+                    next = u128::from(last.0) + 1;
+                }
+                assert_eq!(next, u128::from(partition + 1) << 60);
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::port::ids::{Purpose, purpose_of};
 use crate::port::{Effect, Effects, Event, Failure, LogRange, Note, Outcome, Source};
 use crate::replica::Replica;
 use crate::ring::{BucketView, RingView};
+use crate::upkeep::{Upkeep, UpkeepStats};
 use control::Control;
 
 pub use crate::replica::{
@@ -24,6 +25,7 @@ pub use crate::replica::{
 pub struct Shard {
     replica: Replica,
     coordinator: Coordinator,
+    upkeep: Upkeep,
     /// Without one, or where it says so, this node is alone.
     view: Option<Arc<RingView>>,
     /// Of shard 0, where the node takes part in a cluster.
@@ -46,6 +48,7 @@ impl Shard {
         let shard = Self {
             replica,
             coordinator: Coordinator::default(),
+            upkeep: Upkeep::default(),
             view: None,
             control: None,
             awaits_view: false,
@@ -84,9 +87,9 @@ impl Shard {
         };
         let Some(event) = event else { return };
         let is_alone = self.view.as_ref().is_none_or(|view| view.is_alone());
-        if is_alone && self.coordinator.len() == 0 {
+        if is_alone && self.coordinator.len() == 0 && self.upkeep.is_idle() {
             return match event {
-                Event::Note(note) => self.note(note),
+                Event::Note(note) => self.note(now, note, effects),
                 Event::Message { .. } | Event::PeerLost(_) => {}
                 Event::Request(request) if request.quorum.r.max(request.quorum.w) > 1 => {
                     let failure = Failure::Quorum {
@@ -112,13 +115,23 @@ impl Shard {
         match event {
             Event::Request(request) => self.coordinator.request(&mut turn, &request),
             Event::Message { from, message } => {
-                self.coordinator.message(&mut turn, from, message);
+                if !self.upkeep.message(&mut turn, from, &message) {
+                    self.coordinator.message(&mut turn, from, message);
+                }
             }
-            Event::PeerLost(node) => self.coordinator.peer_lost(&mut turn, node),
-            Event::Note(note) => self.note(note),
+            Event::PeerLost(node) => {
+                self.coordinator.peer_lost(&mut turn, node);
+                self.upkeep.peer_lost(&mut turn, node);
+            }
+            Event::Note(note) => self.note(now, note, effects),
             Event::Tick => {
                 self.coordinator.tick(&mut turn);
+                self.upkeep.tick(&mut turn);
                 self.replica.step(now, Event::Tick, effects);
+            }
+            event @ Event::ReadDone { .. } => {
+                turn.replica.step(now, event, turn.effects);
+                self.upkeep.reads_done(&mut turn);
             }
             event => self.replica.step(now, event, effects),
         }
@@ -151,20 +164,30 @@ impl Shard {
                 (Purpose::Slot, Effect::Applied { object, .. }) => {
                     self.coordinator.local_applied(&mut turn, slot, object);
                 }
+                (Purpose::Upkeep, Effect::Reply { outcome, .. }) => {
+                    self.upkeep.local_reply(&mut turn, slot, outcome);
+                }
                 (Purpose::Slot | Purpose::Nobody | Purpose::Upkeep, _) => {}
             }
         }
     }
 
-    fn note(&mut self, note: Note) {
+    fn note(&mut self, now: Now, note: Note, effects: &mut Effects) {
         match note {
             Note::View(view) => {
                 self.replica.set_replicated(!view.is_alone());
                 for bucket in &view.buckets {
                     self.replica.set_bucket(rules_of(bucket));
                 }
-                self.view = Some(view);
                 self.awaits_view = false;
+                let former = self.view.replace(Arc::clone(&view));
+                let mut turn = Turn {
+                    now,
+                    view: &view,
+                    replica: &mut self.replica,
+                    effects,
+                };
+                self.upkeep.view_changed(former.as_deref(), &mut turn);
             }
             Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_) | Note::CompareAll => {}
         }
@@ -178,10 +201,17 @@ impl Shard {
             self.control
                 .as_ref()
                 .and_then(|control| control.next_deadline_ns()),
+            self.upkeep_deadline_ns(),
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    fn upkeep_deadline_ns(&self) -> Option<u64> {
+        let is_alone = self.view.as_ref().is_none_or(|view| view.is_alone());
+        let is_needed = !is_alone || !self.upkeep.is_idle();
+        is_needed.then(|| self.upkeep.next_deadline_ns()).flatten()
     }
 
     /// The bytes of a `Write` effect.
@@ -207,6 +237,17 @@ impl Shard {
     /// Counters and gauges.
     pub fn status(&self) -> ShardStatus {
         self.replica.status()
+    }
+
+    /// The sum of all fingerprints and the number of keys, tombstones among them.
+    #[cfg(test)]
+    pub(crate) fn root(&self) -> (u64, u64) {
+        self.replica.root()
+    }
+
+    /// Counters of the background.
+    pub fn upkeep_stats(&self) -> UpkeepStats {
+        self.upkeep.stats(self.replica.hints())
     }
 
     /// Counters of the coordinator.

@@ -41,6 +41,9 @@ pub const FLAG_TOMBSTONE: u8 = 1;
 /// Something in the object expires.
 pub const FLAG_EXPIRES: u8 = 2;
 
+/// Every key of the record's partition that lies before it in the log is gone.
+pub const FLAG_DROP: u8 = 4;
+
 const MAGIC: u32 = u32::from_le_bytes(*b"GRMB");
 
 /// What a batch header says.

@@ -44,6 +44,14 @@ impl Slot {
         self.token == token && Place(self.place).tag15() == tag15
     }
 
+    const fn is_tombstone(&self) -> bool {
+        Place(self.place).is_tombstone()
+    }
+
+    const fn is_hint(&self) -> bool {
+        Token(self.token).is_hint()
+    }
+
     const fn entry(&self) -> Entry {
         Entry {
             fingerprint: self.fingerprint,
@@ -87,6 +95,9 @@ struct Table {
     slots: Vec<Slot>,
     homes: usize,
     len: usize,
+    /// Entries with a hint's token, and those of them that are no tombstones.
+    hint_entries: u32,
+    hints: u32,
 }
 
 /// A shard's index.
@@ -96,6 +107,8 @@ pub struct Index {
     shard: ShardIndex,
     len: usize,
     tombstones: usize,
+    hint_entries: usize,
+    hints: usize,
     slot_count: usize,
 }
 
@@ -170,6 +183,8 @@ impl Index {
             shard,
             len: 0,
             tombstones: 0,
+            hint_entries: 0,
+            hints: 0,
             slot_count: 0,
         }
     }
@@ -204,10 +219,10 @@ impl Index {
             fingerprint: entry.fingerprint,
             place: entry.place.0,
         };
-        self.tombstones += usize::from(entry.place.is_tombstone());
         if let Ok(at) = self.tables[number].find(fraction, token.0, tag15) {
             let former = core::mem::replace(&mut self.tables[number].slots[at], slot);
-            self.tombstones -= usize::from(Place(former.place).is_tombstone());
+            self.uncount(number, &former);
+            self.count(number, &slot);
             return Some(former.entry());
         }
         let table = &self.tables[number];
@@ -217,9 +232,34 @@ impl Index {
             self.tables[number] = self.laid_out(homes, table.occupied());
         }
         self.tables[number].insert(fraction, slot);
+        self.count(number, &slot);
         self.slot_count = self.slot_count + self.tables[number].slots.capacity() - capacity;
         self.len += 1;
         None
+    }
+
+    fn count(&mut self, number: usize, slot: &Slot) {
+        if slot.is_hint() {
+            self.hint_entries += 1;
+            self.hints += usize::from(!slot.is_tombstone());
+            let table = &mut self.tables[number];
+            table.hint_entries += 1;
+            table.hints += u32::from(!slot.is_tombstone());
+        } else {
+            self.tombstones += usize::from(slot.is_tombstone());
+        }
+    }
+
+    fn uncount(&mut self, number: usize, slot: &Slot) {
+        if slot.is_hint() {
+            self.hint_entries -= 1;
+            self.hints -= usize::from(!slot.is_tombstone());
+            let table = &mut self.tables[number];
+            table.hint_entries -= 1;
+            table.hints -= u32::from(!slot.is_tombstone());
+        } else {
+            self.tombstones -= usize::from(slot.is_tombstone());
+        }
     }
 
     /// Moves a key's place, if it is still the expected one.
@@ -273,7 +313,7 @@ impl Index {
         self.tables[number].slots[hole] = Slot::default();
         self.tables[number].len -= 1;
         self.len -= 1;
-        self.tombstones -= usize::from(Place(former.place).is_tombstone());
+        self.uncount(number, &former);
     }
 
     /// Removes every entry for which `is_gone` says so; returns how many.
@@ -299,9 +339,13 @@ impl Index {
         let mut table = Table {
             slots: Vec::with_capacity(homes + spill_slots(homes)),
             homes,
-            len: 0,
+            ..Table::default()
         };
         for slot in slots {
+            if slot.is_hint() {
+                table.hint_entries += 1;
+                table.hints += u32::from(!slot.is_tombstone());
+            }
             let home = table.home(self.fraction(Token(slot.token)));
             while table.slots.len() < home {
                 table.slots.push(Slot::default());
@@ -331,14 +375,16 @@ impl Index {
         let table = self.laid_out(homes, slots);
         self.slot_count = self.slot_count + table.slots.capacity() - former_capacity;
         self.len += table.len;
+        self.hint_entries += table.hint_entries as usize;
+        self.hints += table.hints as usize;
         self.tombstones += entries
             .iter()
-            .filter(|(_, entry)| entry.place.is_tombstone())
+            .filter(|(token, entry)| entry.place.is_tombstone() && !token.is_hint())
             .count();
         self.tables[number] = table;
     }
 
-    /// How many keys are known, tombstones among them.
+    /// How many entries there are: keys, tombstones and hints.
     pub const fn len(&self) -> usize {
         self.len
     }
@@ -348,14 +394,71 @@ impl Index {
         self.len == 0
     }
 
-    /// How many are tombstones.
+    /// How many are tombstones of keys.
     pub const fn tombstones(&self) -> usize {
         self.tombstones
     }
 
-    /// How many are not.
+    /// How many keys have a value.
     pub const fn values(&self) -> usize {
-        self.len - self.tombstones
+        self.len - self.tombstones - self.hint_entries
+    }
+
+    /// How many hints are to be delivered.
+    pub const fn hints(&self) -> usize {
+        self.hints
+    }
+
+    /// How many hints of a partition are to be delivered.
+    pub fn hints_of(&self, partition: PartitionId) -> u32 {
+        self.tables
+            .get(partition.0 as usize)
+            .map_or(0, |table| table.hints)
+    }
+
+    /// How many keys of a partition are known, tombstones among them, hints not.
+    pub fn keys_of(&self, partition: PartitionId) -> u64 {
+        self.tables
+            .get(partition.0 as usize)
+            .map_or(0, |table| table.len as u64 - u64::from(table.hint_entries))
+    }
+
+    /// Forgets a partition's keys, tombstones too, and keeps its hints; `each` is told what was forgotten.
+    pub fn drop_keys(&mut self, partition: PartitionId, mut each: impl FnMut(Token, Entry)) {
+        let number = partition.0 as usize;
+        let Some(table) = self.tables.get(number) else {
+            return;
+        };
+        let kept: Vec<Slot> = table.occupied().filter(Slot::is_hint).collect();
+        for slot in table.occupied().filter(|slot| !slot.is_hint()) {
+            each(Token(slot.token), slot.entry());
+        }
+        let gone = table.len - kept.len();
+        let tombstones = table
+            .occupied()
+            .filter(|slot| slot.is_tombstone() && !slot.is_hint())
+            .count();
+        let former_capacity = table.slots.capacity();
+        let homes = kept.len() + kept.len() / 6 + 1;
+        let table = if kept.is_empty() {
+            Table::default()
+        } else {
+            self.laid_out(homes.max(HOMES_MIN), kept.into_iter())
+        };
+        self.slot_count = self.slot_count + table.slots.capacity() - former_capacity;
+        self.tables[number] = table;
+        self.len -= gone;
+        self.tombstones -= tombstones;
+    }
+
+    /// The entries from a token of this shard's slice on, to the end of the token's partition, in token order.
+    pub fn partition_from(&self, first: Token) -> impl Iterator<Item = (Token, Entry)> + '_ {
+        let table = &self.tables[self.table_of(first)];
+        let at = table.home(self.fraction(first)).min(table.slots.len());
+        table.slots[at..]
+            .iter()
+            .filter(move |slot| !slot.is_empty() && slot.token >= first.0)
+            .map(|slot| (Token(slot.token), slot.entry()))
     }
 
     /// RAM in use.

@@ -29,7 +29,7 @@ pub const fn tag15(hash: u64) -> u16 {
 }
 
 /// A record's place.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Place(pub u64);
 
 impl Place {

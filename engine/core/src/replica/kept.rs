@@ -1,0 +1,175 @@
+//! What of this shard's slices is whole, and since when: marks in the log, one for each partition that was ever dropped
+//! or gained.
+//!
+//! A mark is a record of its own with a hint's token, so that nothing that clients or peers ask for ever meets it. Its
+//! fingerprint is the moment since which the partition was held without loss: births from before it are not continued.
+//! It is live in the index, so checkpoints and the cleaner keep it. With [`FLAG_DROP`] it says besides that every key of
+//! the partition that lies before it in the log is gone; a copy that the cleaner makes does not say so again.
+//!
+//! Why not a file: it must be ordered among the records of the very keys it speaks of.
+
+use crate::base::hash;
+use crate::base::ids::{PartitionId, Token};
+use crate::base::time::{Hlc, Now};
+use crate::port::{Effects, Op, Quorum, Request, RequestId};
+use crate::replica::Replica;
+use crate::replica::machine::{Answer, KeyId};
+use crate::store::format::{FLAG_DROP, FLAG_TOMBSTONE};
+use crate::store::index::Index;
+use crate::store::log::{Head, NoRoom};
+use crate::store::place::tag15;
+
+/// The bucket of marks; no client can name it.
+const MARK_BUCKET: &[u8] = b"\0mark";
+
+/// A mark's key within this shard.
+fn mark_key(partition: PartitionId, first: Token, tag_seed: u64) -> (KeyId, [u8; 4]) {
+    let name = partition.0.to_le_bytes();
+    let tag15 = tag15(hash::tag(tag_seed, MARK_BUCKET, &name));
+    let token = first.of_hint();
+    (KeyId { token, tag15 }, name)
+}
+
+impl Replica {
+    /// Reads the marks, at a start.
+    pub(super) fn read_marks(&mut self) {
+        for number in 0..self.config.slices.partitions() {
+            let partition = PartitionId(number);
+            let first = self.slice(partition).first;
+            let (key, _) = mark_key(partition, first, self.config.tag_seed);
+            if let Some(entry) = self.index.get(key.token, key.tag15) {
+                self.since_of.insert(partition, Hlc(entry.fingerprint));
+            }
+        }
+    }
+
+    /// From when on this shard has held a token's partition without loss.
+    pub(super) fn since(&self, token: Token) -> Hlc {
+        let partition = self.config.slices.partition_of(token);
+        self.since_of.get(&partition).copied().unwrap_or_default()
+    }
+
+    /// From now on no birth of a partition from before is continued; lost with a crash unless it is marked.
+    pub(crate) fn raise_since(&mut self, partition: PartitionId) -> Hlc {
+        let since = self.clock.last().after();
+        let held = self.since_of.entry(partition).or_default();
+        *held = since.max(*held);
+        *held
+    }
+
+    /// Whether keys that the index does not have are unknown, not absent.
+    pub(super) fn is_tainted(&self, token: Token) -> bool {
+        !self.tainted.is_empty()
+            && self
+                .tainted
+                .contains(&self.config.slices.partition_of(token))
+    }
+
+    /// The partitions of which something is lost.
+    pub(crate) fn tainted(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        self.tainted.iter().copied()
+    }
+
+    /// How often a partition was tainted since the start.
+    pub(crate) const fn taints(&self) -> u64 {
+        self.taints
+    }
+
+    /// Something of a partition is lost: what the index does not have is unknown there.
+    pub(super) fn taint(&mut self, partition: PartitionId) {
+        if self.tainted.insert(partition) {
+            self.taints += 1;
+            self.raise_since(partition);
+        }
+    }
+
+    /// The partition is whole: marks it so, and answers `id` when that, and all that was appended before it, is on
+    /// stable media. False where there is no room; nothing happened.
+    pub(crate) fn mark_whole(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        id: RequestId,
+        effects: &mut Effects,
+    ) -> bool {
+        let since = self.raise_since(partition);
+        let Ok(batch) = self.append_mark(now, partition, since, 0, effects) else {
+            return false;
+        };
+        self.tainted.remove(&partition);
+        let request = Request {
+            id,
+            deadline_ns: None,
+            bucket: MARK_BUCKET,
+            key: &[],
+            token: self.slice(partition).first,
+            durability: None,
+            quorum: Quorum::default(),
+            wants_object: false,
+            is_forwarded: false,
+            op: Op::Count,
+        };
+        self.answer_when_durable(now, &request, batch, Answer::default(), effects);
+        true
+    }
+
+    /// Forgets every key of a partition, for good: after a restart they are gone too. False where there is no room;
+    /// nothing happened.
+    pub(crate) fn drop_partition(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        effects: &mut Effects,
+    ) -> bool {
+        let since = self.raise_since(partition);
+        if self
+            .append_mark(now, partition, since, FLAG_DROP, effects)
+            .is_err()
+        {
+            return false;
+        }
+        let mut gone = Vec::new();
+        self.index
+            .drop_keys(partition, |token, entry| gone.push((token, entry)));
+        for (token, entry) in gone {
+            self.digest.replace(token, entry.fingerprint, 0);
+            self.subtract_live(entry.place);
+        }
+        self.tainted.remove(&partition);
+        true
+    }
+
+    fn append_mark(
+        &mut self,
+        now: Now,
+        partition: PartitionId,
+        since: Hlc,
+        flag: u8,
+        effects: &mut Effects,
+    ) -> Result<crate::base::ids::BatchNumber, NoRoom> {
+        let first = self.slice(partition).first;
+        let (key, name) = mark_key(partition, first, self.config.tag_seed);
+        let flags = FLAG_TOMBSTONE | flag;
+        let head = Head {
+            token: key.token,
+            tag15: key.tag15,
+            flags,
+            fingerprint: since.0,
+            bucket: MARK_BUCKET,
+            key: &name,
+        };
+        self.begin_tick(now, effects);
+        let appended = self.log.append(head, 0, |_| {}, now.mono_ns, effects)?;
+        self.note_appended(key, since.0, flags, appended);
+        Ok(appended.batch)
+    }
+}
+
+/// What a mark says at a replay: a drop takes every key that came before it.
+pub(super) fn replay_mark(index: &mut Index, partition: PartitionId, flags: u8) -> bool {
+    let is_drop = flags & FLAG_DROP != 0;
+    if is_drop {
+        index.drop_keys(partition, |_, _| {});
+    }
+    is_drop
+}

@@ -1,0 +1,184 @@
+//! What the background needs of a replica: sums and keys of a range of tokens, records by their place.
+//!
+//! Never decides anything. All of it leaves hints out: they are this node's own affair.
+//!
+//! Invariants:
+//! - a range is within this shard's slice of one partition ([`Replica::own_part`] makes it so);
+//! - each read that was begun ends in one [`ReadEnd`], whatever became of it.
+
+use crate::base::hash;
+use crate::base::ids::{PartitionId, Token};
+use crate::port::{Effects, TokenRange};
+use crate::replica::Replica;
+use crate::store::format::Record;
+use crate::store::index::Entry;
+use crate::store::place::{Place, tag15};
+
+/// The sum of the fingerprints of a range, and how many keys it has: equal on two replicas that hold the same there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct RangeSum {
+    pub(crate) sum: u64,
+    pub(crate) count: u64,
+}
+
+/// How a read for the background ended.
+#[derive(Debug)]
+pub(crate) struct ReadEnd {
+    pub(crate) place: Place,
+    pub(crate) result: ReadResult,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(crate) enum ReadResult {
+    /// The whole record.
+    Record(Box<[u8]>),
+    /// It lies elsewhere by now, or was superseded.
+    Moved,
+    /// It cannot be read.
+    Failed,
+}
+
+impl Replica {
+    /// This shard's slice of a partition.
+    pub(crate) fn slice(&self, partition: PartitionId) -> TokenRange {
+        let (first, last) = self.config.slices.slice(partition, self.config.shard);
+        TokenRange { first, last }
+    }
+
+    /// The part of a range that this shard owns; `None` where it owns none, or where the range is no part of one
+    /// partition.
+    pub(crate) fn own_part(&self, range: TokenRange) -> Option<TokenRange> {
+        let partition = self.config.slices.partition_of(range.first);
+        let slice = self.slice(partition);
+        let part = TokenRange {
+            first: range.first.max(slice.first),
+            last: range.last.min(slice.last),
+        };
+        let is_one = partition == self.config.slices.partition_of(range.last);
+        (is_one && part.first <= part.last).then_some(part)
+    }
+
+    /// The sum over a range: at once for a whole slice, else by a walk over the index.
+    pub(crate) fn sum_of(&self, range: TokenRange) -> RangeSum {
+        let partition = self.config.slices.partition_of(range.first);
+        if range == self.slice(partition) {
+            return RangeSum {
+                sum: self.digest.root(partition),
+                count: self.index.keys_of(partition),
+            };
+        }
+        self.pairs(range)
+            .fold(RangeSum::default(), |held, (_, entry)| RangeSum {
+                sum: held.sum.wrapping_add(entry.fingerprint),
+                count: held.count + 1,
+            })
+    }
+
+    /// The sum over everything.
+    #[cfg(test)]
+    pub(crate) fn root(&self) -> (u64, u64) {
+        let partitions = (0..self.config.slices.partitions()).map(PartitionId);
+        partitions.fold((0, 0), |(sum, count): (u64, u64), partition| {
+            let held = self.sum_of(self.slice(partition));
+            (sum.wrapping_add(held.sum), count + held.count)
+        })
+    }
+
+    /// How many keys of a partition this shard has, tombstones among them.
+    pub(crate) fn keys_of(&self, partition: PartitionId) -> u64 {
+        self.index.keys_of(partition)
+    }
+
+    /// How many hints of a partition are to be delivered.
+    pub(crate) fn hints_of(&self, partition: PartitionId) -> u32 {
+        self.index.hints_of(partition)
+    }
+
+    /// How many hints are to be delivered.
+    pub(crate) const fn hints(&self) -> usize {
+        self.index.hints()
+    }
+
+    /// The keys of a range in token order, tombstones too.
+    pub(crate) fn pairs(&self, range: TokenRange) -> impl Iterator<Item = (Token, Entry)> + '_ {
+        self.index
+            .partition_from(range.first)
+            .take_while(move |(token, _)| *token <= range.last)
+            .filter(|(token, _)| !token.is_hint())
+    }
+
+    /// The hints of a partition from a token on that are to be delivered.
+    pub(crate) fn hint_entries(&self, first: Token) -> impl Iterator<Item = (Token, Entry)> + '_ {
+        self.index
+            .partition_from(first)
+            .filter(|(token, entry)| token.is_hint() && !entry.place.is_tombstone())
+    }
+
+    /// Whether any hint may be for a key of this token.
+    pub(crate) fn has_hint(&self, token: Token) -> bool {
+        self.hint_entries(token.of_hint())
+            .next()
+            .is_some_and(|(found, _)| found == token.of_hint())
+    }
+
+    /// The fingerprint of an entry, if it still has this tag.
+    pub(crate) fn fingerprint_of(&self, token: Token, tag15: u16) -> Option<u64> {
+        self.index.get(token, tag15).map(|entry| entry.fingerprint)
+    }
+
+    /// The fingerprint that this shard has of a key.
+    pub(crate) fn fingerprint_named(&self, bucket: &[u8], key: &[u8]) -> Option<u64> {
+        let tag15 = tag15(hash::tag(self.config.tag_seed, bucket, key));
+        self.fingerprint_of(hash::token(bucket, key), tag15)
+    }
+
+    /// The record at a place where it is in memory; else its read begins, and ends in [`Replica::take_reads`].
+    pub(crate) fn read_record(
+        &mut self,
+        token: Token,
+        place: Place,
+        effects: &mut Effects,
+    ) -> Option<Record<'_>> {
+        if self.find(place, token, None).is_none() {
+            self.start_upkeep_read(place, token, effects);
+            return None;
+        }
+        self.find(place, token, None)
+    }
+
+    /// The reads that have ended.
+    pub(crate) fn take_reads(&mut self) -> Vec<ReadEnd> {
+        core::mem::take(&mut self.upkeep_reads)
+    }
+
+    /// Forgets a tombstone that nobody can need any more; false where this is not what is held.
+    pub(crate) fn forget_tombstone(&mut self, token: Token, fingerprint: u64) -> bool {
+        let found = self
+            .index
+            .partition_from(token)
+            .take_while(|(found, _)| *found == token)
+            .find(|(_, entry)| {
+                entry.fingerprint == fingerprint
+                    && (entry.place.is_tombstone() || entry.place.expires())
+            });
+        let Some((_, entry)) = found else {
+            return false;
+        };
+        self.index.remove(token, entry.place.tag15());
+        self.digest.replace(token, entry.fingerprint, 0);
+        self.subtract_live(entry.place);
+        self.stats.tombstones_reaped += 1;
+        true
+    }
+
+    /// Client requests that wait here.
+    pub(crate) const fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
+    /// The batch that what is appended now lies in, and the last that is on stable media.
+    pub(crate) const fn batches(&self) -> (u64, u64) {
+        (self.log.newest().0, self.log.durable().0)
+    }
+}

@@ -1,0 +1,422 @@
+//! Hinted handoff: what this node keeps for others goes to them when they are back.
+//!
+//! A hint names a node and a key; the object lies beside it. A pass walks the hints in token order: each is read, its
+//! object fetched and sent; it is forgotten when the target has that very object on stable media and neither the hint
+//! nor the object changed meanwhile. A target that was removed for good is replaced by all present ones.
+//!
+//! Never drops a hint of which the object was not delivered; what fails is tried again in a later pass.
+//!
+//! Invariants: at most [`HINTS_AT_ONCE`] are under way, at most [`TARGET_CREDIT`] for each target.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::hash;
+use crate::base::ids::{NodeId, PartitionId, Token};
+use crate::base::slots::SlotId;
+use crate::port::{Held, KeyName, Op, Outcome, Refusal};
+use crate::replica::hints::{delete_hint, read_hint_key};
+use crate::replica::records::{ReadEnd, ReadResult};
+use crate::replica::turn::Turn;
+use crate::store::format::Record;
+use crate::store::place::Place;
+
+use super::{Job, Upkeep, ask, send_object};
+
+/// Hints under way at once.
+const HINTS_AT_ONCE: usize = 64;
+/// Hints under way for one target: its credit.
+const TARGET_CREDIT: u32 = 64;
+/// Hints that one step looks at, at most.
+const STEP_HINTS_MAX: usize = 256;
+/// How long a target may be silent.
+const SILENT_NS_MAX: u64 = 3_000_000_000;
+/// How long a target that failed is left alone at first; doubled each time, up to the greatest.
+const BACKOFF_NS_MIN: u64 = 250_000_000;
+const BACKOFF_NS_MAX: u64 = 8_000_000_000;
+/// A target whose queue is longer gets a rest.
+const QUEUE_MAX: u32 = 64;
+const QUEUE_REST_NS: u64 = 20_000_000;
+/// How often hints whose target is not known yet are looked at.
+const LOOK_AGAIN_NS: u64 = 5_000_000_000;
+
+/// What is felt of one target.
+#[derive(Default)]
+struct Target {
+    under_way: u32,
+    not_before_ns: u64,
+    backoff_ns: u64,
+    /// Hints of it that the last pass left.
+    is_waiting: bool,
+}
+
+/// One hint on its way.
+pub(super) struct Delivery {
+    token: Token,
+    place: Place,
+    fingerprint: u64,
+    /// The hint's own key.
+    name: Vec<u8>,
+    /// What is being sent.
+    object_fingerprint: u64,
+    /// Whom it was sent to and who has not answered.
+    waiting: Vec<NodeId>,
+    /// Whether it goes to the partition's present nodes: its own target is gone for good, or does not keep it.
+    is_for_present: bool,
+    has_failed: bool,
+    asked_ns: u64,
+}
+
+/// The state of a shard's handoff.
+#[derive(Default)]
+pub(super) struct Handoff {
+    /// Where the pass is: the next hint is looked for from this token of this partition on.
+    partition: u32,
+    from: Option<Token>,
+    is_passing: bool,
+    targets: BTreeMap<NodeId, Target>,
+    under_way: BTreeSet<Place>,
+    hints_at_end: usize,
+    next_look_ns: u64,
+}
+
+impl Handoff {
+    fn is_worth_a_pass(&self, turn: &Turn<'_>) -> bool {
+        let now_ns = turn.now.mono_ns;
+        let hints = turn.replica.hints();
+        if hints == 0 {
+            return false;
+        }
+        let is_deliverable = |(node, target): (&NodeId, &Target)| {
+            target.is_waiting && target.not_before_ns <= now_ns && is_reachable(turn, *node)
+        };
+        self.targets.iter().any(is_deliverable)
+            || hints > self.hints_at_end && now_ns >= self.next_look_ns
+    }
+}
+
+/// Whether a node is alive, or gone for good (then others are asked).
+fn is_reachable(turn: &Turn<'_>, node: NodeId) -> bool {
+    turn.view
+        .number_of(node)
+        .is_none_or(|number| turn.view.node(number).is_alive)
+}
+
+impl Upkeep {
+    /// Starts deliveries as far as credit and budget go.
+    pub(super) fn deliver_hints(&mut self, turn: &mut Turn<'_>) {
+        // A view that does not know this node knows nothing of the others either.
+        if turn.view.number_of(turn.view.me).is_none() {
+            return;
+        }
+        if !self.handoff.is_passing {
+            if !self.handoff.is_worth_a_pass(turn) {
+                return;
+            }
+            self.handoff.is_passing = true;
+            (self.handoff.partition, self.handoff.from) = (0, None);
+            for target in self.handoff.targets.values_mut() {
+                target.is_waiting = false;
+            }
+        }
+        for _ in 0..STEP_HINTS_MAX {
+            let is_busy = self.handoff.under_way.len() >= HINTS_AT_ONCE;
+            if is_busy || !self.budget.is_open(turn.now.mono_ns) {
+                return;
+            }
+            if !self.next_hint(turn) {
+                self.handoff.is_passing = false;
+                self.handoff.hints_at_end = turn.replica.hints();
+                self.handoff.next_look_ns = turn.now.mono_ns.saturating_add(LOOK_AGAIN_NS);
+                return;
+            }
+        }
+    }
+
+    /// Starts the next delivery of the pass; false at its end.
+    fn next_hint(&mut self, turn: &mut Turn<'_>) -> bool {
+        let partitions = turn.view.slices.partitions();
+        while self.handoff.partition < partitions {
+            let partition = PartitionId(self.handoff.partition);
+            if turn.replica.hints_of(partition) > 0 {
+                let first = turn.replica.slice(partition).first;
+                let from = self.handoff.from.unwrap_or(first);
+                // All hints of one token, and the cursor behind them.
+                let mut found: Vec<(Token, Place, u64)> = Vec::new();
+                for (token, entry) in turn.replica.hint_entries(from) {
+                    if found.first().is_some_and(|(first, ..)| *first != token) {
+                        break;
+                    }
+                    found.push((token, entry.place, entry.fingerprint));
+                }
+                if let Some((token, ..)) = found.first().copied() {
+                    self.handoff.from = Some(Token(token.0.saturating_add(1)));
+                    for hint in found {
+                        self.begin_delivery(turn, hint);
+                    }
+                    if self.handoff.from == Some(Token(u64::MAX)) {
+                        self.next_hints_partition();
+                    }
+                    return true;
+                }
+            }
+            self.next_hints_partition();
+        }
+        false
+    }
+
+    fn next_hints_partition(&mut self) {
+        self.handoff.partition += 1;
+        self.handoff.from = None;
+    }
+
+    fn begin_delivery(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (token, place, fingerprint): (Token, Place, u64),
+    ) {
+        if !self.handoff.under_way.insert(place) {
+            return;
+        }
+        let id = self.jobs.insert(Job::Hint(Box::new(Delivery {
+            token,
+            place,
+            fingerprint,
+            name: Vec::new(),
+            object_fingerprint: 0,
+            waiting: Vec::new(),
+            is_for_present: false,
+            has_failed: false,
+            asked_ns: turn.now.mono_ns,
+        })));
+        let found = turn.replica.read_record(token, place, turn.effects);
+        let name = found.and_then(|record| record.split().map(|(_, name, _)| name.to_vec()));
+        if let Some(name) = name {
+            self.hint_named(turn, id, name);
+        }
+    }
+
+    /// A hint's own record was read.
+    pub(super) fn hint_read(&mut self, turn: &mut Turn<'_>, end: &ReadEnd) {
+        let ids: Vec<SlotId> = self.jobs.ids().collect();
+        for id in ids {
+            let is_its = matches!(
+                self.jobs.get_mut(id),
+                Some(Job::Hint(delivery)) if delivery.place == end.place && delivery.name.is_empty()
+            );
+            if !is_its {
+                continue;
+            }
+            let name = match &end.result {
+                ReadResult::Record(bytes) => Record::trusted(bytes)
+                    .and_then(|record| record.split())
+                    .map(|(_, name, _)| name.to_vec()),
+                ReadResult::Moved | ReadResult::Failed => None,
+            };
+            match name {
+                Some(name) => self.hint_named(turn, id, name),
+                None => self.end_delivery(turn, id),
+            }
+        }
+    }
+
+    /// It is known for whom the hint is: fetches the object, if the target can take it now.
+    fn hint_named(&mut self, turn: &mut Turn<'_>, id: SlotId, name: Vec<u8>) {
+        let Some(Job::Hint(delivery)) = self.jobs.get_mut(id) else {
+            return;
+        };
+        delivery.name = name;
+        let Some((node, bucket, key)) = read_hint_key(&delivery.name) else {
+            self.stats.hints_failed += 1;
+            return self.end_delivery(turn, id);
+        };
+        let target = self.handoff.targets.entry(node).or_default();
+        target.is_waiting = true;
+        let is_ready = target.under_way < TARGET_CREDIT
+            && target.not_before_ns <= turn.now.mono_ns
+            && is_reachable(turn, node);
+        if !is_ready {
+            return self.end_delivery(turn, id);
+        }
+        delivery.is_for_present = turn.view.number_of(node).is_none();
+        let (bucket, key) = (bucket.to_vec(), key.to_vec());
+        let key = KeyName {
+            bucket: bucket.as_slice(),
+            key: key.as_slice(),
+            token: hash::token(&bucket, &key),
+        };
+        ask(turn, id, key, Op::Fetch { wants_object: true });
+    }
+
+    /// The object beside the hint.
+    pub(super) fn hint_fetched(&mut self, turn: &mut Turn<'_>, id: SlotId, outcome: Outcome) {
+        let Some(Job::Hint(delivery)) = self.jobs.get_mut(id) else {
+            return;
+        };
+        let Outcome::Held(Held {
+            fingerprint,
+            object,
+        }) = outcome
+        else {
+            self.stats.hints_failed += 1;
+            return self.end_delivery(turn, id);
+        };
+        delivery.object_fingerprint = fingerprint;
+        let name = delivery.name.clone();
+        let (Some(object), Some((node, bucket, key))) = (object, read_hint_key(&name)) else {
+            return self.hint_delivered(turn, id);
+        };
+        let key = KeyName {
+            bucket,
+            key,
+            token: hash::token(bucket, key),
+        };
+        let to = if delivery.is_for_present {
+            present_nodes(turn, key.token)
+        } else {
+            vec![node]
+        };
+        if to.contains(&turn.view.me) && to.len() == 1 || to.is_empty() {
+            return self.hint_delivered(turn, id);
+        }
+        delivery.waiting = to.into_iter().filter(|to| *to != turn.view.me).collect();
+        delivery.asked_ns = turn.now.mono_ns;
+        for to in delivery.waiting.clone() {
+            self.handoff.targets.entry(to).or_default().under_way += 1;
+            self.spend(turn, u64::from(object.end - object.start));
+            send_object(turn, to, id, key, object);
+        }
+    }
+
+    /// A target's answer.
+    pub(super) fn hint_applied(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: SlotId,
+        from: NodeId,
+        (result, queue): (Result<bool, Refusal>, u32),
+    ) {
+        let Some(Job::Hint(delivery)) = self.jobs.get_mut(id) else {
+            return;
+        };
+        let Some(at) = delivery.waiting.iter().position(|node| *node == from) else {
+            return;
+        };
+        delivery.waiting.swap_remove(at);
+        let target = self.handoff.targets.entry(from).or_default();
+        target.under_way = target.under_way.saturating_sub(1);
+        match result {
+            Ok(_) => {
+                target.backoff_ns = 0;
+                if queue > QUEUE_MAX {
+                    target.not_before_ns = turn.now.mono_ns.saturating_add(QUEUE_REST_NS);
+                }
+            }
+            // The layout changed: those who keep it now get it.
+            Err(Refusal::NotHere) if !delivery.is_for_present => {
+                delivery.is_for_present = true;
+                let name = delivery.name.clone();
+                if let Some((_, bucket, key)) = read_hint_key(&name) {
+                    let key = KeyName {
+                        bucket,
+                        key,
+                        token: hash::token(bucket, key),
+                    };
+                    return ask(turn, id, key, Op::Fetch { wants_object: true });
+                }
+            }
+            Err(_) => {
+                delivery.has_failed = true;
+                self.target_failed(turn, from);
+            }
+        }
+        let Some(Job::Hint(delivery)) = self.jobs.get_mut(id) else {
+            return;
+        };
+        if !delivery.waiting.is_empty() {
+            return;
+        }
+        if delivery.has_failed {
+            self.stats.hints_failed += 1;
+            return self.end_delivery(turn, id);
+        }
+        self.hint_delivered(turn, id);
+        self.deliver_hints(turn);
+    }
+
+    fn target_failed(&mut self, turn: &Turn<'_>, node: NodeId) {
+        let target = self.handoff.targets.entry(node).or_default();
+        target.is_waiting = true;
+        if target.not_before_ns > turn.now.mono_ns {
+            return;
+        }
+        target.backoff_ns = (target.backoff_ns * 2).clamp(BACKOFF_NS_MIN, BACKOFF_NS_MAX);
+        target.not_before_ns = turn.now.mono_ns.saturating_add(target.backoff_ns);
+    }
+
+    /// All have it: forgets the hint, unless it or the object changed meanwhile.
+    fn hint_delivered(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Job::Hint(delivery)) = self.jobs.get_mut(id) else {
+            return;
+        };
+        let hint = turn
+            .replica
+            .fingerprint_of(delivery.token, delivery.place.tag15());
+        let object = read_hint_key(&delivery.name)
+            .and_then(|(_, bucket, key)| turn.replica.fingerprint_named(bucket, key));
+        let is_same = hint == Some(delivery.fingerprint)
+            && object.unwrap_or(0) == delivery.object_fingerprint;
+        if is_same {
+            let (name, token) = (delivery.name.clone(), delivery.token);
+            delete_hint(turn.replica, turn.now, &name, token, turn.effects);
+            self.stats.hints_delivered += 1;
+        }
+        self.end_delivery(turn, id);
+    }
+
+    fn end_delivery(&mut self, _turn: &mut Turn<'_>, id: SlotId) {
+        if let Some(Job::Hint(delivery)) = self.jobs.remove(id) {
+            self.handoff.under_way.remove(&delivery.place);
+            for node in delivery.waiting {
+                let target = self.handoff.targets.entry(node).or_default();
+                target.under_way = target.under_way.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Gives up on targets that are silent.
+    pub(super) fn hints_due(&mut self, turn: &mut Turn<'_>) {
+        let now_ns = turn.now.mono_ns;
+        self.give_up_hints(turn, |delivery| {
+            !delivery.waiting.is_empty() && now_ns.saturating_sub(delivery.asked_ns) > SILENT_NS_MAX
+        });
+    }
+
+    pub(super) fn hints_peer_lost(&mut self, turn: &mut Turn<'_>, node: NodeId) {
+        self.give_up_hints(turn, |delivery| delivery.waiting.contains(&node));
+    }
+
+    fn give_up_hints(&mut self, turn: &mut Turn<'_>, is_over: impl Fn(&Delivery) -> bool) {
+        let ids: Vec<SlotId> = self.jobs.ids().collect();
+        for id in ids {
+            let waiting = match self.jobs.get_mut(id) {
+                Some(Job::Hint(delivery)) if is_over(delivery) => delivery.waiting.clone(),
+                Some(_) | None => continue,
+            };
+            for node in waiting {
+                self.target_failed(turn, node);
+            }
+            self.stats.hints_failed += 1;
+            self.end_delivery(turn, id);
+        }
+    }
+}
+
+/// Who is to have a token's keys now.
+fn present_nodes(turn: &Turn<'_>, token: Token) -> Vec<NodeId> {
+    let row = turn.view.of_token(token);
+    let numbers = row.map_or(&[][..], |row| &row.write);
+    numbers
+        .iter()
+        .map(|number| turn.view.node(*number).id)
+        .collect()
+}

@@ -1,0 +1,122 @@
+//! Hints: kept while a node is away, delivered when it is back, never forgotten before.
+
+use crate::coordinate::bench_tests::Net;
+use crate::port::{ContextArg, Op};
+
+fn pending(net: &Net, nodes: usize) -> u64 {
+    (0..nodes)
+        .flat_map(|node| net.upkeep(node))
+        .map(|stats| stats.hints_pending)
+        .sum()
+}
+
+/// Writes while node 2 is away; what it missed is kept for it.
+fn away(shards: &[usize]) -> Net {
+    let mut net = Net::with_shards(shards, 3);
+    for key in 0..40u32 {
+        net.put(0, &key.to_le_bytes(), b"", b"before");
+    }
+    net.cut.insert(2);
+    net.dead.insert(2);
+    net.publish();
+    net.lose(2);
+    for key in 20..60u32 {
+        net.put(1, &key.to_le_bytes(), b"", b"while away");
+    }
+    let delete = Op::Delete {
+        context: ContextArg::Latest,
+        want_previous: false,
+        want_context: false,
+        write_id: None,
+    };
+    net.ask(0, &3u32.to_le_bytes(), delete);
+    net.run(2_000);
+    net
+}
+
+fn comes_back(net: &mut Net) {
+    net.cut.clear();
+    net.dead.clear();
+    net.publish();
+}
+
+#[test]
+fn a_node_that_was_away_gets_what_it_missed() {
+    for shards in [&[1, 1, 1][..], &[1, 1, 1, 1], &[1, 3, 2], &[2, 1, 3, 2]] {
+        let mut net = away(shards);
+        assert_eq!(pending(&net, shards.len()), 41, "{shards:?}");
+        assert!(net.root(0) != net.root(2));
+        comes_back(&mut net);
+        net.run(3_000);
+        assert_eq!(pending(&net, shards.len()), 0, "{shards:?}");
+        assert_eq!(net.root(0), net.root(2), "{shards:?}");
+        assert_eq!(net.root(1), net.root(2));
+    }
+}
+
+#[test]
+fn hints_survive_a_restart_of_who_keeps_them_and_lost_messages() {
+    let mut net = away(&[1, 1, 1, 1]);
+    net.restart(1);
+    net.restart(3);
+    assert_eq!(pending(&net, 4), 41, "found again");
+    net.lost_of_1000 = 200;
+    comes_back(&mut net);
+    net.run(30_000);
+    assert_eq!(pending(&net, 4), 0);
+    assert_eq!(net.root(0), net.root(2));
+}
+
+#[test]
+fn a_hint_stays_while_its_node_does_not_answer() {
+    let mut net = away(&[1, 1, 1]);
+    net.dead.clear();
+    net.publish();
+    net.run(10_000);
+    assert_eq!(pending(&net, 3), 41, "it seems alive, and is silent");
+    let sent = net.sent["apply"];
+    net.run(20_000);
+    assert!(
+        net.sent["apply"] - sent < 41 * 8,
+        "it is not asked all the time"
+    );
+    net.cut.clear();
+    net.run(10_000);
+    assert_eq!((pending(&net, 3), net.root(2)), (0, net.root(0)));
+}
+
+#[test]
+fn what_was_kept_for_a_removed_node_goes_to_those_who_have_its_place() {
+    let mut net = Net::new(5, 3);
+    net.cut.insert(2);
+    net.lose(2);
+    net.row.read = [0, 1, 4].into();
+    net.row.write = [0, 1, 4].into();
+    net.row.stand_ins = [3].into();
+    net.publish();
+    // Node 4 is a reader that misses writes; its place is then taken by node 2.
+    net.cut.clear();
+    net.cut.insert(4);
+    net.dead.insert(4);
+    net.publish();
+    net.lose(4);
+    for key in 0..20u32 {
+        net.put(0, &key.to_le_bytes(), b"", b"v");
+    }
+    net.run(2_000);
+    assert_eq!(pending(&net, 5), 20);
+    net.removed.insert(4);
+    net.row.read = [0, 1, 2].into();
+    net.row.write = [0, 1, 2].into();
+    net.publish();
+    net.run(5_000);
+    assert_eq!(pending(&net, 5), 0);
+    assert_eq!(net.root(2), net.root(0));
+}
+
+#[test]
+fn counts_and_scans_of_keys_leave_hints_out() {
+    let net = away(&[1, 1, 1]);
+    assert_eq!(net.keys(0), (59, 1));
+    assert_eq!(net.keys(1), (59, 1));
+}
