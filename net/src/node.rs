@@ -313,6 +313,7 @@ impl Views {
                 String::new(),
                 addresses.native.port(),
             )],
+            routes: Vec::new(),
         };
         Self {
             native: addresses.native,
@@ -347,14 +348,26 @@ impl Views {
                 Some(ring_node((node.id, node.shards), place.host, place.port))
             })
         };
+        let nodes: Vec<RingNode> = std::iter::once(own)
+            .chain(others(true))
+            .chain(others(false))
+            .collect();
+        let place_of = |number: &u16| {
+            let id = view.node(*number).id.0;
+            let at = nodes.iter().position(|node| node.node == id)?;
+            u16::try_from(at).ok()
+        };
+        let routes = view
+            .partitions
+            .iter()
+            .map(|row| row.read.iter().filter_map(place_of).collect())
+            .collect();
         Ring {
             epoch: view.epoch + 1,
             partitions: view.slices.partitions(),
             answered_by: 0,
-            nodes: std::iter::once(own)
-                .chain(others(true))
-                .chain(others(false))
-                .collect(),
+            routes,
+            nodes,
         }
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn start(dir: &Path, shards: u16) -> Result<Node, Box<dyn std::error:
         shard_ports: ports.collect::<Result<Vec<_>, std::io::Error>>()?,
     };
     let protocol = Arc::new(NativeProtocol::new(Arc::new(RingTable::new(Ring {
+        routes: Vec::new(),
         epoch: 1,
         partitions: PARTITIONS_DEFAULT,
         answered_by: 0,

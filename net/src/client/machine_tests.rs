@@ -33,6 +33,7 @@ impl Trace {
         ));
         let ring = Ring {
             epoch: 1,
+            routes: Vec::new(),
             partitions: 16,
             answered_by: 0,
             nodes: vec![RingNode {

@@ -64,6 +64,7 @@ impl Trace {
     fn new() -> Self {
         let ring = Ring {
             epoch: 7,
+            routes: Vec::new(),
             partitions: 16,
             answered_by: 0,
             nodes: vec![RingNode {

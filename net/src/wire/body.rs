@@ -16,6 +16,9 @@ pub(super) struct HelloBody {
     pub(super) client: u64,
 }
 
+/// The place of a node in a route that has fewer.
+pub(super) const NO_NODE: u16 = u16::MAX;
+
 #[derive(Archive, Serialize, Clone, Default)]
 pub(super) struct RingBody {
     pub(super) epoch: u64,
@@ -23,6 +26,9 @@ pub(super) struct RingBody {
     /// The node that answers, as an index of `nodes`.
     pub(super) answered_by: u32,
     pub(super) nodes: Vec<RingNodeBody>,
+    /// For each partition so many indexes of `nodes`, filled up with [`NO_NODE`].
+    pub(super) replicas: u32,
+    pub(super) routes: Vec<u16>,
 }
 
 #[derive(Archive, Serialize, Clone, Default)]

@@ -19,7 +19,8 @@ use rkyv::rancor::Error;
 use super::body::{
     ANSWER_CONTEXT, ANSWER_EXISTED, ANSWER_PREVIOUS, ArchivedAnswerBody, ArchivedErrorBody,
     ArchivedGetBody, ArchivedHelloBody, ArchivedPeerHelloBody, ArchivedRingBody,
-    ArchivedRingNodeBody, ArchivedWriteBody, WRITE_ID, WRITE_WANT_CONTEXT, WRITE_WANT_PREVIOUS,
+    ArchivedRingNodeBody, ArchivedWriteBody, NO_NODE, WRITE_ID, WRITE_WANT_CONTEXT,
+    WRITE_WANT_PREVIOUS,
 };
 use super::header::{HEADER_BYTES, Header, Kind};
 use super::message::{
@@ -361,7 +362,21 @@ fn ring(kind: Kind, body: &ArchivedRingBody) -> Result<Ring, FrameError> {
                 .collect(),
         })
     };
+    let replicas = body.replicas.to_native() as usize;
+    let routes = if replicas == 0 {
+        Vec::new()
+    } else {
+        body.routes
+            .as_slice()
+            .chunks(replicas)
+            .map(|route| {
+                let nodes = route.iter().map(|node| node.to_native());
+                nodes.filter(|node| *node != NO_NODE).collect()
+            })
+            .collect()
+    };
     Ok(Ring {
+        routes,
         epoch: body.epoch.to_native(),
         partitions: body.partitions.to_native(),
         answered_by: body.answered_by.to_native(),

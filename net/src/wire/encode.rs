@@ -11,8 +11,8 @@ use rkyv::ser::allocator::ArenaHandle;
 
 use super::body::{
     ANSWER_CONTEXT, ANSWER_EXISTED, ANSWER_PREVIOUS, AnswerBody, ErrorBody, GetBody, HelloBody,
-    PeerHelloBody, RingBody, RingNodeBody, WRITE_ID, WRITE_WANT_CONTEXT, WRITE_WANT_PREVIOUS,
-    WriteBody,
+    NO_NODE, PeerHelloBody, RingBody, RingNodeBody, WRITE_ID, WRITE_WANT_CONTEXT,
+    WRITE_WANT_PREVIOUS, WriteBody,
 };
 use super::header::{FLAG_CHECKSUM, HEADER_BYTES, Header, Kind, finish};
 use super::message::{Answer, Effect, Get, Message, PeerLane, Reply, Ring, Write};
@@ -163,7 +163,14 @@ fn ring_body(ring: &Ring) -> RingBody {
         port: node.port,
         shard_ports: node.shard_ports.clone(),
     };
+    let replicas = ring.routes.iter().map(Vec::len).max().unwrap_or(0);
+    let route = |nodes: &Vec<u16>| {
+        let filling = core::iter::repeat_n(NO_NODE, replicas - nodes.len());
+        nodes.iter().copied().chain(filling).collect::<Vec<u16>>()
+    };
     RingBody {
+        replicas: u32::try_from(replicas).unwrap_or(u32::MAX),
+        routes: ring.routes.iter().flat_map(route).collect(),
         epoch: ring.epoch,
         partitions: ring.partitions,
         answered_by: ring.answered_by,

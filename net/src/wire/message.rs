@@ -77,6 +77,8 @@ pub struct Ring {
     pub answered_by: u32,
     /// Every node.
     pub nodes: Vec<RingNode>,
+    /// For each partition the nodes that answer for it, best first, as indexes of `nodes`; empty: any node.
+    pub routes: Vec<Vec<u16>>,
 }
 
 /// One node of the table.

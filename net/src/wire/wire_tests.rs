@@ -71,6 +71,7 @@ fn samples() -> Vec<Message<'static>> {
         }),
         Message::Ring(Ring {
             epoch: 3,
+            routes: vec![vec![1, 0], vec![0], vec![]],
             partitions: 1024,
             answered_by: 1,
             nodes: vec![

@@ -294,8 +294,10 @@ impl Machine {
 
     /// Sends a slot's call, or queues it for a connection that is being made, or lets it wait for one.
     fn dispatch(&mut self, now: Now, index: u32) {
-        let token = self.slots[index as usize].token;
-        for address in self.routes.addresses(token) {
+        let slot = &self.slots[index as usize];
+        let (token, failures) = (slot.token, slot.failures);
+        // A try that failed goes on with the next node that answers for the key.
+        for address in self.routes.addresses(token, failures) {
             let link = self.link_of(&address);
             let entry = &mut self.links[link.0];
             if entry.state == LinkState::Idle && entry.retry_at_ns > now.mono_ns {

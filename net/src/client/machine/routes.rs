@@ -12,6 +12,9 @@ pub(super) struct Routes {
     seeds: Vec<String>,
     epoch: Option<u64>,
     nodes: Vec<Node>,
+    /// For each partition the places in `nodes` of those that answer for it, best first.
+    rows: Vec<Vec<u16>>,
+    partition_bits: u32,
 }
 
 #[derive(Debug)]
@@ -27,6 +30,8 @@ impl Routes {
             seeds: seeds.to_vec(),
             epoch: None,
             nodes: Vec::new(),
+            rows: Vec::new(),
+            partition_bits: 0,
         }
     }
 
@@ -50,24 +55,39 @@ impl Routes {
             .collect::<Result<Vec<_>, _>>()?;
         self.epoch = Some(ring.epoch);
         self.nodes = nodes;
+        self.rows = ring.routes.clone();
+        self.partition_bits = ring.partitions.max(1).trailing_zeros();
         Ok(())
     }
 
-    /// The owner's shard first, then its node's common port, the other nodes, and the seeds: any node forwards.
-    pub(super) fn addresses(&self, token: Token) -> Vec<String> {
-        let owner = self
-            .nodes
+    /// The owner's shard on each node that answers for the key, best first, from the `skipped`-th on and then round;
+    /// behind them the nodes' common ports and the seeds: any node forwards.
+    pub(super) fn addresses(&self, token: Token, skipped: u32) -> Vec<String> {
+        let owners = self.owners(token);
+        let first = skipped as usize % owners.len().max(1);
+        let shard_of = |node: &&Node| {
+            let shard = usize::from(node.slices.shard_of(token).0);
+            node.shard_addresses.get(shard).cloned()
+        };
+        let mut addresses: Vec<String> = owners[first..]
             .iter()
-            .filter_map(|node| {
-                let shard = usize::from(node.slices.shard_of(token).0);
-                node.shard_addresses.get(shard)
-            })
-            .take(1);
-        owner
-            .chain(self.nodes.iter().map(|node| &node.address))
-            .chain(&self.seeds)
-            .cloned()
-            .collect()
+            .chain(&owners[..first])
+            .filter_map(|number| self.nodes.get(usize::from(*number)))
+            .filter_map(|node| shard_of(&node))
+            .collect();
+        if addresses.is_empty() {
+            addresses.extend(self.nodes.first().and_then(|node| shard_of(&node)));
+        }
+        addresses.extend(self.nodes.iter().map(|node| node.address.clone()));
+        addresses.extend(self.seeds.iter().cloned());
+        addresses
+    }
+
+    fn owners(&self, token: Token) -> &[u16] {
+        let partition = token.0.checked_shr(64 - self.partition_bits).unwrap_or(0);
+        self.rows
+            .get(usize::try_from(partition).unwrap_or(usize::MAX))
+            .map_or(&[], Vec::as_slice)
     }
 }
 
