@@ -85,6 +85,16 @@ impl core::fmt::Display for BootError {
 
 impl core::error::Error for BootError {}
 
+/// Whether a node with this kept state knows of other members, so that its data alone is not the whole truth.
+///
+/// # Errors
+/// [`BootError::State`]; it is not what was kept.
+pub fn has_company(state: &[u8]) -> Result<bool, BootError> {
+    let kept = Kept::from_bytes(state).map_err(BootError::State)?;
+    let members = kept.ring.iter().flat_map(|ring| ring.members().iter());
+    Ok(members.count() > 1)
+}
+
 /// What is kept from run to run.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Kept {

@@ -27,5 +27,5 @@ mod cluster_tests;
 #[cfg(test)]
 mod network_tests;
 
-pub use boot::{Boot, BootError};
+pub use boot::{Boot, BootError, has_company};
 pub use machine::{Cluster, Out};

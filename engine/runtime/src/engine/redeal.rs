@@ -3,7 +3,8 @@
 //! The old shards run once more beside the new ones, whose files lie in directories of their own; every object is read
 //! from the one and merged into the other, unchanged. Only when all of it is on stable media does the directory count
 //! the new files: a crash before leaves the old ones as they were, and the next start begins anew.
-//! Tombstones stay behind: with all the node's data at hand there is nothing that they still have to hold off.
+//! Tombstones stay behind: with all the node's data at hand there is nothing that they still have to hold off. Where
+//! there are other replicas that is not so, nor would hints and marks come along: a node with company is refused.
 
 use std::fs;
 use std::io;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use gramme_core::base::hash;
 use gramme_core::base::ids::ShardIndex;
+use gramme_core::cluster::has_company;
 use gramme_core::port::{Op, Request, RequestId};
 
 use super::config::EngineConfig;
@@ -19,6 +21,7 @@ use super::{Engine, OpenError, Pipeline};
 use crate::answer::Error;
 use crate::directory::Directory;
 use crate::options::Options;
+use crate::state;
 
 /// Keys that are on their way at once; their values are in memory.
 const KEYS_AT_ONCE_MAX: usize = 128;
@@ -34,6 +37,16 @@ pub(super) fn redeal(directory: &mut Directory, config: &EngineConfig) -> Result
         to = new_shards,
         "dealing the data to another number of shards"
     );
+    let state = state::read(directory.path())
+        .map_err(|error| OpenError::Io("read the cluster's state, ring.bin", error))?;
+    let has_company = state.as_deref().map_or(Ok(false), has_company);
+    if has_company.map_err(OpenError::Cluster)? {
+        return Err(OpenError::Config(format!(
+            "this node is a member of a cluster, and its data lies in {old_shards} shards: start it with as many \
+             (--shards {old_shards}); another number needs an empty directory that joins and takes its place \
+             (gramme cluster replace)"
+        )));
+    }
     for shard in 0..new_shards {
         make_empty(directory.next_shard_dir(ShardIndex(shard)))
             .map_err(|error| OpenError::Io("make a directory for a shard", error))?;
