@@ -40,6 +40,8 @@ use crate::store::place::{Place, PlaceLayout};
 pub(super) const CEILING_AHEAD_MS: u64 = 200;
 /// Failed writes in a row after which the shard turns read-only.
 pub(super) const WRITE_FAULTS_MAX: u32 = 3;
+/// What a commit must hold to be written beside others.
+const COMMIT_BESIDE_BYTES: usize = 32 << 10;
 /// How often waiting requests are looked at for their deadlines.
 const DEADLINE_STEP_NS: u64 = 5_000_000;
 
@@ -916,7 +918,12 @@ impl Replica {
         let Some(since) = self.log.open_since_ns() else {
             return;
         };
-        let is_free = self.log.in_flight() < self.config.commits_in_flight_max as usize;
+        // While one commit is on its way the next gathers who comes meanwhile; another beside it pays when there is much
+        // to write.
+        let in_flight = self.log.in_flight();
+        let is_free = in_flight == 0
+            || in_flight < self.config.commits_in_flight_max as usize
+                && self.log.open_bytes() >= COMMIT_BESIDE_BYTES;
         let is_old = self.commit_tick(now.mono_ns) > self.commit_tick(since);
         if self.is_stopping || is_free && (self.is_commit_urgent || is_old) {
             self.log.close_batch(effects);
