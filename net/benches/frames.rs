@@ -5,8 +5,12 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use gramme::wire::peer::{PeerFrame, PeerParse, encode_peer, parse_peer};
 use gramme::wire::{self, Answer, Get, Message, Parse, Put, Quorum, Reply, Write};
-use gramme_core::port::{Condition, ContextArg, Expiry, Receipt};
+use gramme_core::base::hash;
+use gramme_core::port::{
+    CallId, Condition, ContextArg, Expiry, KeyName, Lane, Message as PeerMessage, Receipt,
+};
 
 fn frames(c: &mut Criterion) {
     let value = [7_u8; 100];
@@ -68,5 +72,55 @@ fn frames(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, frames);
+fn peers(c: &mut Criterion) {
+    let (bucket, key) = (b"default".as_slice(), b"user/0000000000000001".as_slice());
+    let object = [7_u8; 120];
+    let name = KeyName {
+        bucket,
+        key,
+        token: hash::token(bucket, key),
+    };
+    let apply = PeerMessage::Apply {
+        call: CallId(1),
+        key: name,
+        object: object.as_slice(),
+        is_durable: false,
+        hint_for: None,
+        is_background: false,
+    };
+    let applied = PeerMessage::Applied {
+        call: CallId(1),
+        result: Ok(false),
+        queue: 0,
+    };
+    for (checksum, suffix) in [(false, ""), (true, "_checksum")] {
+        for (what, message) in [("apply", apply), ("applied", applied)] {
+            let frame = PeerFrame {
+                lane: Lane::Token(name.token),
+                sent_ms: 1,
+                message,
+            };
+            let mut group = c.benchmark_group(format!("peer/{what}{suffix}"));
+            group.throughput(Throughput::Elements(1));
+            group.bench_function("encode", |b| {
+                let mut out = Vec::with_capacity(512);
+                b.iter(|| {
+                    out.clear();
+                    encode_peer(&mut out, checksum, black_box(&frame))
+                });
+            });
+            let mut bytes = Vec::new();
+            encode_peer(&mut bytes, checksum, &frame);
+            group.bench_function("decode", |b| {
+                b.iter(|| match parse_peer(black_box(&bytes)) {
+                    PeerParse::Done { frame_bytes, .. } => frame_bytes,
+                    _ => unreachable!("it was just encoded"),
+                });
+            });
+            group.finish();
+        }
+    }
+}
+
+criterion_group!(benches, frames, peers);
 criterion_main!(benches);
