@@ -202,6 +202,15 @@ pub(crate) fn keys(
     }
 }
 
+/// The answer to an operator's command.
+pub(crate) fn report(outcome: &Outcome, bytes: &[u8], wall_ms: u64) -> Result<Vec<u8>, Error> {
+    match *outcome {
+        Outcome::Cluster(report) => Ok(report.of(bytes).to_vec()),
+        Outcome::Failed(failure) => Err(failed(failure, bytes, wall_ms)),
+        _ => Err(Error::Unexpected),
+    }
+}
+
 /// The answer to a put or a delete.
 pub(crate) fn written(outcome: &Outcome, bytes: &[u8], wall_ms: u64) -> Result<Written, Error> {
     match *outcome {

@@ -5,7 +5,7 @@
 //! # Layout
 //! - `health`: whether the node serves, and why not;
 //! - `metrics`: the counters as Prometheus text;
-//! - `status`: the same as JSON, with what the node is.
+//! - `status`: the same as JSON, with what the node is, and its cluster as it sees it; `/ring` is who has what.
 
 mod health;
 mod metrics;
@@ -17,7 +17,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -30,6 +30,9 @@ use tokio::sync::oneshot;
 
 use crate::node::Addresses;
 use crate::reactor::Counters;
+
+/// How long a page waits for the control shard.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 /// What the node is; fixed from its start.
 #[derive(Clone, Debug)]
@@ -74,6 +77,7 @@ impl Admin {
             .route("/health", get(health))
             .route("/metrics", get(metrics))
             .route("/status", get(status))
+            .route("/ring", get(ring))
             .with_state(Arc::clone(&shared));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -175,18 +179,47 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn status(State(shared): State<Arc<Shared>>) -> Response {
-    match look(&shared).await {
-        Ok(seen) => {
+    match (
+        look(&shared).await,
+        ask(&shared, r#"{"command":"status"}"#).await,
+    ) {
+        (Ok(seen), Ok(cluster)) => {
             let node = shared.engine.get().map(Engine::node);
-            axum::Json(status::json(
-                &shared,
-                node,
-                seen.as_ref(),
-                shared.started.elapsed(),
-            ))
-            .into_response()
+            let mut page = status::json(&shared, node, seen.as_ref(), shared.started.elapsed());
+            status::add_cluster(&mut page, cluster);
+            axum::Json(page).into_response()
         }
+        (Err(error), _) | (_, Err(error)) => failed(&error),
+    }
+}
+
+async fn ring(State(shared): State<Arc<Shared>>) -> Response {
+    match ask(&shared, r#"{"command":"ring"}"#).await {
+        Ok(Some(table)) => axum::Json(table).into_response(),
+        Ok(None) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the control shard does not answer (yet)\n",
+        )
+            .into_response(),
         Err(error) => failed(&error),
+    }
+}
+
+/// Asks the control shard, off the server's own thread; none where it does not answer.
+async fn ask(
+    shared: &Shared,
+    command: &'static str,
+) -> Result<Option<serde_json::Value>, tokio::task::JoinError> {
+    let Some(engine) = shared.engine.get().cloned() else {
+        return Ok(None);
+    };
+    let asking = tokio::task::spawn_blocking(move || {
+        let answer = engine.operate_blocking(command.as_bytes()).ok()?;
+        serde_json::from_slice(&answer).ok()
+    });
+    match tokio::time::timeout(ANSWER_WAIT, asking).await {
+        Ok(answer) => answer,
+        Err(_) => Ok(None),
     }
 }
 

@@ -69,3 +69,21 @@ pub(super) fn json(
         "shards": shards,
     })
 }
+
+/// The cluster's part of the page: members, epoch, what this node holds and what moves; null where there is none.
+pub(super) fn add_cluster(page: &mut Value, cluster: Option<Value>) {
+    let cluster = cluster.unwrap_or_default();
+    let of_me = cluster["members"]
+        .as_array()
+        .and_then(|members| members.iter().find(|member| member["is_me"] == true))
+        .cloned()
+        .unwrap_or_default();
+    page["ring_epoch"] = cluster["epoch"].clone();
+    page["members"] = cluster["members"].clone();
+    page["partitions_held"] = of_me["held"].clone();
+    page["transfers"] = json!({
+        "gaining": cluster["gaining"],
+        "draining": cluster["draining"],
+    });
+    page["cluster"] = cluster;
+}

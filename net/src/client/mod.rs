@@ -7,6 +7,7 @@
 //! - `options`: what a caller may say, for a client and for a request;
 //! - `answer`: what comes back: values, contexts, receipts, errors;
 //! - `machine`: the state machine of it all; bytes in, bytes out, no clock, no socket;
+//! - `operate`: an operator's command to one node;
 //! - `asynchronous`: [`Client`], on tokio;
 //! - `blocking`: [`blocking::Client`], on `std::net`.
 
@@ -15,6 +16,7 @@ mod asynchronous;
 pub mod blocking;
 mod call;
 pub mod machine;
+mod operate;
 mod options;
 
 #[cfg(test)]
@@ -24,4 +26,5 @@ pub use answer::{ClientError, Context, Outcome, Read, Written};
 pub use asynchronous::Client;
 pub use call::{Call, CallOp};
 pub use gramme_engine::merge::{self, Merge};
+pub use operate::{OperateError, operate};
 pub use options::{ClientOptions, RequestOptions};

@@ -11,10 +11,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use gramme_core::base::hash;
+use gramme_core::base::ids::Token;
 use gramme_core::base::limits::{
     BUCKET_BYTES_MAX, CONTEXT_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX,
 };
-use gramme_core::port::{self, Durability, Op, Outcome, Request};
+use gramme_core::port::{self, Durability, Lane, Op, Outcome, Request};
 
 use super::RingTable;
 use super::answer::{Taken, of_outcome};
@@ -156,6 +157,11 @@ impl Session for NativeSession {
             return;
         };
         self.free.push(tag);
+        if let Outcome::Cluster(report) = outcome {
+            let report = Message::Report(report.of(bytes));
+            wire::encode(io.out, slot.request_id, slot.checksum, &report);
+            return;
+        }
         let taken = Taken {
             server_ns: io.port.now().mono_ns.saturating_sub(slot.arrived_ns),
             ring_epoch: self.table.epoch(),
@@ -220,8 +226,47 @@ impl NativeSession {
             Message::Ping => wire::encode(io.out, header.request_id, checksum, &Message::Pong),
             Message::Pong => {}
             Message::Peer(hello) => io.said = Some(Box::new(*hello)),
-            Message::Ring(_) | Message::Answer(_) | Message::Error(_) => {
+            Message::Operate(command) => self.operate(header, command, io),
+            Message::Ring(_) | Message::Answer(_) | Message::Error(_) | Message::Report(_) => {
                 end(io, "a client's frame was expected, not a server's");
+            }
+        }
+    }
+
+    /// An operator's command, for the control shard.
+    fn operate(&mut self, header: &Header, command: &[u8], io: &mut Io<'_>) {
+        let now_ns = io.port.now().mono_ns;
+        let tag = self.slot(header, now_ns);
+        let request = Request {
+            id: io.connection.request(tag),
+            deadline_ns: None,
+            bucket: &[],
+            key: &[],
+            token: Token::default(),
+            durability: None,
+            quorum: port::Quorum::default(),
+            wants_object: false,
+            is_forwarded: false,
+            op: Op::Cluster { command },
+        };
+        io.port.submit_to(Lane::CONTROL_SHARD, request);
+    }
+
+    /// A slot for a request that has arrived; returns its tag.
+    fn slot(&mut self, header: &Header, arrived_ns: u64) -> u32 {
+        let slot = Slot {
+            request_id: header.request_id,
+            arrived_ns,
+            checksum: header.flags & FLAG_CHECKSUM != 0,
+        };
+        match self.free.pop() {
+            Some(tag) => {
+                self.slots[tag as usize] = slot;
+                tag
+            }
+            None => {
+                self.slots.push(slot);
+                u32::try_from(self.slots.len() - 1).expect("slots are bounded by IN_FLIGHT_MAX")
             }
         }
     }
@@ -251,21 +296,7 @@ impl NativeSession {
             return;
         }
         let now_ns = io.port.now().mono_ns;
-        let slot = Slot {
-            request_id: header.request_id,
-            arrived_ns: now_ns,
-            checksum,
-        };
-        let tag = match self.free.pop() {
-            Some(tag) => {
-                self.slots[tag as usize] = slot;
-                tag
-            }
-            None => {
-                self.slots.push(slot);
-                u32::try_from(self.slots.len() - 1).expect("slots are bounded by IN_FLIGHT_MAX")
-            }
-        };
+        let tag = self.slot(header, now_ns);
         io.port.submit(Request {
             id: io.connection.request(tag),
             deadline_ns: (target.deadline_us != 0)
@@ -274,11 +305,19 @@ impl NativeSession {
             key: target.key,
             token: hash::token(target.bucket, target.key),
             durability,
+<<<<<<< HEAD
             quorum: gramme_core::port::Quorum {
                 n: target.quorum.n,
                 r: target.quorum.r,
                 w: target.quorum.w,
                 ..gramme_core::port::Quorum::default()
+=======
+            quorum: port::Quorum {
+                n: target.quorum.n,
+                r: target.quorum.r,
+                w: target.quorum.w,
+                ..port::Quorum::default()
+>>>>>>> 85e2c4a (Operators: gramme cluster over native frames, the cluster in /status and /ring)
             },
             wants_object: false,
             is_forwarded: false,

@@ -190,10 +190,13 @@ fn read<'a>(header: &Header, rest: &'a [u8]) -> Result<Message<'a>, FrameError> 
         Kind::Answer => Message::Answer(answer(archive(kind, body)?, &mut tail)?),
         Kind::Error => Message::Error(problem(archive(kind, body)?, &mut tail)?),
         Kind::Peer => Message::Peer(peer(archive(kind, body)?, &tail)?),
+        Kind::Operate => Message::Operate(tail.rest()),
+        Kind::Report => Message::Report(tail.rest()),
         Kind::Ping => Message::Ping,
         Kind::Pong => Message::Pong,
     };
-    if matches!(kind, Kind::Ping | Kind::Pong) && !body.is_empty() || !tail.bytes.is_empty() {
+    let has_body = !matches!(kind, Kind::Ping | Kind::Pong | Kind::Operate | Kind::Report);
+    if !has_body && !body.is_empty() || !tail.bytes.is_empty() {
         return Err(tail.bad("has bytes after its end"));
     }
     Ok(message)

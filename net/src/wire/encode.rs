@@ -80,6 +80,9 @@ pub fn encode(out: &mut Vec<u8>, request_id: u64, checksum: bool, message: &Mess
             };
             (Kind::Peer, frame(out, &body, &[]))
         }
+        // No archive: the tail is all there is.
+        Message::Operate(command) => (Kind::Operate, tail_frame(out, command)),
+        Message::Report(answer) => (Kind::Report, tail_frame(out, answer)),
         Message::Ping => (Kind::Ping, out.len()),
         Message::Pong => (Kind::Pong, out.len()),
     };
@@ -92,6 +95,13 @@ pub fn encode(out: &mut Vec<u8>, request_id: u64, checksum: bool, message: &Mess
         body_bytes: length(&out[start + HEADER_BYTES..body_end]),
     };
     finish(out, start, header.fields());
+}
+
+/// Appends a tail without an archive; returns where that would end.
+fn tail_frame(out: &mut Vec<u8>, tail: &[u8]) -> usize {
+    let body_end = out.len();
+    out.extend_from_slice(tail);
+    body_end
 }
 
 /// Appends the archive and the tail; returns where the archive ends.

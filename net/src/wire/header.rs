@@ -76,6 +76,10 @@ pub enum Kind {
     Pong = 9,
     /// The first frame of another node, and the answer to it; what follows are the frames of `peer`.
     Peer = 10,
+    /// An operator's command.
+    Operate = 11,
+    /// Its answer.
+    Report = 12,
 }
 
 impl Kind {
@@ -92,6 +96,8 @@ impl Kind {
             8 => Self::Ping,
             9 => Self::Pong,
             10 => Self::Peer,
+            11 => Self::Operate,
+            12 => Self::Report,
             _ => return None,
         })
     }

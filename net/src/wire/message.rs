@@ -29,6 +29,10 @@ pub enum Message<'a> {
     Pong,
     /// Another node says who it is.
     Peer(PeerHello),
+    /// An operator's command to this node, JSON as `gramme_core::cluster` takes it.
+    Operate(&'a [u8]),
+    /// Its answer, JSON.
+    Report(&'a [u8]),
 }
 
 /// The first frame of a client.

@@ -115,6 +115,8 @@ fn samples() -> Vec<Message<'static>> {
         }),
         Message::Ping,
         Message::Pong,
+        Message::Operate(b"{}"),
+        Message::Report(b""),
         Message::Peer(PeerHello {
             version_max: 1,
             cluster: 77,

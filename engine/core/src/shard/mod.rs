@@ -11,7 +11,7 @@ use crate::base::time::Now;
 use crate::cluster::{Boot, BootError};
 use crate::coordinate::{CoordinateStats, Coordinator, Turn};
 use crate::port::ids::{Purpose, purpose_of};
-use crate::port::{Effect, Effects, Event, Failure, LogRange, Note, Outcome, Source};
+use crate::port::{Effect, Effects, Event, Failure, LogRange, Note, Op, Outcome, Source};
 use crate::replica::Replica;
 use crate::ring::{BucketView, RingView};
 use crate::upkeep::{Upkeep, UpkeepStats};
@@ -81,9 +81,13 @@ impl Shard {
 
     /// Takes one event; appends effects.
     pub fn step(&mut self, now: Now, event: Event<'_>, effects: &mut Effects) {
-        let event = match &mut self.control {
-            Some(control) => control.step(now, event, effects),
-            None => Some(event),
+        let event = match (&mut self.control, event) {
+            (Some(control), event) => control.step(now, event, effects),
+            (None, Event::Request(request)) if matches!(request.op, Op::Cluster { .. }) => {
+                effects.reply(request.id, Outcome::Failed(Failure::NoHolder));
+                None
+            }
+            (None, event) => Some(event),
         };
         let Some(event) = event else { return };
         let is_alone = self.view.as_ref().is_none_or(|view| view.is_alone());

@@ -15,7 +15,7 @@ use std::task::Poll;
 use gramme_core::base::hash;
 use gramme_core::base::ids::ShardIndex;
 use gramme_core::base::limits::BUCKET_DEFAULT;
-use gramme_core::port::{Condition, Failure, Op, Outcome, Request};
+use gramme_core::port::{Condition, Failure, Lane, Op, Outcome, Request};
 
 use super::Engine;
 use crate::answer::{self, Error, Found, Written};
@@ -108,6 +108,21 @@ impl Engine {
         request: &Request<'_>,
     ) -> Result<(u64, Vec<Vec<u8>>), Error> {
         self.call_on(shard, request)?.wait_blocking(answer::keys)
+    }
+
+    /// Has the control shard carry out an operator's command (JSON, as `gramme_core::cluster` takes it), blocking;
+    /// returns its answer, JSON.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get); an engine by itself has no such shard.
+    pub fn operate_blocking(&self, command: &[u8]) -> Result<Vec<u8>, Error> {
+        let options = Options::default();
+        let request = Request {
+            op: Op::Cluster { command },
+            ..options.get(&[])
+        };
+        self.call_on(Lane::CONTROL_SHARD, &request)?
+            .wait_blocking(answer::report)
     }
 
     /// Puts a message into a shard's mailbox, or says why not; nothing has happened then.

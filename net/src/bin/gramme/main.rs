@@ -3,6 +3,7 @@
 //! Exit codes everywhere: 0 done, 2 wrong use or configuration, 3 failed (other codes are the subcommand's own). What
 //! failed, why, and what to do goes to stderr; what a program reads goes to stdout.
 
+mod cluster;
 mod data;
 mod del;
 mod dev;
@@ -41,6 +42,8 @@ enum Command {
     Put(put::PutArgs),
     /// Deletes a key.
     Del(del::DelArgs),
+    /// A cluster's members, layout and buckets: status, plans, commits.
+    Cluster(cluster::Args),
     /// A data directory while no node has it: verify, stat, export, import.
     Data(data::Args),
     /// The latency harness: run, search, compare, limits.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Get(args) => get::run(&args),
         Command::Put(args) => put::run(&args),
         Command::Del(args) => del::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
         Command::Data(args) => data::run(&args),
         Command::Bench(args) => sibling::run("gramme-bench", &args),
         Command::Tune(args) => sibling::run("gramme-tune", &args),

@@ -88,7 +88,9 @@ impl Machine {
             | Message::Get(_)
             | Message::Put(_)
             | Message::Delete(_)
-            | Message::Peer(_) => Err("the other side sent a request; is it a client?".into()),
+            | Message::Peer(_)
+            | Message::Operate(_)
+            | Message::Report(_) => Err("the other side sent a request; is it a client?".into()),
         }
     }
 
