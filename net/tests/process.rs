@@ -333,6 +333,8 @@ fn a_local_node_to_try_things_out_leaves_nothing_behind() {
     let mut process = Command::new(PROGRAM)
         .args([
             "dev",
+            "--nodes",
+            "1",
             "--listen",
             &native.to_string(),
             "--resp",

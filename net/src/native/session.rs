@@ -305,19 +305,11 @@ impl NativeSession {
             key: target.key,
             token: hash::token(target.bucket, target.key),
             durability,
-<<<<<<< HEAD
-            quorum: gramme_core::port::Quorum {
-                n: target.quorum.n,
-                r: target.quorum.r,
-                w: target.quorum.w,
-                ..gramme_core::port::Quorum::default()
-=======
             quorum: port::Quorum {
                 n: target.quorum.n,
                 r: target.quorum.r,
                 w: target.quorum.w,
                 ..port::Quorum::default()
->>>>>>> 85e2c4a (Operators: gramme cluster over native frames, the cluster in /status and /ring)
             },
             wants_object: false,
             is_forwarded: false,
