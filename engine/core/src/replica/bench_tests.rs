@@ -167,7 +167,7 @@ impl Disk {
     }
 
     /// Power is lost: each write on its way is whole, torn at blocks, or lost.
-    fn crash(&mut self, random: &mut Random) {
+    pub(crate) fn crash(&mut self, random: &mut Random) {
         for pending in core::mem::take(&mut self.pending) {
             let Pending::Write {
                 file,

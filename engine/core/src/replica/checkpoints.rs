@@ -3,14 +3,14 @@
 //! Never blocks: each step captures one piece (some tens of thousands of entries), and goes on when it is written. The
 //! header is written when every record that the pieces may name is on stable media.
 
-use crate::base::ids::{BatchNumber, SegmentId, Token};
+use crate::base::ids::{BatchNumber, Token};
 use crate::base::time::Now;
 use crate::port::{Effect, Effects, FileId, IoError, LogRange, Ticket};
 use crate::replica::Replica;
 use crate::store::checkpoint::{
     CheckpointHeader, ENTRY_BYTES, PIECE_BYTES_MAX, shape, write_entries, write_segments,
 };
-use crate::store::segment::SegmentState;
+use crate::store::segment::SegmentUse;
 
 /// After a failed checkpoint the next is not begun before this long. Not counted in log bytes: on a full disk none are
 /// written, and only a checkpoint gives space back.
@@ -228,8 +228,8 @@ impl Replica {
         let Some(buffer) = self.checkpoints.buffer else {
             return self.abandon_checkpoint(now);
         };
-        let in_use: Vec<(SegmentId, u64)> = if is_first {
-            self.segments_in_use()
+        let in_use: Vec<SegmentUse> = if is_first {
+            self.log.segments.in_use().collect()
         } else {
             Vec::new()
         };
@@ -274,32 +274,13 @@ impl Replica {
         });
     }
 
-    fn segments_in_use(&self) -> Vec<(SegmentId, u64)> {
-        let is_in_use = |state: SegmentState| match state {
-            SegmentState::Active
-            | SegmentState::Sealed
-            | SegmentState::Cleaning
-            | SegmentState::Quarantined => true,
-            SegmentState::Absent
-            | SegmentState::Preparing
-            | SegmentState::Ready
-            | SegmentState::Emptied { .. } => false,
-        };
-        let in_use = self
-            .log
-            .segments
-            .iter()
-            .filter(|(_, segment)| is_in_use(segment.state));
-        in_use
-            .map(|(id, segment)| (id, segment.generation))
-            .collect()
-    }
-
     fn write_checkpoint_header(&mut self, now: Now, effects: &mut Effects) {
         let Some(buffer) = self.checkpoints.buffer else {
             return self.abandon_checkpoint(now);
         };
         self.checkpoints.next.hlc_ceiling = self.log.hlc_ceiling.max(self.clock.last().0);
+        self.checkpoints.next.lost = self.log.lost;
+        self.checkpoints.next.is_tainted = !self.tainted.is_empty();
         let header = self.checkpoints.next.encode();
         let bytes = self
             .log

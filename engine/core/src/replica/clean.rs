@@ -6,6 +6,9 @@
 //! A segment is given back only when its copies are on stable media and both checkpoints lie behind its whole use:
 //! before that, a replay from the older one could still need a tombstone that lay in it.
 //!
+//! A tombstone goes only with the oldest segment that has anything live: whatever it deleted lay there or in one that was
+//! emptied before, so that not even a replay of the whole log brings it back.
+//!
 //! Invariants:
 //! - a record is copied only when it verifies and the index names its very place;
 //! - a segment in which something live does not verify is kept for the operator, never given back.
@@ -16,10 +19,10 @@ use crate::port::{Effect, Effects, FileId, IoError, Ticket};
 use crate::replica::Replica;
 use crate::replica::machine::{Admission, KeyId};
 use crate::store::format::{
-    BATCH_HEADER_BYTES, BatchHeader, FLAG_DROP, FLAG_EXPIRES, FLAG_TOMBSTONE, RecordHeader,
-    walk_batch,
+    BATCH_HEADER_BYTES, BatchHeader, FLAG_DOUBTFUL, FLAG_DROP, FLAG_EXPIRES, FLAG_TOMBSTONE,
+    Record, RecordHeader, walk_batch,
 };
-use crate::store::segment::SegmentState;
+use crate::store::segment::{Segment, SegmentState};
 use crate::version::ObjectView;
 
 /// A piece that is read and handled at once: bounds how long a step takes.
@@ -34,6 +37,8 @@ const LAZY_LIVE_SHARE: f64 = 0.5;
 const PRESSED_LIVE_SHARE: f64 = 0.95;
 /// Beyond this share of the capacity there is nothing left to gain: puts are refused.
 const FULL_LIVE_SHARE: f64 = 0.92;
+/// So many tombstones that wait for older segments are no reason yet to go through those.
+const TOMBSTONES_KEPT_MIN: u64 = 1024;
 /// A tombstone younger than this stays: messages that carry an object die at 30 s, and clocks may differ.
 const REAP_AFTER_MS: u64 = 30_000;
 
@@ -50,6 +55,12 @@ pub(super) struct Cleaner {
     reading: Option<Ticket>,
     next_ns: u64,
     has_work: bool,
+    /// Tombstones that were copied though they are old enough, for older segments may hold what they deleted.
+    tombstones_kept: u64,
+    /// While such segments are gone through, oldest first: up to this generation.
+    round_upto: u64,
+    /// Scratch.
+    stripped: Vec<u8>,
 }
 
 impl Cleaner {
@@ -145,6 +156,9 @@ impl Replica {
     }
 
     fn choose_victim(&mut self, is_pressed: bool) {
+        if !is_pressed && self.choose_oldest() {
+            return;
+        }
         let segment_bytes = self.config.segment_bytes;
         let sealed = self.log.segments.count(SegmentState::Sealed);
         let sealed_bytes = u64::from(sealed) * u64::from(segment_bytes);
@@ -163,13 +177,39 @@ impl Replica {
                 .segments
                 .victim(segment_bytes, self.log.generation(), live_share_max)
         {
-            self.log.segments.at(id).state = SegmentState::Cleaning;
-            self.cleaner.victim = Some(Victim {
-                id,
-                at: 0,
-                piece_bytes: PIECE_BYTES,
-            });
+            self.begin_victim(id);
         }
+    }
+
+    /// Where so many tombstones wait for what lies in older segments, these are gone through once from the oldest on,
+    /// however full they are: it costs a copy of what is live for each quarter of the keys that was deleted.
+    fn choose_oldest(&mut self) -> bool {
+        let kept_max = TOMBSTONES_KEPT_MIN.max(self.index.values() as u64 / 4);
+        if self.cleaner.tombstones_kept > kept_max {
+            self.cleaner.tombstones_kept = 0;
+            self.cleaner.round_upto = self.log.generation();
+        }
+        let oldest = self.log.segments.oldest_generation();
+        if oldest.is_none_or(|oldest| oldest >= self.cleaner.round_upto) {
+            return false;
+        }
+        let is_it = |(_, segment): &(SegmentId, &Segment)| {
+            Some(segment.generation) == oldest && segment.state == SegmentState::Sealed
+        };
+        let Some((id, _)) = self.log.segments.iter().find(is_it) else {
+            return false;
+        };
+        self.begin_victim(id);
+        true
+    }
+
+    fn begin_victim(&mut self, id: SegmentId) {
+        self.log.segments.at(id).state = SegmentState::Cleaning;
+        self.cleaner.victim = Some(Victim {
+            id,
+            at: 0,
+            piece_bytes: PIECE_BYTES,
+        });
     }
 
     fn finish_victim(&mut self, id: SegmentId) {
@@ -203,8 +243,9 @@ impl Replica {
         }
         for id in ready {
             self.stats.segments_freed += 1;
-            self.log.recycle(id, effects);
+            self.log.recycle(id);
         }
+        self.log.trim_spares(effects);
         if is_checkpoint_wanted && self.log.free_segments() <= FREE_LOW {
             self.checkpoints.is_wanted = true;
         }
@@ -290,55 +331,59 @@ impl Replica {
         effects: &mut Effects,
     ) -> bool {
         let mut has_room = true;
+        // In the oldest segment nothing is left that a tombstone in it still holds off.
+        let is_oldest = self.log.segments.oldest_generation() == Some(header.generation);
+        let mut stripped = core::mem::take(&mut self.cleaner.stripped);
         walk_batch(header, batch, |offset, record| {
             let Ok(record) = record else { return };
             if !has_room || !self.is_live_at(&record.header, id, offset) {
                 return;
             }
-            if self.is_reapable(
-                now,
-                &record.header,
-                record.split().map_or(&[], |(_, _, object)| object),
-            ) {
-                self.reap(&record.header);
-                return;
-            }
+            let place = self.layout.pack(id, offset, 0, 0, record.header.tag15);
+            let (mut head, mut body) = (record.header, record.body);
             // A copy of a mark lies behind keys that came later: it drops nothing.
-            let copied = RecordHeader {
-                flags: record.header.flags & !FLAG_DROP,
-                ..record.header
-            };
-            match self
-                .log
-                .append_copy(&copied, record.body, now.mono_ns, effects)
-            {
+            head.flags &= !(FLAG_DROP | FLAG_DOUBTFUL);
+            if self.is_doubtful(head.token, place) || self.tells_doubt(&record) {
+                head.flags = head.flags & !FLAG_TOMBSTONE | FLAG_EXPIRES | FLAG_DOUBTFUL;
+            } else if self.is_over(now, &record) {
+                if is_oldest {
+                    self.reap(&record.header);
+                    return;
+                }
+                if bury(now, &record, &mut stripped) {
+                    head.flags = head.flags & !FLAG_EXPIRES | FLAG_TOMBSTONE;
+                    head.body_bytes = stripped.len() as u32;
+                    head.body_crc = crc32c::crc32c(&stripped);
+                    body = &stripped;
+                }
+                self.cleaner.tombstones_kept += 1;
+            }
+            match self.log.append_copy(&head, body, now.mono_ns, effects) {
                 Ok(appended) => {
                     let key = KeyId {
-                        token: record.header.token,
-                        tag15: record.header.tag15,
+                        token: head.token,
+                        tag15: head.tag15,
                     };
-                    self.note_appended(
-                        key,
-                        record.header.fingerprint,
-                        record.header.flags,
-                        appended,
-                    );
+                    self.note_appended(key, head.fingerprint, head.flags, appended);
                     self.stats.cleaned_bytes += u64::from(appended.bytes);
                 }
                 Err(_) => has_room = false,
             }
         });
+        self.cleaner.stripped = stripped;
         has_room
     }
 
-    /// A tombstone (or a value that expired) that no other node, no message and no replay can need: with one node, one
+    /// Whether it is a tombstone (or a value that expired) that no other node and no message can need: with one node, one
     /// that is old enough.
-    fn is_reapable(&self, now: Now, header: &RecordHeader, object: &[u8]) -> bool {
+    fn is_over(&self, now: Now, record: &Record<'_>) -> bool {
+        let header = &record.header;
         if header.flags & (FLAG_TOMBSTONE | FLAG_EXPIRES) == 0
             || self.is_replicated && !header.token.is_hint()
         {
             return false;
         }
+        let object = record.split().map_or(&[][..], |(_, _, object)| object);
         let horizon_ms = now
             .wall_ms
             .saturating_sub(REAP_AFTER_MS + 2 * self.config.clock_drift_ms_max);
@@ -354,4 +399,25 @@ impl Replica {
             self.stats.tombstones_reaped += 1;
         }
     }
+}
+
+/// The body of an expired record without its values: what it is from then on. False when it has none already.
+fn bury(now: Now, record: &Record<'_>, body: &mut Vec<u8>) -> bool {
+    if record.header.flags & FLAG_EXPIRES == 0 {
+        return false;
+    }
+    let Some((bucket, key, object)) = record.split() else {
+        return false;
+    };
+    let Ok(view) = ObjectView::parse(object) else {
+        return false;
+    };
+    let mut object = view.to_owned();
+    object.strip_expired(now.wall_ms);
+    body.clear();
+    body.push(bucket.len() as u8);
+    body.extend_from_slice(bucket);
+    body.extend_from_slice(key);
+    object.encode(body);
+    body.len() <= record.body.len()
 }

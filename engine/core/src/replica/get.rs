@@ -44,6 +44,9 @@ impl Replica {
         let absent = Outcome::Absent {
             receipt: Self::receipt(1, 0),
         };
+        if self.is_doubtful(key.token, entry.place) {
+            return effects.reply(request.id, Outcome::Failed(Failure::Unknown));
+        }
         if entry.place.is_tombstone() {
             return effects.reply(request.id, absent);
         }
@@ -53,6 +56,9 @@ impl Replica {
         let Some(object) = record.object_of(request.bucket, request.key) else {
             return effects.reply(request.id, Outcome::Failed(self.corrupt(entry)));
         };
+        if self.tells_doubt(&record) {
+            return effects.reply(request.id, Outcome::Failed(Failure::Unknown));
+        }
         if entry.place.expires() {
             match ObjectView::parse(object) {
                 Ok(view) if view.is_tombstone_only(now.wall_ms) => {
@@ -92,8 +98,12 @@ impl Replica {
             };
             return effects.reply(request.id, outcome);
         };
+        if self.is_doubtful(key.token, entry.place) {
+            return effects.reply(request.id, Outcome::Failed(Failure::Unknown));
+        }
         let fingerprint = entry.fingerprint;
-        if !wants_object {
+        // Where records were lost, one that the cleaner copied may say so itself.
+        if !wants_object && !(self.log.lost.is_any() && entry.place.expires()) {
             let held = Held {
                 fingerprint,
                 object: None,
@@ -104,6 +114,7 @@ impl Replica {
             return self.wait_for_read(entry.place, request, effects);
         };
         let outcome = match record.object_of(request.bucket, request.key) {
+            Some(_) if self.tells_doubt(&record) => Outcome::Failed(Failure::Unknown),
             Some(object) => Outcome::Held(Held {
                 fingerprint,
                 object: Some(effects.keep(object)),
@@ -125,6 +136,9 @@ impl Replica {
         let outcome = match self.index.get(key.token, key.tag15) {
             None if self.is_tainted(key.token) => Outcome::Failed(Failure::Unknown),
             None => Outcome::Exists(false),
+            Some(entry) if self.is_doubtful(key.token, entry.place) => {
+                Outcome::Failed(Failure::Unknown)
+            }
             Some(entry) if entry.place.is_tombstone() => Outcome::Exists(false),
             Some(entry) if !entry.place.expires() => Outcome::Exists(true),
             Some(entry) => {
@@ -135,6 +149,7 @@ impl Replica {
                     .object_of(request.bucket, request.key)
                     .and_then(|object| ObjectView::parse(object).ok())
                 {
+                    Some(_) if self.tells_doubt(&record) => Outcome::Failed(Failure::Unknown),
                     Some(view) => Outcome::Exists(!view.is_tombstone_only(now.wall_ms)),
                     None => Outcome::Failed(self.corrupt(entry)),
                 }

@@ -14,10 +14,10 @@ use crate::base::time::{Hlc, Now};
 use crate::port::{Effects, Op, Quorum, Request, RequestId};
 use crate::replica::Replica;
 use crate::replica::machine::{Answer, KeyId};
-use crate::store::format::{FLAG_DROP, FLAG_TOMBSTONE};
+use crate::store::format::{FLAG_DROP, FLAG_TOMBSTONE, Record};
 use crate::store::index::Index;
 use crate::store::log::{Head, NoRoom};
-use crate::store::place::tag15;
+use crate::store::place::{Place, tag15};
 
 /// The bucket of marks; no client can name it.
 const MARK_BUCKET: &[u8] = b"\0mark";
@@ -63,6 +63,42 @@ impl Replica {
             && self
                 .tainted
                 .contains(&self.config.slices.partition_of(token))
+    }
+
+    /// Whether a record at this place may be an older one of its key, for newer ones were lost.
+    pub(super) fn is_doubtful(&self, token: Token, place: Place) -> bool {
+        let lost = self.log.lost;
+        lost.is_any()
+            && self.is_tainted(token)
+            && self
+                .log
+                .segments
+                .get(self.layout.segment(place))
+                .is_some_and(|s| lost.is_behind(s.generation, self.layout.offset(place)))
+    }
+
+    /// Whether a record itself says so: one that the cleaner copied.
+    pub(super) fn tells_doubt(&self, record: &Record<'_>) -> bool {
+        record.is_doubtful() && self.is_tainted(record.header.token)
+    }
+
+    /// At a start: what was marked as whole since the loss is whole. A copy of an older mark expires.
+    pub(super) fn trust_marks(&mut self) {
+        let lost = self.log.lost;
+        if !lost.is_any() {
+            return;
+        }
+        for number in 0..self.config.slices.partitions() {
+            let partition = PartitionId(number);
+            let first = self.slice(partition).first;
+            let (key, _) = mark_key(partition, first, self.config.tag_seed);
+            let mark = self.index.get(key.token, key.tag15).map(|mark| mark.place);
+            let is_later =
+                mark.is_some_and(|place| !place.expires() && !self.is_doubtful(key.token, place));
+            if is_later {
+                self.tainted.remove(&partition);
+            }
+        }
     }
 
     /// The partitions of which something is lost.

@@ -195,6 +195,7 @@ impl Replica {
             new_object: Vec::with_capacity(4096),
         };
         replica.read_marks();
+        replica.trust_marks();
         let tainted: Vec<PartitionId> = replica.tainted.iter().copied().collect();
         for partition in tainted {
             replica.raise_since(partition);

@@ -42,6 +42,8 @@ mod damage_tests;
 #[cfg(test)]
 mod full_tests;
 #[cfg(test)]
+mod lost_tests;
+#[cfg(test)]
 mod map_tests;
 #[cfg(test)]
 mod scan_tests;

@@ -17,11 +17,13 @@ use crate::replica::status::Damage;
 use crate::store::cache::RecordCache;
 use crate::store::checkpoint::{CheckpointError, read_newest, shape};
 use crate::store::digest::Digest;
-use crate::store::format::{RecordHeader, owner};
+use crate::store::format::{FLAG_EXPIRES, RECORD_ALIGN, RecordHeader, owner};
 use crate::store::index::{Entry, Index};
 use crate::store::log::{Log, LogConfig};
 use crate::store::place::PlaceLayout;
+use crate::store::preface::RollKey;
 use crate::store::recovery::{Replayed, replay};
+use crate::store::segment::SegmentState;
 
 /// A log buffer's usual length.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -136,6 +138,25 @@ impl Loader {
     }
 }
 
+impl RecoveryReport {
+    /// Notes a place once.
+    fn note_damage(&mut self, segment: SegmentId, offset: u32) {
+        let offset = u64::from(offset);
+        let damage = Damage { segment, offset };
+        if !self.damage.contains(&damage) {
+            self.damage.push(damage);
+        }
+    }
+}
+
+/// What the index has of a key whose record is lost: a place at which no record verifies, so that a read of the key
+/// fails, and a fingerprint that nobody has seen. It counts as one that expires: whether the key is alive is unknown too.
+fn lost_entry(layout: &PlaceLayout, (id, offset): (SegmentId, u32), key: RollKey) -> Entry {
+    let place = layout.pack(id, offset, RECORD_ALIGN as u32, FLAG_EXPIRES, key.tag15);
+    let fingerprint = (key.token.0 ^ place.0).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    Entry { fingerprint, place }
+}
+
 impl Replica {
     /// Opens a shard from what its directory holds (nothing: a new one).
     ///
@@ -175,7 +196,7 @@ impl Replica {
         report.checkpoints_refused = newest.refused;
         let (slot, header, from) = newest.found.unwrap_or_default();
 
-        let mut is_tainted = false;
+        let mut tainted = BTreeSet::new();
         let mut dropped = BTreeSet::new();
         let mut gone = Vec::new();
         let slices = config.slices;
@@ -204,12 +225,14 @@ impl Replica {
             Replayed::Surveyed(segments) => {
                 // A table, for this is asked of every key.
                 let mut same_uses = vec![false; layout.segments_max() as usize];
-                for (id, generation) in &from.in_use {
-                    let is_same = segments
-                        .get(*id)
-                        .is_some_and(|segment| segment.generation == *generation);
-                    if let Some(same_use) = same_uses.get_mut(id.0 as usize) {
+                for used in &from.in_use {
+                    let segment = segments.get(used.id);
+                    let is_same = segment.is_some_and(|s| s.generation == used.generation);
+                    if let Some(same_use) = same_uses.get_mut(used.id.0 as usize) {
                         *same_use = is_same;
+                    }
+                    if segment.is_some_and(|s| s.state == SegmentState::Quarantined) {
+                        report.note_damage(used.id, 0);
                     }
                 }
                 index.remove_where(|token, entry| {
@@ -227,35 +250,30 @@ impl Replica {
             }
             Replayed::Lost(id, offset, header) => {
                 put(&mut index, id, offset, &header);
-                report.damage.push(Damage {
-                    segment: id,
-                    offset: u64::from(offset),
-                });
+                report.note_damage(id, offset);
             }
-            Replayed::Damage(id, offset) => {
-                is_tainted = true;
-                report.damage.push(Damage {
-                    segment: id,
-                    offset: u64::from(offset),
-                });
+            Replayed::LostKey(id, offset, key) => {
+                index.put(key.token, key.tag15, lost_entry(&layout, (id, offset), key));
+                report.note_damage(id, offset);
             }
+            Replayed::Damage(id, offset) => report.note_damage(id, offset),
         })
         .map_err(|(id, error)| OpenError::Io(FileId::Segment(id), error))?;
         report.torn_bytes = state.torn_bytes;
         // A value whose segment was given back since the checkpoint was moved or followed, and the tail tells so. One of
         // which it does not lay in a file that is missing.
         for (token, place) in gone {
-            let segment = layout.segment(place);
-            let is_noted = report
-                .damage
-                .iter()
-                .any(|damage| damage.segment == segment && damage.offset == 0);
-            let was_dropped = dropped.contains(&slices.partition_of(token));
-            if !was_dropped && index.get(token, place.tag15()).is_none() {
-                is_tainted = true;
-                if !is_noted {
-                    report.damage.push(Damage { segment, offset: 0 });
-                }
+            let partition = slices.partition_of(token);
+            if !dropped.contains(&partition) && index.get(token, place.tag15()).is_none() {
+                tainted.insert(partition);
+                report.note_damage(layout.segment(place), 0);
+            }
+        }
+        let lost = header.lost.later(state.lost);
+        if lost.is_any() || header.is_tainted {
+            tainted.extend((0..slices.partitions()).map(PartitionId));
+            if report.damage.is_empty() {
+                report.note_damage(lost.segment, lost.offset);
             }
         }
 
@@ -292,8 +310,11 @@ impl Replica {
             state.last,
             state.next_number,
         );
-        if let Some(id) = state.resume {
-            log.resume(id);
+        log.lost = lost;
+        match (state.resume, &state.last_keys) {
+            (Some(id), _) => log.resume(id),
+            (None, Some(keys)) => log.set_roll(keys),
+            (None, None) => {}
         }
         let hlc =
             Hlc(state.hlc_ceiling.max(header.hlc_ceiling)).max(Hlc::from_ms(now.wall_ms).before());
@@ -306,11 +327,7 @@ impl Replica {
             hlc,
             checkpoints: Checkpoints::new(slot, header.sequence, header.replay_generation),
             damage: report.damage.clone(),
-            tainted: if is_tainted {
-                (0..config.slices.partitions()).map(PartitionId).collect()
-            } else {
-                BTreeSet::new()
-            },
+            tainted,
             live_bytes,
             config,
         });

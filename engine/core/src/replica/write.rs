@@ -186,10 +186,11 @@ impl Replica {
         };
         let key = self.key_id(request);
         let entry = self.index.get(key.token, key.tag15);
-        if entry.is_none()
-            && self.is_tainted(key.token)
-            && (write.condition != Condition::Always || write.want_previous)
-        {
+        let is_unknown = match entry {
+            Some(entry) => self.is_doubtful(key.token, entry.place),
+            None => self.is_tainted(key.token),
+        };
+        if is_unknown && (write.condition != Condition::Always || write.want_previous) {
             return effects.reply(request.id, Outcome::Failed(Failure::Unknown));
         }
         let alive = entry.filter(|entry| !entry.place.is_tombstone());
@@ -212,11 +213,19 @@ impl Replica {
         let mut old = core::mem::take(&mut self.old_object);
         old.clear();
         if needs_old && let Some(entry) = entry {
+            if is_unknown {
+                self.old_object = old;
+                return effects.reply(request.id, Outcome::Failed(Failure::Unknown));
+            }
             let Some(record) = self.find(entry.place, key.token, fetched) else {
                 self.old_object = old;
                 return self.wait_for_read(entry.place, request, effects);
             };
             match record.object_of(request.bucket, request.key) {
+                Some(_) if self.tells_doubt(&record) => {
+                    self.old_object = old;
+                    return effects.reply(request.id, Outcome::Failed(Failure::Unknown));
+                }
                 Some(object) => old.extend_from_slice(object),
                 None => {
                     self.old_object = old;
@@ -229,6 +238,7 @@ impl Replica {
             key,
             entry,
             alive: alive.is_some(),
+            is_unknown,
             mode,
             conflict,
             ttl_ms,
@@ -274,9 +284,8 @@ impl Replica {
         }
         let is_delete = matches!(write.source, Source::Tombstone);
         // Of a key that is unknown the tombstone says what is known from now on.
-        let is_unknown = plan.entry.is_none() && self.is_tainted(plan.key.token);
         let is_latest = matches!(plan.mode, Mode::Latest);
-        if is_delete && !existed && !is_unknown && is_latest && !self.is_replicated {
+        if is_delete && !existed && !plan.is_unknown && is_latest && !self.is_replicated {
             // Nothing to delete: one replica that holds nothing needs no tombstone. What it holds nothing by, a former
             // delete, may itself not be durable yet.
             let answer = Answer::default();
@@ -557,7 +566,11 @@ impl Replica {
         let entry = self.index.get(key.token, key.tag15);
         let merged = match entry {
             None => view.to_owned(),
-            Some(entry) if entry.fingerprint == view.fingerprint(key.token.0).bits() => {
+            // Where records were lost, what is merged makes the key known again, and so is written in any case.
+            Some(entry)
+                if entry.fingerprint == view.fingerprint(key.token.0).bits()
+                    && !self.log.lost.is_any() =>
+            {
                 let answer = Answer {
                     existed: true,
                     ..Answer::default()
@@ -666,6 +679,8 @@ struct Plan {
     key: KeyId,
     entry: Option<Entry>,
     alive: bool,
+    /// Whether what is there, or that nothing is, may be older than what was lost.
+    is_unknown: bool,
     mode: Mode,
     conflict: Conflict,
     ttl_ms: Option<u64>,

@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! block 0                                     pieces, from block 1 on, each padded to a block
-//!  0  8 bytes magic "GRMCKPT1"                 0 u32 crc32c of bytes 4..12+payload
+//!  0  8 bytes magic "GRMCKPT2"                 0 u32 crc32c of bytes 4..12+payload
 //!  8  u32 crc32c of bytes 12..HEADER_BYTES     4 u32 payload bytes
-//! 12  u32 flags (1: clean stop)                8 u32 kind: 1 segments in use, 2 entries
+//! 12  u32 flags (1: clean stop,               8 u32 kind: 1 segments in use, 2 entries
+//!     2: keys without an entry are unknown)
 //! 16  u64 sequence                            12     payload:
-//! 24  u64 bytes of all pieces                    kind 1: (u32 segment, u32 0, u64 generation)…
+//! 24  u64 bytes of all pieces                    kind 1: (u32 segment, u32 0, u64 generation, u64 last batch)…
 //! 32  u64 entries                                kind 2: (u64 token, u64 fingerprint, u64 place)…, tokens rise
 //! 40  u64 replay: generation
 //! 48  u64 replay: last batch
 //! 56  u64 hlc ceiling
 //! 64  u64 owner ‖ shape (folded)
 //! 72  u32 replay: offset      76 u32 xor of the pieces' checksums
+//! 80  u32 lost: segment       84 u32 lost: offset       88 u64 lost: generation; 0: nothing is
 //! ```
 //! The header is written last, when everything that the pieces name is on stable media: a checkpoint that was
 //! interrupted has no valid header, or one whose sums do not fit. Two slots take turns, so one is always whole.
@@ -26,22 +28,26 @@ use crate::base::ids::{BatchNumber, SegmentId, Token};
 use crate::port::{FileId, IoError, Source};
 use crate::store::index::Entry;
 use crate::store::place::{Place, SEGMENTS_MAX, TAGS};
+use crate::store::preface::LostPlace;
 use crate::store::recovery::ReplayFrom;
+use crate::store::segment::SegmentUse;
 
 /// The header's length; it has a block of its own.
-pub const HEADER_BYTES: usize = 80;
+pub const HEADER_BYTES: usize = 96;
 /// A piece's header.
 const PIECE_HEADER_BYTES: usize = 12;
 /// A piece's greatest length, padding and all.
 pub const PIECE_BYTES_MAX: usize = 1 << 20;
 /// An entry's length.
 pub const ENTRY_BYTES: usize = 24;
+/// A segment in use.
+const USE_BYTES: usize = 24;
 
 // One piece has room for all entries of one token, and for all segments.
 const _: () = assert!(PIECE_HEADER_BYTES + TAGS as usize * ENTRY_BYTES <= PIECE_BYTES_MAX);
-const _: () = assert!(PIECE_HEADER_BYTES + SEGMENTS_MAX as usize * 16 <= PIECE_BYTES_MAX);
+const _: () = assert!(PIECE_HEADER_BYTES + SEGMENTS_MAX as usize * USE_BYTES <= PIECE_BYTES_MAX);
 
-const MAGIC: &[u8; 8] = b"GRMCKPT1";
+const MAGIC: &[u8; 8] = b"GRMCKPT2";
 const KIND_SEGMENTS: u32 = 1;
 const KIND_ENTRIES: u32 = 2;
 
@@ -68,6 +74,10 @@ pub struct CheckpointHeader {
     pub is_end: bool,
     /// Node, shard, partitions, segment length, folded ([`shape`]).
     pub shape: u64,
+    /// Where records of keys that nobody can name were lost: an entry of a record before it may be an older one.
+    pub lost: LostPlace,
+    /// Whether keys that have no entry are unknown.
+    pub is_tainted: bool,
 }
 
 /// What must be the same for a checkpoint to be this shard's.
@@ -84,7 +94,8 @@ impl CheckpointHeader {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         out[..8].copy_from_slice(MAGIC);
-        out[12..16].copy_from_slice(&u32::from(self.is_end).to_le_bytes());
+        let flags = u32::from(self.is_end) | u32::from(self.is_tainted) << 1;
+        out[12..16].copy_from_slice(&flags.to_le_bytes());
         for (at, value) in [
             (16, self.sequence),
             (24, self.body_bytes),
@@ -93,11 +104,14 @@ impl CheckpointHeader {
             (48, self.replay_last.0),
             (56, self.hlc_ceiling),
             (64, self.shape),
+            (88, self.lost.generation),
         ] {
             out[at..at + 8].copy_from_slice(&value.to_le_bytes());
         }
         out[72..76].copy_from_slice(&self.replay_offset.to_le_bytes());
         out[76..80].copy_from_slice(&self.sums.to_le_bytes());
+        out[80..84].copy_from_slice(&self.lost.segment.0.to_le_bytes());
+        out[84..88].copy_from_slice(&self.lost.offset.to_le_bytes());
         let crc = crc32c::crc32c(&out[12..]);
         out[8..12].copy_from_slice(&crc.to_le_bytes());
         out
@@ -122,7 +136,13 @@ impl CheckpointHeader {
             return None;
         }
         Some(Self {
-            is_end: u32_at(12)? & 1 == 1,
+            is_end: u32_at(12)? & 1 != 0,
+            is_tainted: u32_at(12)? & 2 != 0,
+            lost: LostPlace {
+                segment: SegmentId(u32_at(80)?),
+                offset: u32_at(84)?,
+                generation: u64_at(88)?,
+            },
             sequence: u64_at(16)?,
             body_bytes: u64_at(24)?,
             entries: u64_at(32)?,
@@ -146,13 +166,14 @@ fn seal_piece(out: &mut [u8], kind: u32) -> u32 {
 }
 
 /// Appends the piece that names the segments in use; returns its checksum.
-pub fn write_segments(out: &mut Vec<u8>, in_use: &[(SegmentId, u64)]) -> u32 {
+pub fn write_segments(out: &mut Vec<u8>, in_use: &[SegmentUse]) -> u32 {
     let start = out.len();
     out.extend_from_slice(&[0; PIECE_HEADER_BYTES]);
-    for (id, generation) in in_use {
-        out.extend_from_slice(&id.0.to_le_bytes());
+    for used in in_use {
+        out.extend_from_slice(&used.id.0.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&generation.to_le_bytes());
+        out.extend_from_slice(&used.generation.to_le_bytes());
+        out.extend_from_slice(&used.last.0.to_le_bytes());
     }
     seal_piece(&mut out[start..], KIND_SEGMENTS)
 }
@@ -332,7 +353,7 @@ fn read_body(
     slot: u8,
     header: &CheckpointHeader,
     each: &mut impl FnMut(Token, Entry),
-) -> Result<Vec<(SegmentId, u64)>, Failure> {
+) -> Result<Vec<SegmentUse>, Failure> {
     let mut window = vec![0; (4 * PIECE_BYTES_MAX).next_multiple_of(block)];
     let (mut held, mut offset) = (0..0, 0u64);
     let (mut sums, mut entries, mut last) = (0, 0, None);
@@ -351,14 +372,16 @@ fn read_body(
         let malformed = CheckpointError::Malformed { at };
         match piece.kind {
             KIND_SEGMENTS => {
-                let (pairs, rest) = piece.body.as_chunks::<16>();
+                let (uses, rest) = piece.body.as_chunks::<USE_BYTES>();
                 if !rest.is_empty() || in_use.is_some() {
                     return Err(malformed.into());
                 }
-                let pairs = pairs
-                    .iter()
-                    .map(|pair| (SegmentId(word(pair, 0) as u32), word(pair, 1)));
-                in_use = Some(pairs.collect());
+                let uses = uses.iter().map(|used| SegmentUse {
+                    id: SegmentId(word(used, 0) as u32),
+                    generation: word(used, 1),
+                    last: BatchNumber(word(used, 2)),
+                });
+                in_use = Some(uses.collect());
             }
             KIND_ENTRIES => {
                 let (slots, rest) = piece.body.as_chunks::<ENTRY_BYTES>();

@@ -65,6 +65,14 @@ fn index_of(keys: u64) -> Index {
     index
 }
 
+fn in_use() -> [SegmentUse; 2] {
+    [(3, 8, 70), (0, 9, 77)].map(|(id, generation, last)| SegmentUse {
+        id: SegmentId(id),
+        generation,
+        last: BatchNumber(last),
+    })
+}
+
 /// A checkpoint's file as the shard writes it: piece by piece, the header last.
 fn file_of(index: &Index, sequence: u64) -> Vec<u8> {
     let mut file = vec![0; BLOCK];
@@ -75,9 +83,15 @@ fn file_of(index: &Index, sequence: u64) -> Vec<u8> {
         replay_last: BatchNumber(77),
         hlc_ceiling: 123,
         shape: SHAPE,
+        lost: LostPlace {
+            generation: 4,
+            offset: 512,
+            segment: SegmentId(2),
+        },
+        is_tainted: true,
         ..CheckpointHeader::default()
     };
-    header.sums ^= write_segments(&mut file, &[(SegmentId(3), 8), (SegmentId(0), 9)]);
+    header.sums ^= write_segments(&mut file, &in_use());
     file.resize(file.len().next_multiple_of(BLOCK), 0);
     let mut after = None;
     loop {
@@ -130,7 +144,8 @@ fn a_whole_checkpoint_comes_back_however_many_pieces_it_has() {
         let (newest, entries) = read_one(file_of(&index, 5));
         let (slot, header, from) = newest.found.expect("whole");
         assert_eq!((slot, header.sequence, header.entries), (0, 5, keys));
-        assert_eq!(from.in_use, [(SegmentId(3), 8), (SegmentId(0), 9)]);
+        assert_eq!(from.in_use, in_use());
+        assert_eq!((header.lost.generation, header.is_tainted), (4, true));
         assert_eq!(
             (from.generation, from.offset, from.last, from.is_end),
             (9, 8192, BatchNumber(77), false)
@@ -311,14 +326,21 @@ fn the_header_has_exactly_these_bytes() {
         hlc_ceiling: 6,
         is_end: true,
         shape: 7,
+        lost: LostPlace {
+            generation: 10,
+            offset: 512,
+            segment: SegmentId(9),
+        },
+        is_tainted: true,
     };
-    let mut golden = Vec::from(*b"GRMCKPT1");
-    golden.extend_from_slice(&0xa28a_58efu32.to_le_bytes());
-    golden.extend_from_slice(&[1, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1]);
+    let mut golden = Vec::from(*b"GRMCKPT2");
+    golden.extend_from_slice(&0x44df_2f53u32.to_le_bytes());
+    golden.extend_from_slice(&[3, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1]);
     golden.extend_from_slice(&[0, 0x10, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
     golden.extend_from_slice(&[4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
     golden.extend_from_slice(&[6, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
     golden.extend_from_slice(&[0, 0x20, 0, 0, 0xdd, 0xcc, 0xbb, 0xaa]);
+    golden.extend_from_slice(&[9, 0, 0, 0, 0, 2, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(header.encode().as_slice(), golden);
     assert_eq!(CheckpointHeader::decode(&golden), Some(header));
 }

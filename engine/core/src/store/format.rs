@@ -40,6 +40,12 @@ pub const BODY_BYTES_MAX: usize = (1 << 28) - 1;
 pub const FLAG_TOMBSTONE: u8 = 1;
 /// Something in the object expires.
 pub const FLAG_EXPIRES: u8 = 2;
+/// A record written later may have been lost: its key is unknown. Set by the cleaner when it copies such a record, whose
+/// new place no longer tells; beside it `FLAG_EXPIRES` is set and `FLAG_TOMBSTONE` is not, so that every answer about the
+/// key reads the record.
+pub const FLAG_DOUBTFUL: u8 = 8;
+/// The record is about the log itself (`store::preface`), of no key.
+pub const FLAG_CONTROL: u8 = 128;
 
 /// Every key of the record's partition that lies before it in the log is gone.
 pub const FLAG_DROP: u8 = 4;
@@ -298,6 +304,11 @@ impl<'a> Record<'a> {
         let (bucket, rest) = rest.split_at_checked(usize::from(*bucket_bytes))?;
         let (key, object) = rest.split_at_checked(usize::from(self.header.key_bytes))?;
         Some((bucket, key, object))
+    }
+
+    /// Whether a later record of its key may have been lost.
+    pub const fn is_doubtful(&self) -> bool {
+        self.header.flags & FLAG_DOUBTFUL != 0
     }
 
     /// The object, when the record is of this bucket and key.

@@ -17,6 +17,9 @@ use crate::store::format::{
     BATCH_HEADER_BYTES, BatchHeader, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, Spot,
     record_bytes, stored_bucket,
 };
+use crate::store::preface::{
+    Draft, LostPlace, RollKey, SURVEY_USE_BYTES, preface_bytes, write_preface,
+};
 use crate::store::segment::{SegmentState, Segments};
 
 /// Free segments that only copies may use: without one, a full log could never be cleaned again.
@@ -25,6 +28,9 @@ pub const CLEANER_RESERVE: u32 = 1;
 const SPARES: u32 = 2;
 /// Buffers kept for reuse.
 const FREE_BUFFERS_MAX: usize = 4;
+/// A survey that would take more than this part of a segment is left out: with so many so short segments, a start without
+/// any checkpoint takes those that were given back for lost.
+const SURVEY_PART: usize = 8;
 /// A refused preparation is tried again after this.
 const PREPARE_RETRY_NS: u64 = 1_000_000_000;
 
@@ -92,6 +98,8 @@ struct OpenBatch {
     start: usize,
     records: u32,
     began_ns: u64,
+    /// The generation whose survey is in it; 0: none is.
+    survey: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +110,7 @@ pub(crate) struct Commit {
     pub(crate) start: usize,
     pub(crate) bytes: usize,
     hlc_ceiling: u64,
+    survey: u64,
     is_done: bool,
 }
 
@@ -118,6 +127,11 @@ pub struct Log {
     last_number: BatchNumber,
     current: Option<u32>,
     open: Option<OpenBatch>,
+    /// The keys of the open batch, and of the last one that was closed, as a roll has them.
+    roll: Vec<u8>,
+    roll_before: Vec<u8>,
+    /// The batch that `roll_before` lists; 0: its keys are not known.
+    roll_of: BatchNumber,
     // memory
     buffers: Vec<Option<LogBuffer>>,
     free: Vec<LogBuffer>,
@@ -130,6 +144,10 @@ pub struct Log {
     given_up: Vec<Commit>,
     durable: BatchNumber,
     ceiling_durable: u64,
+    /// The newest generation whose survey is on stable media.
+    surveyed_generation: u64,
+    /// Where records of keys that nobody can name were lost; each preface says so again.
+    pub lost: LostPlace,
     /// No time after this may be used before the next batch is durable; the shard keeps it ahead.
     pub hlc_ceiling: u64,
     // spares
@@ -167,6 +185,9 @@ impl Log {
             last_number,
             current: None,
             open: None,
+            roll: Vec::new(),
+            roll_before: Vec::new(),
+            roll_of: BatchNumber(0),
             buffers: Vec::new(),
             free: Vec::new(),
             tail: VecDeque::new(),
@@ -176,6 +197,8 @@ impl Log {
             given_up: Vec::new(),
             durable: last_number,
             ceiling_durable: 0,
+            surveyed_generation: 0,
+            lost: LostPlace::default(),
             hlc_ceiling: 0,
             preparing: None,
             prepare_not_before_ns: 0,
@@ -234,6 +257,14 @@ impl Log {
     pub fn resume(&mut self, id: SegmentId) {
         self.segments.at(id).state = SegmentState::Active;
         self.active = Some(id);
+    }
+
+    /// Names the keys of the last batch, so that the next one lists them.
+    pub fn set_roll(&mut self, keys: &[RollKey]) {
+        self.roll_of = self.last_number;
+        self.roll_before.clear();
+        self.roll_before
+            .extend(keys.iter().flat_map(|key| key.encode()));
     }
 
     /// When the open batch was begun.
@@ -349,6 +380,9 @@ impl Log {
         seal_record(buffer, at, head, body_bytes, body_crc);
         open.records += 1;
         let batch = open.number;
+        let (token, tag15) = (head.token, head.tag15);
+        self.roll
+            .extend_from_slice(&RollKey { token, tag15 }.encode());
         self.note_used();
         Ok(Appended {
             segment,
@@ -382,6 +416,9 @@ impl Log {
         seal_with(buffer, at, *header);
         open.records += 1;
         let batch = open.number;
+        let (token, tag15) = (header.token, header.tag15);
+        self.roll
+            .extend_from_slice(&RollKey { token, tag15 }.encode());
         self.note_used();
         Ok(Appended {
             segment,
@@ -430,6 +467,7 @@ impl Log {
                     None => {
                         buffer.filled().next_multiple_of(self.config.block_bytes)
                             + BATCH_HEADER_BYTES
+                            + preface_bytes(self.roll_before.len(), 0)
                     }
                 };
                 at + total <= buffer.room()
@@ -437,11 +475,12 @@ impl Log {
         if fits && self.open.is_some() {
             return Ok(());
         }
+        let mut is_first = false;
         if !fits {
             if self.in_flight_bytes > self.config.backlog_bytes_max {
                 return Err(NoRoom::Backlog);
             }
-            self.next_buffer(total, segments_left, effects)?;
+            is_first = self.next_buffer(total, segments_left, effects)?;
         }
         let number = BatchNumber(self.next_number);
         let block = self.config.block_bytes;
@@ -456,24 +495,56 @@ impl Log {
         buffer.append(BATCH_HEADER_BYTES, |out| {
             out.extend_from_slice(&[0; BATCH_HEADER_BYTES])
         });
+        let segments = &self.segments;
+        let survey_segments = if is_first {
+            survey_segments(segments, self.config.segment_bytes, self.active)
+        } else {
+            None
+        };
+        let spot = Spot {
+            generation: buffer.generation,
+            offset: buffer.offset + buffer.filled() as u32,
+        };
+        let draft = Draft {
+            number,
+            roll_of: self.roll_of,
+            roll: &self.roll_before,
+            lost: self.lost,
+        };
+        let active = self.active;
+        let survey = survey_segments
+            .is_some()
+            .then(|| segments.in_use().filter(|used| Some(used.id) != active));
+        let bytes = preface_bytes(draft.roll.len(), survey_segments.unwrap_or(0));
+        buffer.append(bytes, |out| write_preface(out, spot, &draft, survey));
         self.open = Some(OpenBatch {
             number,
             start,
-            records: 0,
+            records: 1,
             began_ns: now_ns,
+            survey: survey_segments.map_or(0, |_| spot.generation),
         });
         self.next_number += 1;
         Ok(())
     }
 
-    /// Closes what is open and takes another buffer, in the next segment where this one is full.
+    /// Closes what is open and takes another buffer, in the next segment where this one is full; whether it is one.
     fn next_buffer(
         &mut self,
         total: usize,
         segments_left: u32,
         effects: &mut Effects,
-    ) -> Result<(), NoRoom> {
-        let need = (BATCH_HEADER_BYTES + total).next_multiple_of(self.config.block_bytes);
+    ) -> Result<bool, NoRoom> {
+        let block = self.config.block_bytes;
+        let roll_bytes = match self.open {
+            Some(_) => self.roll.len(),
+            None => self.roll_before.len(),
+        };
+        let need_with = |segments: usize| {
+            (BATCH_HEADER_BYTES + preface_bytes(roll_bytes, segments) + total)
+                .next_multiple_of(block)
+        };
+        let mut need = need_with(0);
         let left = self
             .active
             .and_then(|id| self.segments.get(id))
@@ -487,6 +558,8 @@ impl Log {
         self.current = None;
         if is_new {
             self.activate_next();
+            let surveyed = survey_segments(&self.segments, self.config.segment_bytes, self.active);
+            need = need_with(surveyed.unwrap_or(0));
         }
         let Some((segment, offset, generation)) = self.end() else {
             unreachable!("a segment is active")
@@ -507,12 +580,12 @@ impl Log {
         self.tail_bytes += room;
         self.segments.at(segment).buffers.push_back((offset, id));
         self.current = Some(id);
-        Ok(())
+        Ok(is_new)
     }
 
     fn activate_next(&mut self) {
         self.seal_active();
-        let next = self.segments.first(SegmentState::Ready);
+        let next = self.segments.next_spare(self.surveyed_generation);
         let Some(id) = next else {
             unreachable!("the caller found a spare")
         };
@@ -521,6 +594,9 @@ impl Log {
         segment.generation = self.next_generation;
         segment.used_bytes = 0;
         segment.live_bytes = 0;
+        segment.before = self.last_number;
+        segment.last = BatchNumber(0);
+        segment.freed_at = 0;
         self.next_generation += 1;
         self.active = Some(id);
     }
@@ -564,11 +640,16 @@ impl Log {
             start: open.start,
             bytes,
             hlc_ceiling: self.hlc_ceiling,
+            survey: open.survey,
             is_done: false,
         };
         self.in_flight.push_back(commit);
         self.in_flight_bytes += bytes;
         self.last_number = open.number;
+        self.segments.at(segment).last = open.number;
+        core::mem::swap(&mut self.roll, &mut self.roll_before);
+        self.roll.clear();
+        self.roll_of = open.number;
         self.commits += 1;
         self.submitted_bytes += bytes as u64;
         let data = LogRange {
@@ -598,6 +679,7 @@ impl Log {
         while let Some(first) = self.in_flight.front().filter(|commit| commit.is_done) {
             self.durable = first.number;
             self.ceiling_durable = self.ceiling_durable.max(first.hlc_ceiling);
+            self.surveyed_generation = self.surveyed_generation.max(first.survey);
             self.in_flight_bytes -= first.bytes;
             self.in_flight.pop_front();
         }
@@ -631,6 +713,10 @@ impl Log {
         self.last_number = self.durable;
         self.current = None;
         self.seal_active();
+        // The keys of the batch that is the last one again were listed in one that does not count.
+        self.roll_of = BatchNumber(0);
+        self.roll_before.clear();
+        self.segments.forget_after(self.durable);
         Some(failed)
     }
 
@@ -733,20 +819,31 @@ impl Log {
         }
     }
 
-    /// Makes an emptied segment a spare, or removes its file where there are spares enough.
-    pub fn recycle(&mut self, id: SegmentId, effects: &mut Effects) {
+    /// Makes an emptied segment a spare. What it holds stays on the medium until it is used anew.
+    pub fn recycle(&mut self, id: SegmentId) {
         self.drop_segment_buffers(id);
-        let spares = self.segments.count(SegmentState::Ready);
+        let freed_at = self.next_generation;
         let segment = self.segments.at(id);
         segment.live_bytes = 0;
         segment.used_bytes = 0;
-        if spares > SPARES {
+        segment.state = SegmentState::Ready;
+        segment.freed_at = freed_at;
+    }
+
+    /// Removes the files of spares beyond those that are kept, once a survey on stable media leaves out what they held.
+    pub fn trim_spares(&mut self, effects: &mut Effects) {
+        while self.segments.count(SegmentState::Ready) > SPARES + 1 {
+            let spare = self.segments.next_spare(self.surveyed_generation);
+            let surveyed = self.surveyed_generation;
+            let Some(id) = spare.filter(|id| self.segments.at(*id).freed_at <= surveyed) else {
+                return;
+            };
+            let segment = self.segments.at(id);
             segment.state = SegmentState::Absent;
+            segment.freed_at = 0;
             effects.list.push(Effect::Remove {
                 file: FileId::Segment(id),
             });
-        } else {
-            segment.state = SegmentState::Ready;
         }
     }
 
@@ -802,6 +899,19 @@ impl Log {
         }
         true
     }
+}
+
+/// How many segments the survey of a new segment lists; `None` when they are too many.
+fn survey_segments(
+    segments: &Segments,
+    segment_bytes: u32,
+    active: Option<SegmentId>,
+) -> Option<usize> {
+    let count = segments
+        .in_use()
+        .filter(|used| Some(used.id) != active)
+        .count();
+    (count * SURVEY_USE_BYTES <= segment_bytes as usize / SURVEY_PART).then_some(count)
 }
 
 fn seal_record(

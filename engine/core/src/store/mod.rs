@@ -3,9 +3,10 @@
 //! # Layout
 //! - `format`: batches and records as bytes;
 //! - `place`: where a record lies, in 64 bits;
+//! - `preface`: what each batch says of the log itself;
 //! - `buffer`, `segment`, `log`: what is appended to, and read while it is in memory;
 //! - `index`, `cache`, `digest`: what is in RAM of each key;
-//! - `recovery`, `checkpoint`: from files to an index and a log that goes on.
+//! - `log_reader`, `tails`, `recovery`, `checkpoint`: from files to an index and a log that goes on.
 
 pub mod buffer;
 pub mod cache;
@@ -14,6 +15,9 @@ pub mod digest;
 pub mod format;
 pub mod index;
 pub mod log;
+mod log_reader;
 pub mod place;
+pub mod preface;
 pub mod recovery;
 pub mod segment;
+mod tails;

@@ -18,7 +18,7 @@ const FLAGS_SHIFT: u32 = LOCATION_BITS + CLASS_BITS;
 const TAG_SHIFT: u32 = FLAGS_SHIFT + 2;
 
 /// The greatest number of segments of a shard. More capacity than that: it is not used; longer segments are needed.
-pub const SEGMENTS_MAX: u32 = 65_000;
+pub const SEGMENTS_MAX: u32 = 43_000;
 
 /// How many tags there are, and so the greatest number of entries of one token.
 pub const TAGS: u32 = 1 << (64 - TAG_SHIFT);

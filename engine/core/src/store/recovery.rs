@@ -1,24 +1,27 @@
 //! Recovery: from what a directory holds to an index and a log that goes on.
 //!
-//! Takes the newest checkpoint that verifies, then replays the log's tail batch by batch. Never writes: what is found
-//! torn is cut by going on in a new segment, whose first batch names the last one that counts.
+//! Takes the newest checkpoint that verifies, then replays the log's tail batch by batch; without one, the whole log.
+//! Never writes: what is found torn is cut by going on in a new segment, whose first batch names the last one that
+//! counts.
 //!
 //! How a torn tail is told from damage: each batch header carries the greatest batch that was on stable media when it
 //! was closed. A batch that is missing or does not verify was promised to someone exactly when a later header says that
 //! it was durable; then it is damage: reported with its place, and its keys are unknown, not absent. Otherwise nobody
 //! was told of it, and the log ends before it.
+//!
+//! How narrow the damage is: the batch behind lists the keys of what is lost (`preface`), and only those are unknown. Where
+//! that list is lost as well, any key may have been there: every record before the place may be an older one, and is
+//! unknown until it is written again.
 
 use crate::base::ids::{BatchNumber, SegmentId};
-use crate::port::{FileId, IoError, Source};
+use crate::port::{IoError, Source};
 use crate::store::format::{
-    BATCH_HEADER_BYTES, BatchHeader, Record, RecordError, RecordHeader, walk_batch,
+    BATCH_HEADER_BYTES, BatchHeader, FLAG_CONTROL, Record, RecordError, RecordHeader, walk_batch,
 };
-use crate::store::segment::{SegmentState, Segments};
-
-/// Bytes read at once.
-const WINDOW_BYTES: usize = 4 << 20;
-/// How far behind a batch that is missing the next one may begin.
-const LOOK_AHEAD_BYTES: usize = 24 << 20;
+use crate::store::log_reader::{LOOK_AHEAD_BYTES, LogReader, Roll};
+use crate::store::preface::{LostPlace, Preface, RollKey};
+use crate::store::segment::{SegmentState, SegmentUse, Segments};
+use crate::store::tails::{Found, Survey, Tail, tails};
 
 /// Where a replay begins, and what the log was then.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,8 +32,8 @@ pub struct ReplayFrom {
     pub offset: u32,
     /// The batch before.
     pub last: BatchNumber,
-    /// The segments that were in use, with their generations.
-    pub in_use: Vec<(SegmentId, u64)>,
+    /// The segments that were in use.
+    pub in_use: Vec<SegmentUse>,
     /// Whether the log ended there, by a clean stop.
     pub is_end: bool,
 }
@@ -45,7 +48,9 @@ pub enum Replayed<'a> {
     Record(SegmentId, u32, Record<'a>),
     /// A record whose key is known and whose body is lost.
     Lost(SegmentId, u32, RecordHeader),
-    /// A place where records of any keys may be lost.
+    /// A key whose record is lost, header and all, somewhere behind this place.
+    LostKey(SegmentId, u32, RollKey),
+    /// A place where records of any keys are lost.
     Damage(SegmentId, u32),
 }
 
@@ -58,116 +63,21 @@ pub struct LogState {
     pub next_generation: u64,
     /// The last batch that counts.
     pub last: BatchNumber,
+    /// The keys of that batch, if they are known.
+    pub last_keys: Option<Vec<RollKey>>,
     /// The next batch's number.
     pub next_number: u64,
     /// The greatest time that may have been used.
     pub hlc_ceiling: u64,
+    /// Where records of keys that nobody can name were lost, now or before an earlier start.
+    pub lost: LostPlace,
     /// The segment to go on in, after a clean stop.
     pub resume: Option<SegmentId>,
     /// Bytes of batches that nobody was told of, and which are cut.
     pub torn_bytes: u64,
 }
 
-struct Tail {
-    id: SegmentId,
-    bytes: u64,
-    first: BatchHeader,
-    /// The last batch of this segment that can count.
-    counted_upto: u64,
-}
-
-/// Of the segments in the order of their generations, those that count: what a segment's first batch follows is the
-/// last one before it; a batch with a greater number in an older segment was cut by an earlier start.
-fn counted(tails: Vec<Tail>) -> Vec<Tail> {
-    let mut upto = u64::MAX;
-    let mut counted = Vec::with_capacity(tails.len());
-    for mut tail in tails.into_iter().rev() {
-        if tail.first.number.0 > upto {
-            continue;
-        }
-        tail.counted_upto = upto;
-        upto = upto.min(tail.first.previous.0);
-        counted.push(tail);
-    }
-    counted.reverse();
-    counted
-}
-
-struct Reader<'s> {
-    source: &'s mut dyn Source,
-    block: usize,
-    window: Vec<u8>,
-    file: Option<SegmentId>,
-    start: u64,
-}
-
-impl Reader<'_> {
-    /// At least `bytes` bytes at `offset` (fewer at the file's end).
-    fn at(
-        &mut self,
-        id: SegmentId,
-        offset: u64,
-        bytes: usize,
-    ) -> Result<&[u8], (SegmentId, IoError)> {
-        let held_to = self.start + self.window.len() as u64;
-        let is_held =
-            self.file == Some(id) && self.start <= offset && offset + bytes as u64 <= held_to;
-        if !is_held {
-            self.window
-                .resize(bytes.max(WINDOW_BYTES).next_multiple_of(self.block), 0);
-            let start = offset - offset % self.block as u64;
-            self.file = None;
-            let read = self
-                .source
-                .read(FileId::Segment(id), start, &mut self.window)
-                .map_err(|error| (id, error))?;
-            self.window.truncate(read);
-            (self.file, self.start) = (Some(id), start);
-        }
-        let from = ((offset - self.start) as usize).min(self.window.len());
-        Ok(&self.window[from..])
-    }
-
-    /// The greatest batch that one of the segment's batches says was durable when it was closed.
-    fn promised_in(&mut self, tail: &Tail, owner: u32) -> Result<u64, (SegmentId, IoError)> {
-        let (mut promised, mut at) = (0, u64::from(tail.first.offset));
-        let generation = Some(tail.first.generation);
-        while let Some(found) = self.next_header((tail.id, tail.bytes), at, owner, generation)? {
-            if found.number.0 <= tail.counted_upto {
-                promised = promised.max(found.durable.0);
-            }
-            let step = u64::from(found.bytes).next_multiple_of(self.block as u64);
-            at = u64::from(found.offset) + step.max(self.block as u64);
-        }
-        Ok(promised)
-    }
-
-    /// The first header of the segment's own (any generation, or that one) from `offset` on, within the look-ahead.
-    fn next_header(
-        &mut self,
-        tail: (SegmentId, u64),
-        offset: u64,
-        owner: u32,
-        generation: Option<u64>,
-    ) -> Result<Option<BatchHeader>, (SegmentId, IoError)> {
-        let (id, file_bytes) = tail;
-        let end = file_bytes.min(offset + LOOK_AHEAD_BYTES as u64);
-        let mut at = offset;
-        while at + BATCH_HEADER_BYTES as u64 <= end {
-            let header = BatchHeader::decode(self.at(id, at, BATCH_HEADER_BYTES)?);
-            let is_its = |h: &BatchHeader| {
-                h.owner == owner
-                    && u64::from(h.offset) == at
-                    && generation.is_none_or(|g| h.generation == g)
-            };
-            if let Some(header) = header.filter(is_its) {
-                return Ok(Some(header));
-            }
-            at += self.block as u64;
-        }
-        Ok(None)
-    }
-}
+type Failed = (SegmentId, IoError);
 
 /// Replays the log from where a checkpoint ends; calls `each` for what it finds.
 ///
@@ -179,160 +89,456 @@ pub fn replay(
     owner: u32,
     from: &ReplayFrom,
     mut each: impl FnMut(Replayed<'_>),
-) -> Result<LogState, (SegmentId, IoError)> {
+) -> Result<LogState, Failed> {
     let mut files = source.segments();
     files.sort_unstable();
+    let mut reader = LogReader::new(source, block, owner);
     let mut state = LogState {
         last: from.last,
         next_generation: from.generation.max(1),
         ..LogState::default()
     };
-    let mut highest = from.last.0;
-    let mut reader = Reader {
-        source,
-        block,
-        window: Vec::new(),
-        file: None,
-        start: 0,
-    };
-    let mut tails = Vec::new();
+    let mut found = Vec::new();
     for (id, bytes) in files {
-        let first = reader.next_header((id, bytes), 0, owner, None)?;
+        let first = reader.next_header((id, bytes), 0, None)?;
         let segment = state.segments.reach(id);
         segment.state = SegmentState::Ready;
         let Some(first) = first else { continue };
         segment.generation = first.generation;
         state.next_generation = state.next_generation.max(first.generation + 1);
-        if first.generation >= from.generation {
-            tails.push(Tail {
-                id,
-                bytes,
-                first,
-                counted_upto: u64::MAX,
-            });
-        } else if from.in_use.contains(&(id, first.generation)) {
-            segment.state = SegmentState::Sealed;
-            segment.used_bytes = bytes as u32;
+        found.push(Found { id, bytes, first });
+    }
+    let survey = Survey::newest(&mut reader, &found)?;
+    state.lost = survey.as_ref().map_or(LostPlace::default(), |s| s.lost);
+    let tails = tails(&found, survey.as_ref(), from);
+    for used in &from.in_use {
+        let file = found
+            .iter()
+            .find(|f| f.id == used.id && f.first.generation == used.generation);
+        // One that is not there may have been given back since the checkpoint.
+        let is_listed = survey
+            .as_ref()
+            .is_some_and(|s| s.has(used.id, used.generation));
+        if used.generation < from.generation && (file.is_some() || is_listed) {
+            keep_used(&mut state.segments, used, file.map(|file| file.bytes));
         }
     }
     each(Replayed::Surveyed(&state.segments));
-    tails.sort_unstable_by_key(|tail| tail.first.generation);
-    let tails = counted(tails);
-    let mut is_cut = false;
+    let mut replay = Replay {
+        highest: from.last.0,
+        reader,
+        state,
+        is_cut: false,
+        each,
+    };
     for (position, tail) in tails.iter().enumerate() {
         let later = &tails[position + 1..];
-        let generation = tail.first.generation;
+        replay.segment(tail, later, from)?;
+    }
+    let Replay {
+        mut state, highest, ..
+    } = replay;
+    state.next_number = highest + 1;
+    // What a spare still holds may be in the newest survey.
+    let freed_at = state.next_generation;
+    state.segments.note_former_uses(freed_at);
+    Ok(state)
+}
+
+/// A segment that is in use and that the replay does not meet: as it was, or, where its file is gone, kept in mind, so that
+/// whatever names it is unknown.
+fn keep_used(segments: &mut Segments, used: &SegmentUse, file_bytes: Option<u64>) {
+    let segment = segments.reach(used.id);
+    let is_missing = segment.state == SegmentState::Absent;
+    if segment.generation == used.generation {
+        segment.state = SegmentState::Sealed;
+        segment.used_bytes = file_bytes.unwrap_or(0) as u32;
+    } else if is_missing {
+        segment.state = SegmentState::Quarantined;
+        segment.generation = used.generation;
+    } else {
+        return;
+    }
+    segment.last = used.last;
+}
+
+struct Replay<'s, F> {
+    reader: LogReader<'s>,
+    state: LogState,
+    highest: u64,
+    is_cut: bool,
+    each: F,
+}
+
+/// What lies behind a batch that is missing or damaged.
+struct Ahead {
+    /// The next batch of the same segment that counts.
+    next: Option<BatchHeader>,
+    /// The greatest batch that anything behind says was durable.
+    promised: u64,
+    bytes: u64,
+}
+
+impl<F: FnMut(Replayed<'_>)> Replay<'_, F> {
+    fn segment(&mut self, tail: &Tail, later: &[Tail], from: &ReplayFrom) -> Result<(), Failed> {
+        let Some(first) = &tail.first else {
+            return self.missing_segment(tail, later);
+        };
+        let generation = tail.generation;
         let mut at = if generation == from.generation {
             u64::from(from.offset)
         } else {
             0
         };
-        let counted_upto = tail.counted_upto;
-        while !is_cut && state.last.0 < counted_upto {
-            let header =
-                BatchHeader::decode(reader.at(tail.id, at, BATCH_HEADER_BYTES)?).filter(|h| {
-                    h.owner == owner
-                        && h.generation == generation
-                        && u64::from(h.offset) == at
-                        && h.previous == state.last
-                });
-            let whole = match header {
-                Some(header) if header.number.0 > counted_upto => break,
-                Some(header) => {
-                    let bytes = reader.at(tail.id, at, header.bytes as usize)?;
-                    let mut is_whole = bytes.len() >= header.bytes as usize;
-                    let mut records = 0;
-                    walk_batch(&header, bytes, |_, record| {
-                        is_whole &= record.is_ok();
-                        records += 1;
-                    });
-                    (is_whole && records == header.records).then_some(header)
-                }
-                None => None,
-            };
-            let header = match whole {
-                Some(header) => header,
-                None => {
-                    // Something is missing: was it promised to anyone?
-                    let missing = state.last.0 + 1;
-                    let skip = header.map_or(block as u64, |h| {
-                        u64::from(h.bytes).next_multiple_of(block as u64)
-                    });
-                    let mut promised = 0;
-                    for tail in later {
-                        promised = promised.max(reader.promised_in(tail, owner)?);
-                    }
-                    let (mut next, mut ahead_bytes) = (None, 0);
-                    let mut ahead = at + skip;
-                    while let Some(found) =
-                        reader.next_header((tail.id, tail.bytes), ahead, owner, Some(generation))?
-                    {
-                        if found.number.0 <= counted_upto {
-                            next = next.or(Some(found));
-                            promised = promised.max(found.durable.0);
-                        }
-                        highest = highest.max(found.number.0);
-                        state.hlc_ceiling = state.hlc_ceiling.max(found.hlc_ceiling);
-                        ahead_bytes += u64::from(found.bytes);
-                        ahead = u64::from(found.offset)
-                            + u64::from(found.bytes).next_multiple_of(block as u64);
-                    }
-                    if promised < missing {
-                        state.torn_bytes += ahead_bytes;
-                        if let Some(torn) = header {
-                            highest = highest.max(torn.number.0);
-                            state.hlc_ceiling = state.hlc_ceiling.max(torn.hlc_ceiling);
-                            state.torn_bytes += u64::from(torn.bytes);
-                        }
-                        is_cut = true;
-                        break;
-                    }
-                    match (header, next) {
-                        (Some(damaged), _) => damaged,
-                        (None, Some(next)) => {
-                            each(Replayed::Damage(tail.id, at as u32));
-                            state.last = next.previous;
-                            at = u64::from(next.offset);
-                            continue;
-                        }
-                        (None, None) => {
-                            each(Replayed::Damage(tail.id, at as u32));
-                            state.last = later.first().map_or(state.last, |t| t.first.previous);
-                            break;
-                        }
-                    }
-                }
-            };
-            let bytes = reader.at(tail.id, at, header.bytes as usize)?;
-            walk_batch(&header, bytes, |offset, record| match record {
-                Ok(record) => each(Replayed::Record(tail.id, offset, record)),
-                Err(RecordError::Body(lost)) => each(Replayed::Lost(tail.id, offset, lost)),
-                Err(RecordError::Header | RecordError::Short) => {
-                    each(Replayed::Damage(tail.id, offset))
-                }
-            });
-            state.last = header.number;
-            state.hlc_ceiling = state.hlc_ceiling.max(header.hlc_ceiling);
-            at = (at + u64::from(header.bytes)).next_multiple_of(block as u64);
+        if tail.is_detached && !self.is_cut {
+            self.state.last = first.previous;
+            if first.offset > 0 {
+                self.lose_everything(tail.id, 0, (generation, first.offset));
+                at = u64::from(first.offset);
+            }
         }
-        highest = highest.max(state.last.0);
-        let segment = state.segments.at(tail.id);
-        if is_cut && at == 0 {
+        while !self.is_cut && self.state.last.0 < tail.counted_upto {
+            match self.batch(tail, later, at)? {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        self.highest = self.highest.max(self.state.last.0);
+        let segment = self.state.segments.at(tail.id);
+        if self.is_cut && at == 0 {
             segment.state = SegmentState::Ready;
-            continue;
+            return Ok(());
         }
         segment.state = SegmentState::Sealed;
         segment.used_bytes = at as u32;
+        segment.before = first.previous;
+        segment.last = self.state.last;
         let is_newest = later.is_empty();
         if is_newest
             && from.is_end
             && generation == from.generation
             && at == u64::from(from.offset)
-            && state.torn_bytes == 0
+            && self.state.torn_bytes == 0
         {
-            state.resume = Some(tail.id);
+            self.state.resume = Some(tail.id);
+        }
+        Ok(())
+    }
+
+    /// A segment that was in use, and of which nothing is there.
+    fn missing_segment(&mut self, tail: &Tail, later: &[Tail]) -> Result<(), Failed> {
+        if self.is_cut {
+            return Ok(());
+        }
+        if self.promised_by(later)? <= self.state.last.0 {
+            self.is_cut = true;
+            return Ok(());
+        }
+        let used = SegmentUse {
+            id: tail.id,
+            generation: tail.generation,
+            last: BatchNumber(tail.counted_upto),
+        };
+        keep_used(&mut self.state.segments, &used, None);
+        self.lose_everything(tail.id, 0, (tail.generation, u32::MAX));
+        self.state.last = self.state.last.max(used.last);
+        self.highest = self.highest.max(self.state.last.0);
+        Ok(())
+    }
+
+    fn promised_by(&mut self, tails: &[Tail]) -> Result<u64, Failed> {
+        let mut promised = 0;
+        for tail in tails {
+            if let Some(first) = &tail.first {
+                let file = (tail.id, tail.bytes);
+                promised = promised.max(self.reader.promised_in(file, first, tail.counted_upto)?);
+            }
+        }
+        Ok(promised)
+    }
+
+    /// Records of keys that nobody can name are lost before this end.
+    fn lose_everything(&mut self, id: SegmentId, at: u32, (generation, end): (u64, u32)) {
+        self.state.lost = self.state.lost.later(LostPlace {
+            generation,
+            offset: end,
+            segment: id,
+        });
+        (self.each)(Replayed::Damage(id, at));
+    }
+
+    /// Replays the batch at a place, or what is left of it; where the next one begins, `None` at the segment's end.
+    fn batch(&mut self, tail: &Tail, later: &[Tail], at: u64) -> Result<Option<u64>, Failed> {
+        let block = self.reader.block as u64;
+        let owner = self.reader.owner;
+        let last = self.state.last;
+        let header =
+            BatchHeader::decode(self.reader.at(tail.id, at, BATCH_HEADER_BYTES)?).filter(|h| {
+                h.owner == owner
+                    && h.generation == tail.generation
+                    && u64::from(h.offset) == at
+                    && h.previous == last
+            });
+        let end_of = |header: &BatchHeader| (at + u64::from(header.bytes)).next_multiple_of(block);
+        let Some(header) = header else {
+            let ahead = self.look_ahead(tail, later, at + block)?;
+            if ahead.promised <= last.0 {
+                self.cut(None, &ahead);
+                return Ok(None);
+            }
+            return self.lost_batches(tail, later, at, ahead.next);
+        };
+        if header.number.0 > tail.counted_upto {
+            return Ok(None);
+        }
+        let bytes = self.reader.at(tail.id, at, header.bytes as usize)?;
+        let mut is_whole = bytes.len() >= header.bytes as usize;
+        let mut records = 0;
+        walk_batch(&header, bytes, |_, record| {
+            is_whole &= record.is_ok();
+            records += 1;
+        });
+        let mut lost = Vec::new();
+        if !is_whole || records != header.records {
+            let ahead = self.look_ahead(tail, later, end_of(&header))?;
+            if ahead.promised <= last.0 {
+                self.cut(Some(&header), &ahead);
+                return Ok(None);
+            }
+            lost = self.lost_records(tail, later, &header, ahead.next.as_ref())?;
+        }
+        let mut keys = self.state.last_keys.take().unwrap_or_default();
+        keys.clear();
+        let bytes = self.reader.at(tail.id, at, header.bytes as usize)?;
+        let each = &mut self.each;
+        walk_batch(&header, bytes, |offset, record| match record {
+            Ok(record) if record.header.flags & FLAG_CONTROL != 0 => {}
+            Ok(record) => {
+                keys.push(key_of(&record.header));
+                each(Replayed::Record(tail.id, offset, record));
+            }
+            Err(RecordError::Body(lost)) if lost.flags & FLAG_CONTROL != 0 => {}
+            Err(RecordError::Body(lost)) => {
+                keys.push(key_of(&lost));
+                each(Replayed::Lost(tail.id, offset, lost));
+            }
+            // `lost_records` says which keys these were.
+            Err(RecordError::Header | RecordError::Short) => {}
+        });
+        for (offset, key) in lost {
+            keys.push(key);
+            (self.each)(Replayed::LostKey(tail.id, offset, key));
+        }
+        self.state.last_keys = Some(keys);
+        self.state.last = header.number;
+        self.state.hlc_ceiling = self.state.hlc_ceiling.max(header.hlc_ceiling);
+        Ok(Some(end_of(&header)))
+    }
+
+    /// The log ends here: nobody was told of what lies behind.
+    fn cut(&mut self, torn: Option<&BatchHeader>, ahead: &Ahead) {
+        self.state.torn_bytes += ahead.bytes;
+        if let Some(torn) = torn {
+            self.highest = self.highest.max(torn.number.0);
+            self.state.hlc_ceiling = self.state.hlc_ceiling.max(torn.hlc_ceiling);
+            self.state.torn_bytes += u64::from(torn.bytes);
+        }
+        self.is_cut = true;
+    }
+
+    fn look_ahead(&mut self, tail: &Tail, later: &[Tail], from: u64) -> Result<Ahead, Failed> {
+        let mut ahead = Ahead {
+            next: None,
+            promised: self.promised_by(later)?,
+            bytes: 0,
+        };
+        let mut at = from;
+        let file = (tail.id, tail.bytes);
+        while let Some(found) = self.reader.next_header(file, at, Some(tail.generation))? {
+            if found.number.0 <= tail.counted_upto {
+                ahead.next = ahead.next.or(Some(found));
+                ahead.promised = ahead.promised.max(found.durable.0);
+            }
+            self.highest = self.highest.max(found.number.0);
+            self.state.hlc_ceiling = self.state.hlc_ceiling.max(found.hlc_ceiling);
+            ahead.bytes += u64::from(found.bytes);
+            at = (u64::from(found.offset) + u64::from(found.bytes))
+                .next_multiple_of(self.reader.block as u64);
+        }
+        Ok(ahead)
+    }
+
+    /// What the batch behind lists: the next of this segment, else the first of the next segment.
+    fn roll_behind(
+        &mut self,
+        tail: &Tail,
+        later: &[Tail],
+        next: Option<&BatchHeader>,
+    ) -> Result<Option<Roll>, Failed> {
+        match (next, later.first()) {
+            (Some(next), _) => self.reader.roll_in(tail.id, next),
+            (None, Some(Tail { id, first, .. })) => match first {
+                Some(first) => self.reader.roll_in(*id, first),
+                None => Ok(None),
+            },
+            (None, None) => Ok(None),
         }
     }
-    state.next_number = highest + 1;
-    Ok(state)
+
+    /// The keys of a batch's records whose headers are lost, and where they may have been.
+    fn lost_records(
+        &mut self,
+        tail: &Tail,
+        later: &[Tail],
+        header: &BatchHeader,
+        next: Option<&BatchHeader>,
+    ) -> Result<Vec<(u32, RollKey)>, Failed> {
+        let at = u64::from(header.offset);
+        let bytes = self.reader.at(tail.id, at, header.bytes as usize)?;
+        let (mut seen, mut gap, mut known) = (Vec::new(), None, 0);
+        walk_batch(header, bytes, |offset, record| match record {
+            Ok(Record { header, .. }) | Err(RecordError::Body(header)) => {
+                known += 1;
+                if header.flags & FLAG_CONTROL == 0 {
+                    seen.push(key_of(&header));
+                }
+            }
+            Err(RecordError::Header | RecordError::Short) => gap = gap.or(Some(offset)),
+        });
+        if known == header.records {
+            return Ok(Vec::new());
+        }
+        let place = gap.unwrap_or(header.offset);
+        let roll = self.roll_behind(tail, later, next)?;
+        match roll.filter(|roll| roll.of == header.number) {
+            Some(roll) => {
+                let lost = without(roll.keys, seen);
+                Ok(lost.into_iter().map(|key| (place, key)).collect())
+            }
+            None => {
+                let end = header.offset.saturating_add(header.bytes);
+                self.lose_everything(tail.id, place, (tail.generation, end));
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Batches whose headers are lost, from a place to the next one that is there. Their records verify alone, so those
+    /// that do are taken; the others are known by the rolls.
+    fn lost_batches(
+        &mut self,
+        tail: &Tail,
+        later: &[Tail],
+        at: u64,
+        next: Option<BatchHeader>,
+    ) -> Result<Option<u64>, Failed> {
+        let floor = self.state.last;
+        let end = next.map_or_else(
+            || tail.bytes.min(at + LOOK_AHEAD_BYTES as u64),
+            |next| u64::from(next.offset),
+        );
+        let behind = next.map(|next| next.previous).or_else(|| {
+            let first = later.first().and_then(|tail| tail.first.as_ref());
+            first
+                .map(|first| first.previous.0.min(tail.counted_upto))
+                .map(BatchNumber)
+        });
+        let last = match behind {
+            Some(last) => last,
+            None => BatchNumber(tail.counted_upto).min(BatchNumber(u64::MAX - 1)),
+        };
+        let roll = self.roll_behind(tail, later, next.as_ref())?;
+        // As if it were one batch, from the first record's possible place on.
+        let region = BatchHeader {
+            generation: tail.generation,
+            number: floor,
+            bytes: end.saturating_sub(at) as u32,
+            records: 0,
+            durable: floor,
+            hlc_ceiling: 0,
+            previous: floor,
+            owner: self.reader.owner,
+            offset: at as u32,
+        };
+        let bytes = self.reader.at(tail.id, at, region.bytes as usize)?;
+        let (mut seen, mut rolls) = (Vec::new(), Vec::new());
+        rolls.extend(roll.map(|roll| (None, roll)));
+        walk_batch(&region, bytes, |_, record| match record {
+            Ok(record) => match Preface::parse(&record) {
+                Some(preface) => rolls.push((
+                    Some(preface.number),
+                    Roll {
+                        of: preface.roll_of,
+                        keys: preface.roll().collect(),
+                    },
+                )),
+                None => seen.push(key_of(&record.header)),
+            },
+            Err(RecordError::Body(header)) => seen.push(key_of(&header)),
+            Err(RecordError::Header | RecordError::Short) => {}
+        });
+        let lost = rolled(&rolls, floor, last).map(|keys| without(keys, seen));
+        let (place, generation) = (at as u32, tail.generation);
+        if lost.is_none() {
+            self.lose_everything(tail.id, place, (generation, end as u32));
+        }
+        let bytes = self.reader.at(tail.id, at, region.bytes as usize)?;
+        let each = &mut self.each;
+        walk_batch(&region, bytes, |offset, record| match record {
+            Ok(record) if record.header.flags & FLAG_CONTROL == 0 => {
+                each(Replayed::Record(tail.id, offset, record));
+            }
+            Err(RecordError::Body(header)) if header.flags & FLAG_CONTROL == 0 => {
+                each(Replayed::Lost(tail.id, offset, header));
+            }
+            Ok(_) | Err(_) => {}
+        });
+        for key in lost.into_iter().flatten() {
+            (self.each)(Replayed::LostKey(tail.id, place, key));
+        }
+        self.state.last_keys = None;
+        self.state.last = last;
+        self.highest = self.highest.max(last.0);
+        Ok(next.map(|next| u64::from(next.offset)))
+    }
+}
+
+fn key_of(header: &RecordHeader) -> RollKey {
+    RollKey {
+        token: header.token,
+        tag15: header.tag15,
+    }
+}
+
+/// The keys of all batches behind `floor` up to `last`, if every one of them is listed. Numbers may be left out, so what
+/// lies between is known only where each batch's preface, or the number behind `floor`, says so.
+fn rolled(
+    rolls: &[(Option<BatchNumber>, Roll)],
+    floor: BatchNumber,
+    last: BatchNumber,
+) -> Option<Vec<RollKey>> {
+    let (mut wanted, mut keys) = (last, Vec::new());
+    while wanted > floor {
+        let (_, roll) = rolls.iter().find(|(_, roll)| roll.of == wanted)?;
+        keys.extend_from_slice(&roll.keys);
+        if wanted.0 == floor.0 + 1 {
+            break;
+        }
+        let own = rolls.iter().find(|(number, _)| *number == Some(wanted))?;
+        // A roll lists an earlier batch, whatever a medium says.
+        wanted = Some(own.1.of).filter(|of| *of < wanted)?;
+    }
+    Some(keys)
+}
+
+/// The keys without those that were seen, each as often as it was.
+fn without(mut keys: Vec<RollKey>, mut seen: Vec<RollKey>) -> Vec<RollKey> {
+    keys.sort_unstable();
+    seen.sort_unstable();
+    let mut seen = seen.into_iter().peekable();
+    keys.retain(|key| {
+        while seen.next_if(|seen| seen < key).is_some() {}
+        seen.next_if_eq(key).is_none()
+    });
+    keys
 }

@@ -34,6 +34,17 @@ pub enum SegmentState {
     Quarantined,
 }
 
+/// One use of a segment, as surveys and checkpoints name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentUse {
+    /// The segment.
+    pub id: SegmentId,
+    /// Which use.
+    pub generation: u64,
+    /// The last batch in it that counts, as far as it was closed then; 0: not known.
+    pub last: BatchNumber,
+}
+
 /// One segment.
 #[derive(Debug)]
 pub struct Segment {
@@ -45,6 +56,12 @@ pub struct Segment {
     pub used_bytes: u32,
     /// Bytes that live records take.
     pub live_bytes: u64,
+    /// The batch before its first one.
+    pub before: BatchNumber,
+    /// Its last batch that counts; 0: none does yet, or it is not known.
+    pub last: BatchNumber,
+    /// Its former use is left out by the surveys of generations from this on; 0: it has none.
+    pub freed_at: u64,
     /// The pieces that are in memory, by offset: (offset, buffer).
     pub(crate) buffers: VecDeque<(u32, u32)>,
 }
@@ -57,6 +74,9 @@ impl Segment {
             generation: 0,
             used_bytes: 0,
             live_bytes: 0,
+            before: BatchNumber(0),
+            last: BatchNumber(0),
+            freed_at: 0,
             buffers: VecDeque::new(),
         }
     }
@@ -105,6 +125,76 @@ impl Segments {
         self.iter()
             .find(|(_, segment)| segment.state == state)
             .map(|(id, _)| id)
+    }
+
+    /// The spare to use next: one whose former use a survey on stable media leaves out, if there is one, else the one of
+    /// the oldest use. Oldest first, so that what is overwritten last is what came last: a tombstone outlives its value.
+    pub fn next_spare(&self, surveyed_generation: u64) -> Option<SegmentId> {
+        self.iter()
+            .filter(|(_, segment)| segment.state == SegmentState::Ready)
+            .min_by_key(|(_, segment)| (segment.freed_at > surveyed_generation, segment.generation))
+            .map(|(id, _)| id)
+    }
+
+    /// The segments in which batches lie that a replay may need, in the order of their numbers.
+    pub fn in_use(&self) -> impl Iterator<Item = SegmentUse> + '_ {
+        let is_in_use = |segment: &Segment| match segment.state {
+            SegmentState::Active
+            | SegmentState::Sealed
+            | SegmentState::Cleaning
+            | SegmentState::Quarantined
+            | SegmentState::Emptied { .. } => segment.last.0 > 0,
+            SegmentState::Absent | SegmentState::Preparing | SegmentState::Ready => false,
+        };
+        self.iter()
+            .filter(move |(_, segment)| is_in_use(segment))
+            .map(|(id, segment)| SegmentUse {
+                id,
+                generation: segment.generation,
+                last: segment.last,
+            })
+    }
+
+    /// After a failed write: no batch behind this one counts.
+    pub(crate) fn forget_after(&mut self, durable: BatchNumber) {
+        for segment in &mut self.table {
+            if segment.last > durable {
+                segment.last = if durable > segment.before {
+                    durable
+                } else {
+                    BatchNumber(0)
+                };
+            }
+        }
+    }
+
+    /// At a start: the spares' former uses are left out by surveys of this generation on.
+    pub(crate) fn note_former_uses(&mut self, freed_at: u64) {
+        for segment in &mut self.table {
+            if segment.state == SegmentState::Ready && segment.generation > 0 {
+                segment.freed_at = freed_at;
+            }
+        }
+    }
+
+    /// The oldest generation in which records lie that a replay without a checkpoint would meet, but for segments in
+    /// which nothing is live.
+    pub fn oldest_generation(&self) -> Option<u64> {
+        let is_met = |state: SegmentState| match state {
+            SegmentState::Active
+            | SegmentState::Sealed
+            | SegmentState::Cleaning
+            | SegmentState::Quarantined => true,
+            SegmentState::Absent
+            | SegmentState::Preparing
+            | SegmentState::Ready
+            | SegmentState::Emptied { .. } => false,
+        };
+        self.table
+            .iter()
+            .filter(|segment| is_met(segment.state))
+            .map(|segment| segment.generation)
+            .min()
     }
 
     /// How many are in a state.

@@ -8,8 +8,10 @@
 use gramme_core::base::ids::{SegmentId, ShardIndex};
 use gramme_core::port::{FileId, Source};
 use gramme_core::store::format::{
-    BATCH_HEADER_BYTES, BatchHeader, FLAG_TOMBSTONE, RecordError, owner, walk_batch,
+    BATCH_HEADER_BYTES, BatchHeader, FLAG_CONTROL, FLAG_TOMBSTONE, RecordError, owner, walk_batch,
 };
+use gramme_core::store::preface::Preface;
+use gramme_core::store::segment::SegmentUse;
 use gramme_engine::directory::Directory;
 
 /// A place that does not verify.
@@ -42,6 +44,10 @@ struct Segment {
     end: u64,
     /// The greatest batch that its batches say was durable.
     promised: u64,
+    /// The last batch of it that counts, where a survey says so.
+    counted: Option<u64>,
+    /// The segments that its first batch lists as in use.
+    survey: Option<Vec<SegmentUse>>,
     /// Damage, with the batch before which it lies, or whose it is: judged when all segments are known.
     places: Vec<(u64, Place)>,
 }
@@ -79,9 +85,39 @@ pub(super) fn walk(
         step();
     }
     segments.sort_unstable_by_key(|segment| segment.first.generation);
+    survey(&mut segments, &mut walked);
     walked.segments_in_use = segments.len() as u64;
     judge(segments, &mut walked);
     Ok(walked)
+}
+
+/// Leaves out the segments that were given back, as the newest survey tells, and names those that are missing.
+fn survey(segments: &mut Vec<Segment>, walked: &mut Walked) {
+    let newest = segments
+        .iter_mut()
+        .rev()
+        .find_map(|segment| Some((segment.first.generation, segment.survey.take()?)));
+    let Some((newest, listed)) = newest else {
+        return;
+    };
+    segments.retain(|segment| {
+        let generation = segment.first.generation;
+        generation >= newest || listed.iter().any(|used| used.generation == generation)
+    });
+    for used in listed {
+        let is_its = |segment: &&mut Segment| segment.first.generation == used.generation;
+        match segments.iter_mut().find(is_its) {
+            Some(segment) => segment.counted = Some(used.last.0),
+            None => walked.places.push(Place {
+                segment: used.id,
+                offset: 0,
+                what: format!(
+                    "the whole segment is missing, with batches up to {}",
+                    used.last.0
+                ),
+            }),
+        }
+    }
 }
 
 /// Tells damage from what nobody was told of.
@@ -96,6 +132,7 @@ fn judge(segments: Vec<Segment>, walked: &mut Walked) {
         let next = firsts.get(position + 1);
         // What a later segment does not follow was cut by an earlier start.
         let counted = next.map_or(promised, |next| next.previous.0);
+        let counted = segment.counted.unwrap_or(counted);
         for (batch, place) in segment.places {
             if batch <= counted {
                 walked.places.push(place);
@@ -104,7 +141,8 @@ fn judge(segments: Vec<Segment>, walked: &mut Walked) {
             }
         }
         // A use that was between the two and is freed explains any gap.
-        let is_adjacent = next.is_none_or(|next| next.generation == segment.first.generation + 1);
+        let is_adjacent = segment.counted.is_some()
+            || next.is_none_or(|next| next.generation == segment.first.generation + 1);
         if is_adjacent && segment.last < counted {
             walked.places.push(Place {
                 segment: segment.id,
@@ -157,15 +195,22 @@ impl SegmentWalk<'_> {
             last: first.previous.0,
             end: 0,
             promised: 0,
+            counted: None,
+            survey: None,
             places,
         };
         let mut next = Some(first);
         while let Some(header) = next {
             let mut found = 0;
             let batch = self.bytes.get(at..).unwrap_or_default();
+            if at == 0 {
+                let preface = Preface::of_batch(&header, batch);
+                segment.survey = preface.and_then(|preface| Some(preface.survey()?.collect()));
+            }
             walk_batch(&header, batch, |offset, record| {
                 found += 1;
                 match record {
+                    Ok(record) if record.header.flags & FLAG_CONTROL != 0 => {}
                     Ok(record) => {
                         walked.records += 1;
                         walked.record_bytes += record.header.record_bytes() as u64;
@@ -173,6 +218,9 @@ impl SegmentWalk<'_> {
                     }
                     Err(error) => {
                         let what = match error {
+                            RecordError::Body(lost) if lost.flags & FLAG_CONTROL != 0 => {
+                                "what the batch says of the log is damaged; no key is".into()
+                            }
                             RecordError::Body(lost) => {
                                 format!(
                                     "the record of the key with token {:016x} is damaged",
