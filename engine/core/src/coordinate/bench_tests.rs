@@ -495,6 +495,22 @@ impl Net {
         })
     }
 
+    /// Every `nth` key of a node is forgotten, as a fault would.
+    pub(crate) fn lose_keys(&mut self, node: usize, nth: usize) -> usize {
+        let cores = self.nodes[node].cores.iter_mut();
+        cores.map(|core| core.shard.lose_keys(nth)).sum()
+    }
+
+    /// The notes of a node so far, without the views.
+    pub(crate) fn take_notes(&mut self, node: usize) -> Vec<Note> {
+        let (its, rest) = core::mem::take(&mut self.notes)
+            .into_iter()
+            .partition(|(from, _)| *from == node);
+        self.notes = rest;
+        let its: Vec<(usize, Note)> = its;
+        its.into_iter().map(|(_, note)| note).collect()
+    }
+
     /// Keys with a value and tombstones on a node.
     pub(crate) fn keys(&self, node: usize) -> (u64, u64) {
         let cores = self.nodes[node].cores.iter();

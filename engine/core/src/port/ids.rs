@@ -8,6 +8,8 @@ const INTERNAL: u64 = 1 << 63;
 
 /// Calls of the background have this bit; the coordinator's lie below it.
 const UPKEEP_CALL: u64 = 1 << 62;
+/// The greatest sequence of a call of the background; it begins anew behind it.
+const UPKEEP_SEQUENCE_MAX: u16 = (1 << 14) - 1;
 
 /// What one of the shard's own requests is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,18 +45,20 @@ pub(crate) fn purpose_of(id: RequestId) -> Option<(Purpose, SlotId)> {
     Some((purpose, slot))
 }
 
-/// A question of the background.
-pub(crate) fn upkeep_call(slot: SlotId) -> CallId {
-    CallId(UPKEEP_CALL | u64::from(slot.generation) << 32 | u64::from(slot.index))
+/// A question of the background; of those of one slot the sequence tells a late answer to a former one apart.
+pub(crate) fn upkeep_call(slot: SlotId, sequence: u16) -> CallId {
+    let sequence = u64::from(sequence & UPKEEP_SEQUENCE_MAX);
+    CallId(UPKEEP_CALL | sequence << 48 | u64::from(slot.generation) << 32 | u64::from(slot.index))
 }
 
-/// Which slot of the background asked, when it did.
-pub(crate) fn of_upkeep_call(call: CallId) -> Option<SlotId> {
-    let is_its = call.0 >> 48 == UPKEEP_CALL >> 48;
-    is_its.then_some(SlotId {
+/// Which slot of the background asked, and its sequence, when it did.
+pub(crate) fn of_upkeep_call(call: CallId) -> Option<(SlotId, u16)> {
+    let is_its = call.0 >> 62 == UPKEEP_CALL >> 62;
+    let slot = SlotId {
         index: call.0 as u32,
         generation: (call.0 >> 32) as u16,
-    })
+    };
+    is_its.then_some((slot, (call.0 >> 48) as u16 & UPKEEP_SEQUENCE_MAX))
 }
 
 /// A question to the replica with this number within its slot.
@@ -86,7 +90,10 @@ mod tests {
             assert_eq!(purpose_of(internal(purpose, slot)), Some((purpose, slot)));
         }
         assert_eq!(of_call(call(slot, 9)), (slot, 9));
-        assert_eq!(of_upkeep_call(upkeep_call(slot)), Some(slot));
+        assert_eq!(
+            of_upkeep_call(upkeep_call(slot, 16383)),
+            Some((slot, 16383))
+        );
         assert_eq!(of_upkeep_call(call(slot, 255)), None);
         assert_eq!(of_upkeep_call(CallId(u64::MAX)), None);
         assert_eq!(purpose_of(RequestId(3 << 56)), None);

@@ -14,12 +14,9 @@ mod clean;
 mod config;
 mod get;
 pub(crate) mod hints;
-#[allow(dead_code, reason = "the background that comes next uses all of it")]
 mod kept;
-#[allow(dead_code, reason = "the background that comes next uses all of it")]
 mod machine;
 mod open;
-#[allow(dead_code, reason = "the background that comes next uses all of it")]
 pub(crate) mod records;
 mod scan;
 mod status;

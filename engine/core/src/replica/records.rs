@@ -85,6 +85,21 @@ impl Replica {
         })
     }
 
+    /// Forgets every `nth` key, as a fault would; returns how many.
+    #[cfg(test)]
+    pub(crate) fn lose_keys(&mut self, nth: usize) -> usize {
+        let keys = self.index.scan_after(None);
+        let lost: Vec<(Token, Entry)> = keys
+            .filter(|(token, _)| !token.is_hint())
+            .step_by(nth)
+            .collect();
+        for (token, entry) in &lost {
+            self.index.remove(*token, entry.place.tag15());
+            self.digest.replace(*token, entry.fingerprint, 0);
+        }
+        lost.len()
+    }
+
     /// How many keys of a partition this shard has, tombstones among them.
     pub(crate) fn keys_of(&self, partition: PartitionId) -> u64 {
         self.index.keys_of(partition)
@@ -116,6 +131,7 @@ impl Replica {
     }
 
     /// Whether any hint may be for a key of this token.
+    #[allow(dead_code, reason = "the reaper that comes next uses it")]
     pub(crate) fn has_hint(&self, token: Token) -> bool {
         self.hint_entries(token.of_hint())
             .next()
@@ -153,6 +169,7 @@ impl Replica {
     }
 
     /// Forgets a tombstone that nobody can need any more; false where this is not what is held.
+    #[allow(dead_code, reason = "the reaper that comes next uses it")]
     pub(crate) fn forget_tombstone(&mut self, token: Token, fingerprint: u64) -> bool {
         let found = self
             .index
@@ -178,6 +195,7 @@ impl Replica {
     }
 
     /// The batch that what is appended now lies in, and the last that is on stable media.
+    #[allow(dead_code, reason = "the reaper that comes next uses it")]
     pub(crate) const fn batches(&self) -> (u64, u64) {
         (self.log.newest().0, self.log.durable().0)
     }

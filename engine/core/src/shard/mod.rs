@@ -193,7 +193,8 @@ impl Shard {
                 };
                 self.upkeep.view_changed(former.as_deref(), &mut turn);
             }
-            Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_) | Note::CompareAll => {}
+            Note::CompareAll => self.upkeep.compare_all(now.mono_ns),
+            Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_) => {}
         }
     }
 
@@ -247,6 +248,17 @@ impl Shard {
     #[cfg(test)]
     pub(crate) fn root(&self) -> (u64, u64) {
         self.replica.root()
+    }
+
+    /// Sets how many bytes a second the background may move, fewer while clients wait; 64 MiB unless set.
+    pub fn set_upkeep_rate(&mut self, bytes_per_s: u64) {
+        self.upkeep.set_rate(bytes_per_s);
+    }
+
+    /// Forgets every `nth` key, as a fault would.
+    #[cfg(test)]
+    pub(crate) fn lose_keys(&mut self, nth: usize) -> usize {
+        self.replica.lose_keys(nth)
     }
 
     /// Counters of the background.

@@ -33,11 +33,6 @@ impl Budget {
         self.paid_upto_ns <= now_ns
     }
 
-    /// When something may be begun again.
-    pub(super) const fn open_ns(&self) -> u64 {
-        self.paid_upto_ns
-    }
-
     /// Spends so many bytes while so many clients wait.
     pub(super) fn spend(&mut self, now_ns: u64, bytes: u64, clients_waiting: u32) {
         let share = if clients_waiting >= WAITING_MAX {

@@ -7,26 +7,36 @@
 //! # Layout
 //! - `budget`: how much at once;
 //! - `handoff`: hints to the nodes that they are for;
-//! - `gather`: records by their tokens, from memory or disk.
+//! - `gather`: records by their tokens, from memory or disk;
+//! - `session`, `reconcile`: what two replicas hold of one slice is made equal;
+//! - `duties`: what is to be transferred, handed over, compared, and when.
 //!
 //! Invariants:
+//! - a partition is said to be gained, or to be drained, only when all that was found missing is on stable media;
 //! - a hint is forgotten only when the very object that lies beside it is on its target's stable media.
 
-#[allow(dead_code, reason = "the background that comes next uses all of it")]
 mod budget;
+mod duties;
+mod gather;
 mod handoff;
+mod reconcile;
+mod session;
 
-use crate::base::ids::NodeId;
+use crate::base::ids::{NodeId, PartitionId};
 use crate::base::slots::{SlotId, Slots};
 use crate::port::ids::{internal, of_upkeep_call, upkeep_call};
 use crate::port::{
     ByteRange, CallId, Durability, KeyName, Lane, Message, Op, Outcome, Peer, Quorum, Request,
 };
+use crate::replica::records::RangeSum;
 use crate::replica::turn::Turn;
 use crate::ring::RingView;
 
 use budget::Budget;
+use duties::Duties;
 use handoff::{Delivery, Handoff};
+use reconcile::{Merge, Push, Served};
+use session::Session;
 
 /// How often it looks at what it has under way.
 const STEP_NS: u64 = 5_000_000;
@@ -42,11 +52,46 @@ pub struct UpkeepStats {
     pub hints_delivered: u64,
     /// Deliveries that were refused or not answered; each is tried again.
     pub hints_failed: u64,
+    /// Partitions that are to be gained, as far as this shard's slices go.
+    pub transfers: u64,
+    /// Those of them that are whole here.
+    pub transfers_done: u64,
+    /// Partitions that are to be handed over to others.
+    pub handovers: u64,
+    /// Partitions gained since the start.
+    pub partitions_gained: u64,
+    /// Partitions dropped since the start.
+    pub partitions_dropped: u64,
+    /// Sessions that compared a slice with another replica's.
+    pub sessions: u64,
+    /// Those of them that did not come to their end; others went on.
+    pub sessions_failed: u64,
+    /// Records that came from others.
+    pub records_pulled: u64,
+    /// Records that went to others.
+    pub records_pushed: u64,
+    /// Bytes of records that came.
+    pub bytes_pulled: u64,
+    /// Bytes of records that went.
+    pub bytes_pushed: u64,
+    /// Records that one side could not read or take.
+    pub records_bad: u64,
+    /// Records that replicas which should have been equal lacked.
+    pub repairs: u64,
+    /// Rounds of comparisons.
+    pub rounds: u64,
+    /// How long the last one took.
+    pub round_ns: u64,
 }
 
 /// Something that waits for an answer.
 enum Job {
     Hint(Box<Delivery>),
+    Session(Box<Session>),
+    Push(Push),
+    Merge(Merge),
+    Served(Box<Served>),
+    Mark(PartitionId),
 }
 
 /// The background of one shard.
@@ -55,6 +100,8 @@ pub(crate) struct Upkeep {
     jobs: Slots<Job>,
     budget: Budget,
     handoff: Handoff,
+    duties: Duties,
+    sessions: u32,
     stats: UpkeepStats,
     step_ns: u64,
 }
@@ -73,14 +120,44 @@ impl Upkeep {
                 result,
                 queue,
             } => {
-                let Some(id) = of_upkeep_call(call) else {
+                let Some((id, _)) = of_upkeep_call(call) else {
                     return false;
                 };
                 match self.jobs.get_mut(id) {
                     Some(Job::Hint(_)) => self.hint_applied(turn, id, from.node, (result, queue)),
-                    None => {}
+                    Some(Job::Push(_)) => self.pushed(turn, id, result),
+                    Some(_) | None => {}
                 }
-                true
+            }
+            Message::Compare {
+                call,
+                range,
+                sum,
+                count,
+            } => self.serve_compare(turn, (from, call), range, RangeSum { sum, count }),
+            Message::Compared {
+                call,
+                range,
+                sum,
+                count,
+                list,
+            } => {
+                if let Some(asked) = of_upkeep_call(call) {
+                    let theirs = RangeSum { sum, count };
+                    self.compared(turn, from.node, asked, range, (theirs, list));
+                }
+            }
+            Message::Pull { call, tokens, .. } => self.serve_pull(turn, (from, call), tokens),
+            Message::Records {
+                call,
+                tokens_answered,
+                records,
+                is_incomplete,
+            } => {
+                if let Some(asked) = of_upkeep_call(call) {
+                    let answered = (tokens_answered, is_incomplete);
+                    self.records(turn, from.node, asked, answered, records);
+                }
             }
             Message::Apply { .. }
             | Message::Fetch { .. }
@@ -88,20 +165,19 @@ impl Upkeep {
             | Message::Request { .. }
             | Message::Outcome { .. }
             | Message::Gossip { .. }
-            | Message::Compare { .. }
-            | Message::Compared { .. }
-            | Message::Pull { .. }
-            | Message::Records { .. }
             | Message::Reap { .. }
-            | Message::Reaped { .. } => false,
+            | Message::Reaped { .. } => return false,
         }
+        true
     }
 
     /// Takes the replica's answer to one of the background's own requests.
     pub(crate) fn local_reply(&mut self, turn: &mut Turn<'_>, id: SlotId, outcome: Outcome) {
         match self.jobs.get_mut(id) {
             Some(Job::Hint(_)) => self.hint_fetched(turn, id, outcome),
-            None => {}
+            Some(Job::Merge(_)) => self.merged(turn, id, &outcome),
+            Some(Job::Mark(_)) => self.marked(turn, id, &outcome),
+            Some(Job::Session(_) | Job::Push(_) | Job::Served(_)) | None => {}
         }
     }
 
@@ -109,17 +185,26 @@ impl Upkeep {
     pub(crate) fn reads_done(&mut self, turn: &mut Turn<'_>) {
         for end in turn.replica.take_reads() {
             self.hint_read(turn, &end);
+            self.gather_read(turn, &end);
         }
     }
 
     /// The connection to a node broke.
     pub(crate) fn peer_lost(&mut self, turn: &mut Turn<'_>, node: NodeId) {
         self.hints_peer_lost(turn, node);
+        self.sessions_peer_lost(turn, node);
     }
 
     /// The view changed.
-    pub(crate) fn view_changed(&mut self, _former: Option<&RingView>, turn: &mut Turn<'_>) {
+    pub(crate) fn view_changed(&mut self, former: Option<&RingView>, turn: &mut Turn<'_>) {
+        self.find_duties(former, turn);
         self.step_ns = turn.now.mono_ns;
+    }
+
+    /// An operator wants everything compared now.
+    pub(crate) fn compare_all(&mut self, now_ns: u64) {
+        self.compare_soon(now_ns, true);
+        self.step_ns = now_ns;
     }
 
     /// Looks at what is due.
@@ -130,11 +215,12 @@ impl Upkeep {
         }
         self.hints_due(turn);
         self.deliver_hints(turn);
-        self.step_ns = now_ns.saturating_add(if self.jobs.is_empty() {
-            IDLE_STEP_NS
-        } else {
-            STEP_NS
-        });
+        self.sessions_due(turn);
+        self.duties_due(turn);
+        let is_busy = !self.jobs.is_empty() || self.duties.is_busy();
+        let step_ns = if is_busy { STEP_NS } else { IDLE_STEP_NS };
+        let next_ns = now_ns.saturating_add(step_ns);
+        self.step_ns = next_ns.min(self.duties.next_ns().max(now_ns.saturating_add(STEP_NS)));
     }
 
     /// When it wants a tick.
@@ -151,8 +237,16 @@ impl Upkeep {
     pub(crate) fn stats(&self, hints_pending: usize) -> UpkeepStats {
         UpkeepStats {
             hints_pending: hints_pending as u64,
+            transfers: self.duties.transfers().0,
+            transfers_done: self.duties.transfers().1,
+            handovers: self.duties.handovers(),
             ..self.stats
         }
+    }
+
+    /// Sets the greatest rate of what is moved, in bytes a second.
+    pub(crate) fn set_rate(&mut self, bytes_per_s: u64) {
+        self.budget.set_rate(bytes_per_s);
     }
 
     /// Spends some of the budget.
@@ -170,7 +264,7 @@ fn send_object(
     key: KeyName<&[u8]>,
     object: ByteRange,
 ) -> CallId {
-    let call = upkeep_call(job);
+    let call = upkeep_call(job, 0);
     let message = Message::Apply {
         call,
         key: KeyName {
@@ -203,5 +297,7 @@ fn ask(turn: &mut Turn<'_>, job: SlotId, key: KeyName<&[u8]>, op: Op<'_>) {
     });
 }
 
+#[cfg(test)]
+mod duties_tests;
 #[cfg(test)]
 mod handoff_tests;

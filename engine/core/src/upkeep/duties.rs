@@ -1,0 +1,528 @@
+//! What this shard owes its partitions: those to be gained are transferred, those to be let go are handed over and then
+//! dropped, those held are compared with the other nodes that hold them.
+//!
+//! A partition is gained when one of its holders was compared from end to end, nothing of what it listed is missing
+//! here, and all of that is on stable media: either nothing differed, or several sessions in a row brought everything
+//! (while clients write, something always differs for a moment). What is not kept here by the view (a stand-in's
+//! leftovers, a partition that was let go) is dropped when every node of the read set has all of it, no hint of it is
+//! left, and nothing came meanwhile.
+//!
+//! Never drops what a view without readers calls strange: that is a node that knows nothing yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::ids::{NodeId, PartitionId};
+use crate::base::slots::SlotId;
+use crate::port::ids::{Purpose, internal};
+use crate::port::{Lane, Note, Outcome};
+use crate::replica::records::RangeSum;
+use crate::replica::turn::Turn;
+use crate::ring::{PartitionView, RingView};
+
+use super::session::{Ended, Kind};
+use super::{Job, Upkeep};
+
+/// Transfers and handovers at once.
+const MOVES_MAX: u32 = 4;
+/// Comparisons at once, and while a round is wanted soon.
+const REPAIRS_MAX: u32 = 1;
+const REPAIRS_SOON_MAX: u32 = 4;
+/// A whole round of comparisons takes so long.
+const ROUND_NS: u64 = 600_000_000_000;
+/// Sessions after which a partition counts as gained though clients' writes always differ for a moment.
+const PASSES_MAX: u8 = 3;
+/// Writes of coordinators that did not know yet that this node is to hold a partition have arrived after so long.
+const SETTLE_NS: u64 = 1_000_000_000;
+/// What failed is tried again after this; doubled each time, up to the greatest.
+const BACKOFF_NS_MIN: u64 = 250_000_000;
+const BACKOFF_NS_MAX: u64 = 10_000_000_000;
+/// How often leftovers are looked for.
+const LEFTOVERS_NS: u64 = 2_000_000_000;
+
+/// A partition to be gained.
+#[derive(Default)]
+struct Transfer {
+    since_ns: u64,
+    passes: u8,
+    holder: usize,
+    not_before_ns: u64,
+    backoff_ns: u64,
+    is_running: bool,
+    is_gained: bool,
+}
+
+/// A partition to be handed over.
+#[derive(Default)]
+struct Handover {
+    /// Who had all of it, and what all of it was then.
+    covered: BTreeMap<NodeId, RangeSum>,
+    not_before_ns: u64,
+    backoff_ns: u64,
+    is_running: bool,
+    is_told: bool,
+}
+
+/// The round of comparisons.
+#[derive(Default)]
+struct Round {
+    partition: u32,
+    peer: usize,
+    next_ns: u64,
+    began_ns: u64,
+    is_soon: bool,
+    /// Compare with every other node, not only those of greater number.
+    is_all: bool,
+    wants_all: bool,
+    pairs: u64,
+    running: u32,
+}
+
+/// All of it.
+#[derive(Default)]
+pub(super) struct Duties {
+    transfers: BTreeMap<PartitionId, Transfer>,
+    handovers: BTreeMap<PartitionId, Handover>,
+    round: Round,
+    moving: u32,
+    leftovers_ns: u64,
+    /// What was told to be lost, and of which count of taints.
+    taints_told: u64,
+}
+
+impl Duties {
+    /// How many partitions are to be gained, and how many are.
+    pub(super) fn transfers(&self) -> (u64, u64) {
+        let gained = self
+            .transfers
+            .values()
+            .filter(|transfer| transfer.is_gained);
+        (self.transfers.len() as u64, gained.count() as u64)
+    }
+
+    /// How many are to be handed over.
+    pub(super) fn handovers(&self) -> u64 {
+        self.handovers.len() as u64
+    }
+
+    /// Whether it has something to do soon.
+    pub(super) fn is_busy(&self) -> bool {
+        self.round.is_soon
+            || self.round.running > 0
+            || self.transfers.values().any(|transfer| !transfer.is_gained)
+            || !self.handovers.is_empty()
+    }
+
+    /// When the next comparison is due.
+    pub(super) const fn next_ns(&self) -> u64 {
+        self.round.next_ns
+    }
+}
+
+/// Whether a row names this node in any role.
+fn is_kept(row: &PartitionView, me: u16) -> bool {
+    let is_named = [&row.read, &row.write, &row.others]
+        .iter()
+        .any(|nodes| nodes.contains(&me));
+    is_named || row.is_pending_here || row.is_draining_here
+}
+
+fn partitions(view: &RingView) -> impl Iterator<Item = (PartitionId, &PartitionView)> {
+    (0u32..).map(PartitionId).zip(view.partitions.iter())
+}
+
+/// The nodes of the read set but for this one that are alive.
+fn readers(turn: &Turn<'_>, row: &PartitionView) -> Vec<NodeId> {
+    row.read
+        .iter()
+        .map(|number| turn.view.node(*number))
+        .filter(|node| node.is_alive && node.id != turn.view.me)
+        .map(|node| node.id)
+        .collect()
+}
+
+fn backed_off(backoff_ns: &mut u64, now_ns: u64) -> u64 {
+    *backoff_ns = (*backoff_ns * 2).clamp(BACKOFF_NS_MIN, BACKOFF_NS_MAX);
+    now_ns.saturating_add(*backoff_ns)
+}
+
+impl Upkeep {
+    /// Finds the duties of a new view.
+    pub(super) fn find_duties(&mut self, former: Option<&RingView>, turn: &mut Turn<'_>) {
+        let now_ns = turn.now.mono_ns;
+        let view = turn.view;
+        let Some(me) = view.number_of(view.me) else {
+            return;
+        };
+        let (mut pending, mut draining) = (BTreeSet::new(), BTreeSet::new());
+        let mut pairs = 0;
+        for (partition, row) in partitions(view) {
+            if row.is_pending_here {
+                pending.insert(partition);
+            }
+            if row.is_draining_here {
+                draining.insert(partition);
+            }
+            if row.read.contains(&me) {
+                pairs += row.read.len() as u64 - 1;
+            }
+        }
+        let duties = &mut self.duties;
+        duties.transfers.retain(|partition, transfer| {
+            if !pending.contains(partition) {
+                self.stats.partitions_gained += u64::from(transfer.is_gained);
+                return false;
+            }
+            if transfer.is_gained {
+                tell_gained(turn, *partition);
+            }
+            true
+        });
+        for partition in pending {
+            duties.transfers.entry(partition).or_insert_with(|| {
+                turn.replica.raise_since(partition);
+                Transfer {
+                    since_ns: now_ns,
+                    ..Transfer::default()
+                }
+            });
+        }
+        for (partition, handover) in &mut duties.handovers {
+            handover.is_told &= draining.contains(partition);
+        }
+        duties.handovers.retain(|partition, handover| {
+            let row = view.partition(*partition);
+            handover.is_running
+                || draining.contains(partition)
+                || row.is_some_and(|row| !is_kept(row, me))
+        });
+        for partition in draining {
+            duties.handovers.entry(partition).or_default();
+        }
+        duties.leftovers_ns = now_ns;
+        duties.round.pairs = pairs;
+        let was_alive = |id| {
+            former.is_some_and(|former| {
+                former
+                    .number_of(id)
+                    .is_some_and(|number| former.node(number).is_alive)
+            })
+        };
+        let is_back = view
+            .nodes
+            .iter()
+            .any(|node| node.is_alive && node.id != view.me && !was_alive(node.id));
+        if is_back {
+            self.compare_soon(now_ns, false);
+        }
+    }
+
+    /// A round begins at once.
+    pub(super) fn compare_soon(&mut self, now_ns: u64, is_all: bool) {
+        let round = &mut self.duties.round;
+        round.wants_all |= is_all;
+        (round.is_soon, round.next_ns) = (true, now_ns);
+        (round.partition, round.peer, round.began_ns) = (0, 0, now_ns);
+        round.is_all = core::mem::take(&mut round.wants_all) || round.is_all;
+    }
+
+    /// Starts what is due.
+    pub(super) fn duties_due(&mut self, turn: &mut Turn<'_>) {
+        self.tell_lost(turn);
+        self.find_leftovers(turn);
+        self.start_transfers(turn);
+        self.start_handovers(turn);
+        self.start_repairs(turn);
+    }
+
+    /// The control shard hears which partitions this shard cannot vouch for any more.
+    fn tell_lost(&mut self, turn: &mut Turn<'_>) {
+        let taints = turn.replica.taints();
+        let is_member = turn.view.number_of(turn.view.me).is_some();
+        if !is_member || taints == self.duties.taints_told {
+            return;
+        }
+        self.duties.taints_told = taints;
+        let lost: Vec<PartitionId> = turn.replica.tainted().collect();
+        turn.effects
+            .notes
+            .push((Lane::CONTROL_SHARD, Note::Lost(lost)));
+    }
+
+    fn find_leftovers(&mut self, turn: &mut Turn<'_>) {
+        let now_ns = turn.now.mono_ns;
+        let Some(me) = turn.view.number_of(turn.view.me) else {
+            return;
+        };
+        if self.duties.leftovers_ns > now_ns {
+            return;
+        }
+        self.duties.leftovers_ns = now_ns.saturating_add(LEFTOVERS_NS);
+        for (partition, row) in partitions(turn.view) {
+            let is_left = !is_kept(row, me)
+                && !row.read.is_empty()
+                && turn.replica.keys_of(partition) > 0
+                && turn.replica.hints_of(partition) == 0;
+            if is_left {
+                self.duties.handovers.entry(partition).or_default();
+            }
+        }
+    }
+
+    fn start_transfers(&mut self, turn: &mut Turn<'_>) {
+        let now_ns = turn.now.mono_ns;
+        let due: Vec<PartitionId> = self
+            .duties
+            .transfers
+            .iter()
+            .filter(|(_, transfer)| {
+                !transfer.is_running && !transfer.is_gained && transfer.not_before_ns <= now_ns
+            })
+            .map(|(partition, _)| *partition)
+            .take(MOVES_MAX as usize)
+            .collect();
+        for partition in due {
+            if self.duties.moving >= MOVES_MAX {
+                return;
+            }
+            let Some(row) = turn.view.partition(partition) else {
+                continue;
+            };
+            let holders = readers(turn, row);
+            let Some(transfer) = self.duties.transfers.get_mut(&partition) else {
+                continue;
+            };
+            let Some(holder) = holders.get(transfer.holder % holders.len().max(1)).copied() else {
+                transfer.not_before_ns = backed_off(&mut transfer.backoff_ns, now_ns);
+                continue;
+            };
+            transfer.is_running = true;
+            self.duties.moving += 1;
+            if !self.begin_session(turn, Kind::Transfer, partition, holder) {
+                self.move_failed(turn, Kind::Transfer, partition);
+            }
+        }
+    }
+
+    fn start_handovers(&mut self, turn: &mut Turn<'_>) {
+        let now_ns = turn.now.mono_ns;
+        let due: Vec<PartitionId> = self
+            .duties
+            .handovers
+            .iter()
+            .filter(|(_, handover)| !handover.is_running && handover.not_before_ns <= now_ns)
+            .map(|(partition, _)| *partition)
+            .collect();
+        for partition in due {
+            if self.duties.moving >= MOVES_MAX {
+                return;
+            }
+            self.start_handover(turn, partition);
+        }
+    }
+
+    /// Hands a partition over to the next node of the read set that may lack some of it; drops it when all have it.
+    fn start_handover(&mut self, turn: &mut Turn<'_>, partition: PartitionId) {
+        let now_ns = turn.now.mono_ns;
+        let view = turn.view;
+        let (Some(row), Some(me)) = (view.partition(partition), view.number_of(view.me)) else {
+            return;
+        };
+        let held = turn.replica.sum_of(turn.replica.slice(partition));
+        let Some(handover) = self.duties.handovers.get_mut(&partition) else {
+            return;
+        };
+        let is_left = !is_kept(row, me);
+        if is_left && (held.count == 0 || turn.replica.hints_of(partition) > 0) {
+            self.duties.handovers.remove(&partition);
+            return;
+        }
+        if !is_left && !row.is_draining_here || row.read.is_empty() {
+            self.duties.handovers.remove(&partition);
+            return;
+        }
+        let others = row.read.iter().map(|number| view.node(*number));
+        let lacking: Vec<(NodeId, bool)> = others
+            .filter(|node| node.id != view.me && handover.covered.get(&node.id) != Some(&held))
+            .map(|node| (node.id, node.is_alive))
+            .collect();
+        if lacking.is_empty() {
+            handover.not_before_ns = now_ns.saturating_add(LEFTOVERS_NS);
+            if is_left {
+                if turn
+                    .replica
+                    .drop_partition(turn.now, partition, turn.effects)
+                {
+                    self.stats.partitions_dropped += 1;
+                    self.duties.handovers.remove(&partition);
+                }
+            } else if !core::mem::replace(&mut handover.is_told, true) {
+                let note = Note::Drained {
+                    shard: turn.replica.config().shard,
+                    partition,
+                    epoch: view.epoch,
+                };
+                turn.effects.notes.push((Lane::CONTROL_SHARD, note));
+            }
+            return;
+        }
+        let Some((target, _)) = lacking.iter().find(|(_, is_alive)| *is_alive).copied() else {
+            handover.not_before_ns = backed_off(&mut handover.backoff_ns, now_ns);
+            return;
+        };
+        handover.is_running = true;
+        self.duties.moving += 1;
+        if !self.begin_session(turn, Kind::Handover, partition, target) {
+            self.move_failed(turn, Kind::Handover, partition);
+        }
+    }
+
+    fn move_failed(&mut self, turn: &mut Turn<'_>, kind: Kind, partition: PartitionId) {
+        self.duties.moving = self.duties.moving.saturating_sub(1);
+        let now_ns = turn.now.mono_ns;
+        if kind == Kind::Transfer {
+            if let Some(transfer) = self.duties.transfers.get_mut(&partition) {
+                transfer.is_running = false;
+                transfer.holder += 1;
+                transfer.not_before_ns = backed_off(&mut transfer.backoff_ns, now_ns);
+            }
+        } else if let Some(handover) = self.duties.handovers.get_mut(&partition) {
+            handover.is_running = false;
+            handover.not_before_ns = backed_off(&mut handover.backoff_ns, now_ns);
+        }
+    }
+
+    /// A session ended.
+    pub(super) fn session_ended(&mut self, turn: &mut Turn<'_>, ended: Ended) {
+        match ended.kind {
+            Kind::Repair => self.duties.round.running = self.duties.round.running.saturating_sub(1),
+            Kind::Transfer | Kind::Handover if !ended.is_complete => {
+                self.move_failed(turn, ended.kind, ended.partition);
+            }
+            Kind::Transfer => self.transfer_passed(turn, ended),
+            Kind::Handover => {
+                self.duties.moving = self.duties.moving.saturating_sub(1);
+                if let Some(handover) = self.duties.handovers.get_mut(&ended.partition) {
+                    handover.is_running = false;
+                    handover.backoff_ns = 0;
+                    handover.covered.insert(ended.peer, ended.started_with);
+                }
+                self.start_handover(turn, ended.partition);
+            }
+        }
+        self.step_ns = turn.now.mono_ns;
+    }
+
+    fn transfer_passed(&mut self, turn: &mut Turn<'_>, ended: Ended) {
+        self.duties.moving = self.duties.moving.saturating_sub(1);
+        let partition = ended.partition;
+        let Some(transfer) = self.duties.transfers.get_mut(&partition) else {
+            return;
+        };
+        transfer.is_running = false;
+        transfer.backoff_ns = 0;
+        let settled_ns = transfer.since_ns.saturating_add(SETTLE_NS);
+        if ended.started_ns < settled_ns {
+            transfer.not_before_ns = settled_ns;
+            return;
+        }
+        transfer.passes += 1;
+        if !ended.is_equal && transfer.passes < PASSES_MAX {
+            return;
+        }
+        transfer.is_running = true;
+        let id = self.jobs.insert(Job::Mark(partition));
+        let request = internal(Purpose::Upkeep, id);
+        if !turn
+            .replica
+            .mark_whole(turn.now, partition, request, turn.effects)
+        {
+            self.marked(turn, id, &Outcome::Exists(false));
+        }
+    }
+
+    /// The mark of a whole partition, and with it all of it, is on stable media, or is not.
+    pub(super) fn marked(&mut self, turn: &mut Turn<'_>, id: SlotId, outcome: &Outcome) {
+        let Some(Job::Mark(partition)) = self.jobs.remove(id) else {
+            return;
+        };
+        let now_ns = turn.now.mono_ns;
+        let Some(transfer) = self.duties.transfers.get_mut(&partition) else {
+            return;
+        };
+        transfer.is_running = false;
+        if matches!(outcome, Outcome::Written { .. }) {
+            transfer.is_gained = true;
+            tell_gained(turn, partition);
+        } else {
+            transfer.not_before_ns = backed_off(&mut transfer.backoff_ns, now_ns);
+        }
+    }
+
+    /// Compares the next pairs of partition and peer.
+    fn start_repairs(&mut self, turn: &mut Turn<'_>) {
+        let now_ns = turn.now.mono_ns;
+        let Some(me) = turn.view.number_of(turn.view.me) else {
+            return;
+        };
+        loop {
+            let round = &mut self.duties.round;
+            let running_max = if round.is_soon {
+                REPAIRS_SOON_MAX
+            } else {
+                REPAIRS_MAX
+            };
+            let may_start = round.next_ns <= now_ns
+                && round.running < running_max
+                && self.budget.is_open(now_ns);
+            if !may_start {
+                return;
+            }
+            let Some((partition, peer)) = next_pair(round, turn, me) else {
+                // The round's end.
+                self.stats.rounds += 1;
+                self.stats.round_ns = now_ns.saturating_sub(round.began_ns);
+                (round.partition, round.peer, round.began_ns) = (0, 0, now_ns);
+                (round.is_soon, round.is_all) = (false, false);
+                round.next_ns = now_ns.saturating_add(ROUND_NS / (round.pairs + 1));
+                return;
+            };
+            if !round.is_soon {
+                round.next_ns = now_ns.saturating_add(ROUND_NS / (round.pairs + 1));
+            }
+            round.running += 1;
+            if !self.begin_session(turn, Kind::Repair, partition, peer) {
+                self.duties.round.running -= 1;
+            }
+        }
+    }
+}
+
+fn tell_gained(turn: &mut Turn<'_>, partition: PartitionId) {
+    let note = Note::Gained {
+        shard: turn.replica.config().shard,
+        partition,
+        epoch: turn.view.epoch,
+    };
+    turn.effects.notes.push((Lane::CONTROL_SHARD, note));
+}
+
+/// The next pair of a round: a partition of which this node is a reader, and another reader that is alive; of each two
+/// the one with the smaller number compares, unless an operator wants it all.
+fn next_pair(round: &mut Round, turn: &Turn<'_>, me: u16) -> Option<(PartitionId, NodeId)> {
+    while let Some(row) = turn.view.partition(PartitionId(round.partition)) {
+        let partition = PartitionId(round.partition);
+        if !row.read.contains(&me) || row.is_pending_here {
+            (round.partition, round.peer) = (round.partition + 1, 0);
+            continue;
+        }
+        while let Some(number) = row.read.get(round.peer).copied() {
+            round.peer += 1;
+            let node = turn.view.node(number);
+            if number != me && node.is_alive && (round.is_all || number > me) {
+                return Some((partition, node.id));
+            }
+        }
+        (round.partition, round.peer) = (round.partition + 1, 0);
+    }
+    None
+}
