@@ -209,3 +209,38 @@ fn a_node_that_holds_nothing_takes_writes_when_all_that_hold_are_away() {
     assert_eq!((receipt.replicas, receipt.stand_ins), (1, 1));
     assert!(net.stats(3).hints_kept >= 3);
 }
+
+#[test]
+fn a_count_and_a_walk_cover_the_keys_of_all_nodes() {
+    let mut net = Net::new(4, 3);
+    for k in 0..50_u8 {
+        net.put(usize::from(k % 4), &[k], b"", b"v");
+    }
+    net.run(10);
+    for node in 0..4 {
+        let (outcome, _) = net.ask(node, b"", Op::Count);
+        assert!(matches!(outcome, Outcome::Count(50)), "{node}: {outcome:?}");
+        let (mut cursor, mut keys) = (0, std::collections::BTreeSet::new());
+        loop {
+            let (outcome, bytes) = net.ask(node, b"", Op::Scan { cursor, count: 7 });
+            let Outcome::Keys {
+                next_cursor,
+                keys: found,
+            } = outcome
+            else {
+                panic!("{outcome:?}");
+            };
+            let mut rest = found.of(&bytes);
+            while let Some((length, tail)) = rest.split_first_chunk::<4>() {
+                let (key, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
+                keys.insert(key.to_vec());
+                rest = tail;
+            }
+            if next_cursor == 0 {
+                break;
+            }
+            cursor = next_cursor;
+        }
+        assert_eq!(keys.len(), 50, "node {node}");
+    }
+}

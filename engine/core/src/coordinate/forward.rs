@@ -9,6 +9,7 @@ use crate::port::{
 };
 use crate::version::WriteId;
 
+use super::gather::resumed;
 use super::read::keep_outcome;
 use super::slot::{ForwardSlot, Slot};
 use super::{Coordinator, DEADLINE_NS_DEFAULT, GIVE_UP_NS, Turn, fail, slot_of};
@@ -42,10 +43,33 @@ impl Coordinator {
             to: turn.view.me,
             tried: vec![turn.view.me],
             attempt: 0,
+            resume: None,
         };
         self.stats.forwards += 1;
         let id = self.slots.insert(Slot::Forward(Box::new(slot)));
         self.forward_next(turn, id, failure);
+    }
+
+    /// Hands a walk to a node that holds its partition; at the end of that, it goes on at `resume`.
+    pub(super) fn forward_scan(
+        &mut self,
+        turn: &mut Turn<'_>,
+        request: &Request<'_>,
+        deadline_ns: u64,
+        resume: u64,
+    ) {
+        let slot = ForwardSlot {
+            id: request.id,
+            request: OwnedRequest::new(request),
+            deadline_ns,
+            asked_ns: turn.now.mono_ns,
+            to: turn.view.me,
+            tried: vec![turn.view.me],
+            attempt: 0,
+            resume: Some(resume),
+        };
+        let id = self.slots.insert(Slot::Forward(Box::new(slot)));
+        self.forward_next(turn, id, Failure::NoHolder);
     }
 
     /// A causal write gets a write id, so that it may be tried through two coordinators and stay one write.
@@ -104,7 +128,7 @@ impl Coordinator {
             ..request.shape()
         };
         let message = Message::Request {
-            call: call(id, attempt),
+            call: call(id, u16::from(attempt)),
             shape,
             key: KeyName {
                 bucket: turn.effects.keep(request.bucket),
@@ -136,7 +160,11 @@ impl Coordinator {
         fail(turn, slot.id, failure);
     }
 
-    fn holders_by_cost(&self, turn: &Turn<'_>, token: crate::base::ids::Token) -> Vec<NodeId> {
+    pub(super) fn holders_by_cost(
+        &self,
+        turn: &Turn<'_>,
+        token: crate::base::ids::Token,
+    ) -> Vec<NodeId> {
         let Some(row) = turn.view.of_token(token) else {
             return Vec::new();
         };
@@ -164,6 +192,9 @@ impl Coordinator {
         bytes: &[u8],
     ) {
         let (id, attempt) = slot_of(call);
+        if let Some(Slot::Count(_)) = self.slots.get_mut(id) {
+            return self.counted(turn, from, (id, attempt), outcome);
+        }
         let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
             return;
         };
@@ -176,10 +207,13 @@ impl Coordinator {
         {
             return self.forward_next(turn, id, failure);
         }
-        let client = slot.id;
+        let (client, resume) = (slot.id, slot.resume);
         self.slots.remove(id);
         self.peers.answered(from, took_ns, 0);
-        let outcome = keep_outcome(turn, outcome, bytes);
+        let mut outcome = keep_outcome(turn, outcome, bytes);
+        if let Some(resume) = resume {
+            outcome = resumed(outcome, resume);
+        }
         turn.effects.reply(client, outcome);
     }
 

@@ -7,6 +7,7 @@
 //! - `slot`: what is kept for each request;
 //! - `peers`: what this shard feels of the other nodes;
 //! - `write`, `read`, `forward`: the three ways of a client's request;
+//! - `gather`: counts and walks over all keys;
 //! - `serve`: questions of peers to this shard's replica.
 //!
 //! Invariants:
@@ -15,6 +16,7 @@
 //! - a replica that missed a write is given a hint, here or at its stand-in, or the write is not forgotten.
 
 mod forward;
+mod gather;
 mod peers;
 mod read;
 mod serve;
@@ -99,7 +101,9 @@ impl Coordinator {
                 self.begin_write(turn, request);
             }
             // What one shard holds itself.
-            Op::Fetch { .. } | Op::Scan { .. } | Op::Count => local(turn, *request),
+            Op::Fetch { .. } => local(turn, *request),
+            Op::Scan { cursor, .. } => self.begin_scan(turn, request, cursor),
+            Op::Count => self.begin_count(turn, request),
             Op::Cluster { .. } => fail(turn, request.id, Failure::NoHolder),
         }
     }
@@ -167,7 +171,8 @@ impl Coordinator {
             Some(Slot::Write(_)) => self.local_written(turn, slot, outcome),
             Some(Slot::Read(_)) => self.local_read(turn, slot, outcome),
             Some(Slot::Served(_)) => self.served(turn, slot, outcome),
-            Some(Slot::Forward(_)) | None => {}
+            Some(Slot::Scan(_)) => self.scanned_here(turn, slot, outcome),
+            Some(Slot::Forward(_) | Slot::Count(_)) | None => {}
         }
     }
 
@@ -185,7 +190,8 @@ impl Coordinator {
                 Some(Slot::Served(served)) if served.peer.node == node => {
                     self.slots.remove(id);
                 }
-                Some(Slot::Forward(_) | Slot::Served(_)) | None => {}
+                Some(Slot::Count(_)) => self.count_peer_lost(turn, id, node),
+                Some(Slot::Forward(_) | Slot::Served(_) | Slot::Scan(_)) | None => {}
             }
         }
     }
@@ -202,7 +208,8 @@ impl Coordinator {
                 Some(Slot::Write(_)) => self.write_due(turn, id),
                 Some(Slot::Read(_)) => self.read_due(turn, id),
                 Some(Slot::Forward(_)) => self.forward_due(turn, id),
-                Some(Slot::Served(_)) | None => {}
+                Some(Slot::Count(_)) => self.finish_count(turn, id, true),
+                Some(Slot::Served(_) | Slot::Scan(_)) | None => {}
             }
         }
     }

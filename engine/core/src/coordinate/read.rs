@@ -119,7 +119,7 @@ impl Coordinator {
         slot.replicas[replica].asked_ns = turn.now.mono_ns;
         let to = slot.replicas[replica].node;
         let message = Message::Fetch {
-            call: call(id, replica as u8),
+            call: call(id, replica as u16),
             key,
             wants_object,
         };

@@ -108,6 +108,23 @@ pub(super) struct ForwardSlot {
     pub(super) tried: Vec<NodeId>,
     /// Counts the tries, so that a late answer to a former one is recognised.
     pub(super) attempt: u8,
+    /// Of a walk: where it goes on behind what that node has.
+    pub(super) resume: Option<u64>,
+}
+
+/// A count of all nodes' keys.
+pub(super) struct CountSlot {
+    pub(super) id: RequestId,
+    pub(super) sum: u64,
+    /// One for each shard of each other node that has not answered.
+    pub(super) waiting: Vec<Option<NodeId>>,
+}
+
+/// A walk's part on this shard.
+pub(super) struct ScanSlot {
+    pub(super) id: RequestId,
+    /// Where it goes on at the end.
+    pub(super) resume: u64,
 }
 
 /// A peer's question that waits for this shard's replica.
@@ -142,6 +159,8 @@ pub(super) enum Slot {
     Read(Box<ReadSlot>),
     Forward(Box<ForwardSlot>),
     Served(ServedSlot),
+    Count(CountSlot),
+    Scan(ScanSlot),
 }
 
 /// The replicas of a write that acknowledged and count.

@@ -196,7 +196,7 @@ impl Coordinator {
         let request = slot.request.request();
         let Some(object) = &slot.object else { return };
         let message = Message::Apply {
-            call: call(id, replica as u8),
+            call: call(id, replica as u16),
             key: KeyName {
                 bucket: turn.effects.keep(request.bucket),
                 key: turn.effects.keep(request.key),

@@ -62,18 +62,18 @@ pub(crate) fn of_upkeep_call(call: CallId) -> Option<(SlotId, u16)> {
 }
 
 /// A question to the replica with this number within its slot.
-pub(crate) fn call(slot: SlotId, replica: u8) -> CallId {
+pub(crate) fn call(slot: SlotId, replica: u16) -> CallId {
     let (index, generation) = (u64::from(slot.index), u64::from(slot.generation));
     CallId(u64::from(replica) << 48 | generation << 32 | index)
 }
 
 /// Which slot and replica a call was.
-pub(crate) fn of_call(call: CallId) -> (SlotId, u8) {
+pub(crate) fn of_call(call: CallId) -> (SlotId, u16) {
     let slot = SlotId {
         index: call.0 as u32,
         generation: (call.0 >> 32) as u16,
     };
-    (slot, (call.0 >> 48) as u8)
+    (slot, (call.0 >> 48) as u16)
 }
 
 #[cfg(test)]

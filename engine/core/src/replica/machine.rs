@@ -135,6 +135,8 @@ pub struct Replica {
     pub(super) stats: ShardStatus,
     /// Other nodes hold copies: a delete leaves its tombstone, and tombstones are forgotten by agreement only.
     pub(super) is_replicated: bool,
+    /// By partition, whether this node answers for it; empty: for all.
+    pub(super) answered: Vec<bool>,
     hint_bucket: Bucket,
     // scratch, reused
     pub(super) old_object: Vec<u8>,
@@ -186,6 +188,7 @@ impl Replica {
             has_stopped: false,
             live_bytes: parts.live_bytes,
             is_replicated: false,
+            answered: Vec::new(),
             hint_bucket: Bucket::new(HINT_BUCKET),
             stats: ShardStatus {
                 damage: parts.damage,
@@ -275,6 +278,16 @@ impl Replica {
     /// Says whether other nodes hold copies.
     pub const fn set_replicated(&mut self, is_replicated: bool) {
         self.is_replicated = is_replicated;
+    }
+
+    /// How many keys of a partition have a value here.
+    pub fn values_of(&self, partition: PartitionId) -> u64 {
+        self.index.values_of(partition)
+    }
+
+    /// Says which partitions this node answers for: a walk over all keys leaves out what else lies here.
+    pub fn set_answered(&mut self, answered: Vec<bool>) {
+        self.answered = answered;
     }
 
     /// Sets the rules of a bucket, which may be new.

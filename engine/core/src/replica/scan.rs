@@ -36,7 +36,30 @@ impl Replica {
         let (mut token_start, mut found_before, mut token_before) = (start, 0, None);
         let mut missing: Vec<(Place, Token)> = Vec::new();
         let mut last_token = None;
+        // Another node's walk is through one partition, an own one through those that this node answers for.
+        let partition_of = |token: Token| self.config.slices.partition_of(token);
+        let asked = request.is_forwarded.then(|| partition_of(request.token));
+        let after = match asked {
+            Some(asked) if after.is_none_or(|after| partition_of(after) < asked) => {
+                let (first, _) = self.config.slices.slice(asked, self.config.shard);
+                first.0.checked_sub(1).map(Token)
+            }
+            _ => after,
+        };
+        let is_wanted = |token: Token| {
+            let partition = partition_of(token);
+            match asked {
+                Some(asked) => partition == asked,
+                None => self
+                    .answered
+                    .get(partition.0 as usize)
+                    .is_none_or(|is_answered| *is_answered),
+            }
+        };
         for (looked_at, (token, entry)) in self.index.scan_after(after).enumerate() {
+            if asked.is_some_and(|asked| partition_of(token) > asked) {
+                break;
+            }
             // Entries of one token are looked at together: the cursor cannot stand between them.
             if last_token != Some(token) {
                 if looked_at >= count {
@@ -48,7 +71,7 @@ impl Replica {
                 token_before = last_token.replace(token);
                 (token_start, found_before) = (effects.bytes.len() as u32, found);
             }
-            if entry.place.is_tombstone() || token.is_hint() {
+            if entry.place.is_tombstone() || token.is_hint() || !is_wanted(token) {
                 continue;
             }
             let Some(record) = self.find(entry.place, token, fetched) else {

@@ -180,6 +180,7 @@ impl Shard {
         match note {
             Note::View(view) => {
                 self.replica.set_replicated(!view.is_alone());
+                self.replica.set_answered(answered_here(&view));
                 for bucket in &view.buckets {
                     self.replica.set_bucket(rules_of(bucket));
                 }
@@ -280,4 +281,12 @@ fn rules_of(bucket: &BucketView) -> Bucket {
         blind_put: bucket.blind_put,
         ttl_ms: bucket.ttl_ms,
     }
+}
+
+/// By partition, whether this node answers reads of it; empty where it is alone.
+fn answered_here(view: &RingView) -> Vec<bool> {
+    let number = view.number_of(view.me);
+    let is_answered =
+        |row: &crate::ring::PartitionView| number.is_some_and(|number| row.read.contains(&number));
+    view.partitions.iter().map(is_answered).collect()
 }

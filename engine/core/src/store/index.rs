@@ -98,6 +98,8 @@ struct Table {
     /// Entries with a hint's token, and those of them that are no tombstones.
     hint_entries: u32,
     hints: u32,
+    /// Entries of keys that are tombstones.
+    tombstones: u32,
 }
 
 /// A shard's index.
@@ -247,6 +249,7 @@ impl Index {
             table.hints += u32::from(!slot.is_tombstone());
         } else {
             self.tombstones += usize::from(slot.is_tombstone());
+            self.tables[number].tombstones += u32::from(slot.is_tombstone());
         }
     }
 
@@ -259,6 +262,7 @@ impl Index {
             table.hints -= u32::from(!slot.is_tombstone());
         } else {
             self.tombstones -= usize::from(slot.is_tombstone());
+            self.tables[number].tombstones -= u32::from(slot.is_tombstone());
         }
     }
 
@@ -345,6 +349,8 @@ impl Index {
             if slot.is_hint() {
                 table.hint_entries += 1;
                 table.hints += u32::from(!slot.is_tombstone());
+            } else {
+                table.tombstones += u32::from(slot.is_tombstone());
             }
             let home = table.home(self.fraction(Token(slot.token)));
             while table.slots.len() < home {
@@ -421,6 +427,13 @@ impl Index {
         self.tables
             .get(partition.0 as usize)
             .map_or(0, |table| table.len as u64 - u64::from(table.hint_entries))
+    }
+
+    /// How many keys of a partition have a value.
+    pub fn values_of(&self, partition: PartitionId) -> u64 {
+        let tombstones = |table: &Table| u64::from(table.tombstones);
+        let table = self.tables.get(partition.0 as usize);
+        self.keys_of(partition) - table.map_or(0, tombstones)
     }
 
     /// Forgets a partition's keys, tombstones too, and keeps its hints; `each` is told what was forgotten.
