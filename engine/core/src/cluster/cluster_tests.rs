@@ -377,6 +377,31 @@ fn a_node_that_leaves_drains_and_may_be_removed() {
 }
 
 #[test]
+fn a_plan_says_how_many_bytes_move_and_whose_disk_is_too_small() {
+    let mut network = Network::cluster(3, 64, 22);
+    network.add(3);
+    network.start(3);
+    for node in 0..4 {
+        let vitals = super::Vitals {
+            live_bytes: if node < 3 { 64 << 20 } else { 0 },
+            capacity_bytes: if node < 3 { 1 << 30 } else { 1 << 20 },
+            takes_writes: node != 1,
+        };
+        network.with(node, |machine, _, _| machine.set_vitals(vitals));
+    }
+    network.run_ms(3_000);
+    let plan = network.command(0, json!({ "command": "plan" }));
+    let moves = plan["moves"].as_u64().expect("a number");
+    assert_eq!(plan["bytes"], json!(moves << 20), "{plan}");
+    assert!(plan["warnings"].to_string().contains("will need"), "{plan}");
+    let status = network.command(2, json!({ "command": "status" }));
+    assert!(
+        status["warnings"].to_string().contains("takes no writes"),
+        "{status}"
+    );
+}
+
+#[test]
 fn a_node_takes_the_places_of_another() {
     let mut network = Network::cluster(4, 64, 14);
     network.add(4);

@@ -188,7 +188,7 @@ impl Cluster {
         let circumstances = Circumstances {
             suspected,
             n: Some(self.buckets.n_max()),
-            ..Circumstances::default()
+            space: self.vitals.space(),
         };
         let ring = self.ring_mut()?;
         let plan = ring.plan(&circumstances)?;

@@ -59,7 +59,11 @@ impl Cluster {
                 ring,
                 buckets,
                 epoch,
-            } => self.compared(now, from, (ring, buckets, epoch), out),
+                vitals,
+            } => {
+                self.vitals.merge(&vitals);
+                self.compared(now, from, (ring, buckets, epoch), out);
+            }
             Word::Digest { ring, buckets } => self.digest(now, from, &ring, buckets, out),
             Word::Delta {
                 part,
@@ -186,12 +190,7 @@ impl Cluster {
     }
 
     fn compared(&mut self, now: Now, from: NodeId, theirs: (u64, u64, u64), out: &mut Out) {
-        let Some(Word::Summary {
-            ring,
-            buckets,
-            epoch,
-        }) = self.summary()
-        else {
+        let Some((ring, buckets, epoch)) = self.hashes() else {
             let hello = Word::Hello(self.facts.clone());
             self.say(now, from, &hello, out);
             return;

@@ -18,6 +18,7 @@ use super::progress::Progress;
 use super::rng::Rng;
 use super::sighting::Sightings;
 use super::view::{self, Duties, Published};
+use super::vitals::{AllVitals, Vitals};
 use super::word::{Refusal, Sender, Word, encode};
 use crate::base::ids::NodeId;
 use crate::base::limits::REPLICAS_DEFAULT;
@@ -118,6 +119,7 @@ pub struct Cluster {
     /// Others remember more of this node than it does; it starts anew when it has heard what.
     pub(super) is_from_the_past: bool,
     pub(super) rng: Rng,
+    pub(super) vitals: AllVitals,
     // this node's shards
     pub(super) progress: Progress,
     // operators
@@ -193,6 +195,7 @@ impl Cluster {
             is_compared: false,
             is_from_the_past: false,
             rng,
+            vitals: AllVitals::default(),
             progress: Progress::default(),
             plan: None,
             reports: VecDeque::new(),
@@ -346,6 +349,11 @@ impl Cluster {
         }
     }
 
+    /// What this node's disk has; as often as is convenient.
+    pub fn set_vitals(&mut self, vitals: Vitals) {
+        self.vitals.set(self.me, self.start_count, vitals);
+    }
+
     /// The node stops in order: others need not find out.
     pub fn stop(&mut self, now: Now, out: &mut Out) {
         self.detector.leave(now.mono_ns);
@@ -448,6 +456,9 @@ impl Cluster {
         let soon_ns = now.mono_ns + least_ns + self.rng.below(most_ns - least_ns);
         self.times.exchange_ns = self.times.exchange_ns.min(soon_ns);
         let members: Vec<NodeId> = self.others().collect();
+        let me = self.me;
+        self.vitals
+            .retain(|node| node == me || members.binary_search(&node).is_ok());
         for node in members {
             self.detector.know(node, now.mono_ns);
         }
@@ -550,7 +561,19 @@ impl Cluster {
     }
 
     /// Hashes of all that is known here.
-    pub(super) fn summary(&mut self) -> Option<Word<'static>> {
+    fn summary(&mut self) -> Option<Word<'static>> {
+        let (ring, buckets, epoch) = self.hashes()?;
+        let vitals = self.vitals.sample(self.me, &mut self.rng);
+        Some(Word::Summary {
+            ring,
+            buckets,
+            epoch,
+            vitals,
+        })
+    }
+
+    /// Of the ring, of the buckets; and the epoch.
+    pub(super) fn hashes(&mut self) -> Option<(u64, u64, u64)> {
         let ring = self.ring.as_ref()?;
         let epoch = ring.epoch();
         let fingerprint = match self.fingerprint {
@@ -558,11 +581,7 @@ impl Cluster {
             Some(_) | None => ring.fingerprint(),
         };
         self.fingerprint = Some((epoch, fingerprint));
-        Some(Word::Summary {
-            ring: fingerprint,
-            buckets: self.buckets.fingerprint(),
-            epoch,
-        })
+        Some((fingerprint, self.buckets.fingerprint(), epoch))
     }
 
     // what follows

@@ -5,6 +5,7 @@
 //! - `rng`, `detector`: who seems alive, by SWIM;
 //! - `word`: what control shards say to each other; `sighting`: who spoke;
 //! - `buckets`: their rules as cluster state;
+//! - `vitals`: how full disks are, as their nodes say;
 //! - `view`, `progress`: what all shards work by, and what they say of partitions that move;
 //! - `machine`, `exchange`: the [`Cluster`] that joins them: time and messages in, an [`Out`] back;
 //! - `command`, `status`: operators' commands and their answers, JSON.
@@ -20,6 +21,7 @@ mod rng;
 mod sighting;
 mod status;
 mod view;
+mod vitals;
 mod word;
 
 #[cfg(test)]
@@ -29,3 +31,4 @@ mod network_tests;
 
 pub use boot::{Boot, BootError, has_company};
 pub use machine::{Cluster, Out};
+pub use vitals::Vitals;

@@ -99,6 +99,8 @@ impl Cluster {
                     "held": ring.held(node).map_or(0, |held| held.count()),
                     "target": target,
                     "pending": pending,
+                    "live_bytes": self.vitals.get(node).map(|vitals| vitals.live_bytes),
+                    "capacity_bytes": self.vitals.get(node).map(|vitals| vitals.capacity_bytes),
                 })
             })
             .collect()
@@ -138,6 +140,16 @@ impl Cluster {
                     "{node} ({}) at {} seems to be down",
                     member.facts().name,
                     member.facts().listen
+                ));
+            }
+            if self
+                .vitals
+                .get(node)
+                .is_some_and(|vitals| !vitals.takes_writes)
+            {
+                warnings.push(format!(
+                    "{node} ({}) takes no writes: its disk is full or failed",
+                    member.facts().name
                 ));
             }
             let has_left = ring.state_of(node) == Some(MemberState::Leaving)

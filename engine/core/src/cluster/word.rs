@@ -14,6 +14,7 @@
 
 use super::buckets::Buckets;
 use super::detector::{Life, decode_life, encode_life};
+use super::vitals::{self, Entry};
 use crate::base::limits::MEMBER_TEXT_BYTES_MAX;
 use crate::ring::bytes::{Reader, RingBytesError, Writer};
 use crate::ring::{Facts, RingDigest, RingPart};
@@ -56,7 +57,12 @@ pub(super) enum Word<'a> {
     /// A datagram of the detector.
     Datagram(&'a [u8]),
     /// Hashes of all that I know: answered by a digest where they differ.
-    Summary { ring: u64, buckets: u64, epoch: u64 },
+    Summary {
+        ring: u64,
+        buckets: u64,
+        epoch: u64,
+        vitals: Vec<Entry>,
+    },
     /// How new everything is here: answered by a delta.
     Digest { ring: RingDigest, buckets: u64 },
     /// What you lack; and, where there is a digest, what I have: answered by a delta without one.
@@ -96,11 +102,13 @@ pub(super) fn encode(sender: &Sender, word: &Word<'_>) -> Vec<u8> {
             ring,
             buckets,
             epoch,
+            vitals,
         } => {
             out.u8(2);
             out.u64(*ring);
             out.u64(*buckets);
             out.u64(*epoch);
+            vitals::encode(&mut out, vitals);
         }
         Word::Digest { ring, buckets } => {
             out.u8(3);
@@ -153,6 +161,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Sender, Word<'_>), RingBytesError>
             ring: from.u64()?,
             buckets: from.u64()?,
             epoch: from.u64()?,
+            vitals: vitals::decode(&mut from)?,
         },
         3 => Word::Digest {
             ring: RingDigest::from_bytes(from.bytes()?)?,
@@ -266,6 +275,7 @@ mod tests {
                 ring: 1,
                 buckets: 2,
                 epoch: 3,
+                vitals: Vec::new(),
             },
             Word::Digest {
                 ring: RingDigest::default(),

@@ -2,14 +2,19 @@
 
 use crate::base::ids::ShardIndex;
 use crate::base::time::Now;
-use crate::cluster::{Boot, BootError, Cluster, Out};
+use crate::cluster::{Boot, BootError, Cluster, Out, Vitals};
 use crate::port::{Effects, Event, Lane, Message, Note, Op, Outcome, Send};
+use crate::replica::{ShardStatus, WriteState};
 
 /// The role.
 pub(super) struct Control {
     cluster: Cluster,
     shards: u16,
+    vitals_ns: u64,
 }
+
+/// How often this node looks how full its disk is.
+const VITALS_NS: u64 = 1_000_000_000;
 
 impl Control {
     pub(super) fn new(boot: Boot, now: Now, effects: &mut Effects) -> Result<Self, BootError> {
@@ -17,7 +22,11 @@ impl Control {
         let mut cluster = Cluster::boot(boot, now)?;
         let mut out = Out::default();
         cluster.begin(now, &mut out);
-        let mut control = Self { cluster, shards };
+        let mut control = Self {
+            cluster,
+            shards,
+            vitals_ns: 0,
+        };
         control.carry_out(out, effects);
         Ok(control)
     }
@@ -70,6 +79,22 @@ impl Control {
         };
         self.carry_out(out, effects);
         rest
+    }
+
+    /// Whether it wants to know how this shard's disk is.
+    pub(super) fn wants_vitals(&self, now: Now) -> bool {
+        now.mono_ns >= self.vitals_ns
+    }
+
+    /// This shard's part: the slices of all shards are alike, so are their parts of the disk.
+    pub(super) fn vitals(&mut self, now: Now, status: &ShardStatus) {
+        self.vitals_ns = now.mono_ns + VITALS_NS;
+        let shards = u64::from(self.shards);
+        self.cluster.set_vitals(Vitals {
+            live_bytes: status.live_bytes.saturating_mul(shards),
+            capacity_bytes: status.capacity_bytes.saturating_mul(shards),
+            takes_writes: status.writes == WriteState::Open,
+        });
     }
 
     pub(super) fn next_deadline_ns(&self) -> Option<u64> {

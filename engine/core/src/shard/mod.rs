@@ -82,7 +82,12 @@ impl Shard {
     /// Takes one event; appends effects.
     pub fn step(&mut self, now: Now, event: Event<'_>, effects: &mut Effects) {
         let event = match (&mut self.control, event) {
-            (Some(control), event) => control.step(now, event, effects),
+            (Some(control), event) => {
+                if control.wants_vitals(now) {
+                    control.vitals(now, &self.replica.status());
+                }
+                control.step(now, event, effects)
+            }
             (None, Event::Request(request)) if matches!(request.op, Op::Cluster { .. }) => {
                 effects.reply(request.id, Outcome::Failed(Failure::NoHolder));
                 None
