@@ -65,13 +65,14 @@ fn no_request_fails_when_a_replica_is_silent_and_a_stand_in_or_a_hint_keeps_its_
 }
 
 #[test]
-fn a_lost_connection_is_felt_at_once() {
+fn a_lost_connection_is_felt_and_tried_again_for_a_moment() {
     let mut net = Net::new(3, 3);
     net.cut.insert(1);
     let id = net.send(0, b"k", STRICT_ALL, put_op(b"", b"v"));
     net.run(2);
     net.lose(1);
-    let (outcome, _) = net.answer(id).expect("answered without waiting");
+    net.run(1_200);
+    let (outcome, _) = net.answer(id).expect("answered long before the deadline");
     let Outcome::Failed(Failure::Quorum {
         got: 2,
         needed: 3,
@@ -80,6 +81,21 @@ fn a_lost_connection_is_felt_at_once() {
     else {
         panic!("{outcome:?}");
     };
+    // Back within the moment, nobody notices.
+    net.cut.extend([1, 2]);
+    let read = net.send(0, b"k", Quorum::default(), Op::Get);
+    let write = net.send(0, b"k", STRICT_ALL, put_op(b"", b"v"));
+    for _ in 0..10 {
+        net.run(11);
+        net.lose(1);
+        net.lose(2);
+    }
+    net.cut.clear();
+    net.run(100);
+    let (outcome, _) = net.answer(read).expect("read");
+    assert!(matches!(outcome, Outcome::Object { .. }), "{outcome:?}");
+    let (outcome, _) = net.answer(write).expect("written");
+    assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
 }
 
 #[test]

@@ -47,6 +47,11 @@ const DEADLINE_NS_DEFAULT: u64 = 5_000_000_000;
 const STAND_IN_AFTER_NS: u64 = 100_000_000;
 /// How long a replica of a read may be silent before another is asked too.
 const HEDGE_AFTER_NS: u64 = 20_000_000;
+/// How long replicas that could not be reached are tried again, while the quorum needs them: a connection that breaks may
+/// be back in a moment.
+const RETRY_FOR_NS: u64 = 1_000_000_000;
+/// How often.
+const RETRY_STEP_NS: u64 = 10_000_000;
 /// How long a call may be unanswered; then the replica counts as away.
 const GIVE_UP_NS: u64 = 1_000_000_000;
 

@@ -13,7 +13,8 @@ use crate::version::{Object, ObjectView};
 use super::slot::{ReadReplica, ReadSlot, ReadState, Slot, Then, receipt};
 use super::write::pick;
 use super::{
-    Coordinator, DEADLINE_NS_DEFAULT, GIVE_UP_NS, HEDGE_AFTER_NS, Turn, fail, local, me, slot_of,
+    Coordinator, DEADLINE_NS_DEFAULT, GIVE_UP_NS, HEDGE_AFTER_NS, RETRY_FOR_NS, RETRY_STEP_NS,
+    Turn, fail, local, me, slot_of,
 };
 
 impl Coordinator {
@@ -59,6 +60,7 @@ impl Coordinator {
         let slot = ReadSlot {
             id: request.id,
             request: OwnedRequest::new(request),
+            started_ns: now_ns,
             deadline_ns,
             needed: needed as u8,
             then,
@@ -245,7 +247,7 @@ impl Coordinator {
                 return;
             };
             if !slot.is_waiting() {
-                self.read_failed(turn, id);
+                self.retry_read(turn, id);
             }
             return;
         }
@@ -413,6 +415,42 @@ impl Coordinator {
         self.coordinate_write(turn, &request, false);
     }
 
+    /// Everybody was asked, and too few answered: those that seem alive are asked again in a moment.
+    fn retry_read(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let now_ns = turn.now.mono_ns;
+        let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let until_ns = slot.deadline_ns.min(slot.started_ns + RETRY_FOR_NS);
+        let may_answer = slot.replicas[1..].iter().any(|replica| {
+            let number = turn.view.number_of(replica.node);
+            number.is_some_and(|number| turn.view.node(number).is_alive)
+        });
+        if !may_answer || now_ns + RETRY_STEP_NS >= until_ns {
+            return self.read_failed(turn, id);
+        }
+        self.arm(now_ns + RETRY_STEP_NS, id);
+    }
+
+    /// Asks those again that failed, when nobody is left to wait for.
+    fn read_failed_again(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        if slot.is_mending || slot.is_waiting() || slot.answered() >= usize::from(slot.needed) {
+            return;
+        }
+        let again: Vec<usize> = (1..slot.replicas.len())
+            .filter(|at| matches!(slot.replicas[*at].state, ReadState::Failed))
+            .collect();
+        for at in again {
+            if let Some(Slot::Read(slot)) = self.slots.get_mut(id) {
+                slot.replicas[at].state = ReadState::Waiting;
+            }
+            self.ask_replica(turn, id, at, false);
+        }
+    }
+
     fn read_failed(&mut self, turn: &mut Turn<'_>, id: SlotId) {
         let Some(Slot::Read(slot)) = self.slots.remove(id) else {
             return;
@@ -440,6 +478,10 @@ impl Coordinator {
         if slot.deadline_ns <= now_ns {
             return self.read_failed(turn, id);
         }
+        self.read_failed_again(turn, id);
+        let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
         let mut silent = Vec::new();
         for replica in &mut slot.replicas[1..] {
             let is_silent = now_ns.saturating_sub(replica.asked_ns) >= GIVE_UP_NS;

@@ -52,6 +52,8 @@ pub(super) struct WriteSlot {
     /// The first is this shard's own.
     pub(super) replicas: Vec<WriteReplica>,
     pub(super) is_answered: bool,
+    /// For whom a hint is kept here.
+    pub(super) hinted: Vec<NodeId>,
     /// Stand-ins that were tried already.
     pub(super) stand_ins_tried: usize,
 }
@@ -87,6 +89,7 @@ pub(super) enum Then {
 pub(super) struct ReadSlot {
     pub(super) id: RequestId,
     pub(super) request: OwnedRequest,
+    pub(super) started_ns: u64,
     pub(super) deadline_ns: u64,
     pub(super) needed: u8,
     pub(super) then: Then,

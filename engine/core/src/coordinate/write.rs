@@ -10,11 +10,12 @@ use crate::port::{
     Request,
 };
 use crate::replica::hints::keep_hint;
-use crate::ring::PartitionView;
+use crate::ring::{PartitionView, RingView};
 
 use super::slot::{Answer, LocalWritten, Slot, Then, WriteReplica, WriteSlot, receipt};
 use super::{
-    Coordinator, DEADLINE_NS_DEFAULT, GIVE_UP_NS, STAND_IN_AFTER_NS, Turn, fail, local, me, slot_of,
+    Coordinator, DEADLINE_NS_DEFAULT, GIVE_UP_NS, RETRY_FOR_NS, RETRY_STEP_NS, STAND_IN_AFTER_NS,
+    Turn, fail, local, me, slot_of,
 };
 
 /// Whether a write must know the newest object before it decides: what it writes or answers is made from what is there,
@@ -139,6 +140,7 @@ impl Coordinator {
             local: None,
             replicas,
             is_answered: false,
+            hinted: Vec::new(),
             stand_ins_tried: 0,
         };
         self.stats.writes += 1;
@@ -274,9 +276,10 @@ impl Coordinator {
         let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
             return;
         };
-        if target == turn.view.me || slot.object.is_none() {
+        if target == turn.view.me || slot.object.is_none() || slot.hinted.contains(&target) {
             return;
         }
+        slot.hinted.push(target);
         let request = slot.request.request();
         let key = KeyName {
             bucket: request.bucket,
@@ -459,6 +462,13 @@ impl Coordinator {
                 slot.is_answered = true;
                 turn.effects.reply(slot.id, outcome);
             } else if tally.waiting == 0 && slot.local.is_some() {
+                // Those that seem alive are asked again in a moment: see `write_failed_again`.
+                let now_ns = turn.now.mono_ns;
+                let until_ns = slot.deadline_ns.min(slot.started_ns + RETRY_FOR_NS);
+                let may_answer = has_failed_alive(turn.view, slot);
+                if may_answer && slot.object.is_some() && now_ns + RETRY_STEP_NS < until_ns {
+                    return self.arm(now_ns + RETRY_STEP_NS, id);
+                }
                 slot.is_answered = true;
                 self.stats.writes_in_doubt += 1;
                 let failure = in_doubt(tally.acknowledged, slot.needed);
@@ -483,6 +493,10 @@ impl Coordinator {
             let failure = in_doubt(got, slot.needed);
             turn.effects.reply(slot.id, Outcome::Failed(failure));
         }
+        self.write_failed_again(turn, id);
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
         let waiting: Vec<(usize, u64)> = slot
             .replicas
             .iter()
@@ -534,6 +548,26 @@ impl Coordinator {
         }
     }
 
+    /// Too few acknowledged and nobody is left to wait for: replicas that failed and seem alive are asked once more.
+    fn write_failed_again(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let is_stuck = !slot.is_answered && slot.object.is_some() && slot.tally().waiting == 0;
+        if !is_stuck || slot.local.is_none() {
+            return;
+        }
+        let again: Vec<usize> = (1..slot.replicas.len())
+            .filter(|at| is_failed_alive(turn.view, &slot.replicas[*at]))
+            .collect();
+        for at in again {
+            if let Some(Slot::Write(slot)) = self.slots.get_mut(id) {
+                slot.replicas[at].state = Answer::Waiting;
+            }
+            self.ask(turn, id, at);
+        }
+    }
+
     /// Sends an object that a read put together to a replica that lacks it; nothing waits for the answer.
     pub(super) fn repair_peer(
         &mut self,
@@ -557,6 +591,19 @@ impl Coordinator {
         };
         turn.send(to, Lane::Token(key.token), message);
     }
+}
+
+fn is_failed_alive(view: &RingView, replica: &WriteReplica) -> bool {
+    let number = view.number_of(replica.node);
+    replica.state == Answer::Failed
+        && replica.counts
+        && number.is_some_and(|number| view.node(number).is_alive)
+}
+
+fn has_failed_alive(view: &RingView, slot: &WriteSlot) -> bool {
+    slot.replicas[1..]
+        .iter()
+        .any(|replica| is_failed_alive(view, replica))
 }
 
 /// A request's number, or the bucket's.

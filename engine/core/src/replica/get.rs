@@ -103,7 +103,8 @@ impl Replica {
         }
         let fingerprint = entry.fingerprint;
         // Where records were lost, one that the cleaner copied may say so itself.
-        if !wants_object && !(self.log.lost.is_any() && entry.place.expires()) {
+        let may_be_a_tombstone = self.log.lost.is_any() && entry.place.expires();
+        if !wants_object && !may_be_a_tombstone {
             let held = Held {
                 fingerprint,
                 object: None,
