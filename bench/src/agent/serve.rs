@@ -87,8 +87,13 @@ fn accept(job: &Job, token: Option<&str>) -> Result<Target, String> {
             Err("an agent drives servers only, never embedded stores".to_owned())
         }
         address @ Address::Server { .. } => {
-            Target::open(&address, &job.workload, &StoreSettings { cache_bytes: 0 })
-                .map_err(|error| error.to_string())
+            let settings = StoreSettings {
+                cache_bytes: 0,
+                shards: None,
+                on_owner: false,
+                timeout: job.plan.timeout,
+            };
+            Target::open(&address, &job.workload, &settings).map_err(|error| error.to_string())
         }
     }
 }

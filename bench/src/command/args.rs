@@ -276,6 +276,12 @@ pub struct LoadArgs {
     /// Bytes of an embedded store's own cache
     #[arg(long, default_value = "256MiB", value_parser = bytes)]
     pub cache: u64,
+    /// Shards of an embedded gramme [default: one a CPU; with --on-owner as many as --threads]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub shards: Option<u16>,
+    /// Run the load of an embedded gramme on the cores that own the keys, not through the handle
+    #[arg(long)]
+    pub on_owner: bool,
 }
 
 /// `--arrivals`.

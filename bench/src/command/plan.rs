@@ -87,8 +87,14 @@ fn read_workload(name: &str) -> Result<Workload, Failure> {
 
 /// The settings of an embedded store.
 pub fn store_settings(args: &LoadArgs) -> StoreSettings {
+    // On the owners' cores there is one worker a shard.
+    let threads = args.threads.filter(|_| args.on_owner);
+    let threads = threads.and_then(|threads| u16::try_from(threads).ok());
     StoreSettings {
         cache_bytes: args.cache,
+        shards: args.shards.or(threads),
+        on_owner: args.on_owner,
+        timeout: args.timeout,
     }
 }
 

@@ -5,7 +5,7 @@
 //! # Layout
 //! `clock` is the run's time · `plan` says what a run does · `recorder` is where one worker writes · `window` joins
 //! the workers' records into a series · `source` gives each worker its next operation and its moment ·
-//! `threads` drives embedded stores ·
+//! `worker` is one worker of a store · `owners` drives gramme's engine on its own cores · `threads` drives other stores ·
 //! `sockets` drives servers · `probe` asks a server one thing at a time ·
 //! `jitter` measures the host beside a run.
 
@@ -17,6 +17,9 @@ pub mod window;
 
 pub mod source;
 
+mod worker;
+
+mod owners;
 pub mod threads;
 
 pub mod sockets;

@@ -1,20 +1,18 @@
 //! Driving an embedded store from threads.
 //!
-//! Owns the loop of one thread: take what is due, start it, write down what ended. Never knows which store it is.
-//!
-//! Invariants: a request that is due before the end is executed, or recorded as timed out with the time it waited.
+//! Owns the loop of one thread around a `Worker`: start what is due, wait for what ends. Never knows which store it is.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::{Clock, sharpen_timers};
-use super::plan::{LoadPlan, Pace};
-use super::recorder::Moments;
+use super::owners;
+use super::plan::LoadPlan;
 use super::source::Source;
-use super::window::{Collector, Gauges, Pump, Window};
-use crate::target::outcome::ErrorKind;
+use super::window::{Collector, Pump, Window};
+use super::worker::{Step, Worker};
 use crate::target::store::{SessionSource, StoreError, StoreRequest, StoreSession};
-use crate::workload::{KeySpace, Operation, OperationStream, Workload};
+use crate::workload::{KeySpace, OperationStream, Workload};
 
 /// Records that one load batch writes.
 const LOAD_BATCH: u64 = 1000;
@@ -38,6 +36,9 @@ pub fn run(
     space: &Arc<KeySpace>,
     seen: impl FnMut(&Window),
 ) -> Result<Driven, StoreError> {
+    if let Some(engine) = store.on_owner() {
+        return owners::run(engine, plan, workload, space, seen);
+    }
     let sources = Source::for_workers(plan, workload, space, true)
         .map_err(|error| StoreError::new("prepare the workload", error))?;
     let mut collector = Collector::new(plan.window.as_nanos() as u64);
@@ -71,125 +72,39 @@ pub fn run(
     })
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    operation: Operation,
-    intended_ns: u64,
-    freed_ns: u64,
-    sent_ns: u64,
-}
-
-/// One worker's whole life, on the calling thread: an engine that wants the load on a core of its own calls this
-/// there.
+/// One worker's whole life, on the calling thread.
 pub fn drive(
     session: &mut dyn StoreSession,
-    mut source: Source,
-    mut pump: Pump,
+    source: Source,
+    pump: Pump,
     plan: &LoadPlan,
     clock: Clock,
 ) {
     sharpen_timers();
-    let depth = u32::try_from(plan.depth.max(1)).unwrap_or(1);
-    let mut slots: Vec<Option<Slot>> = vec![None; depth as usize];
-    let mut free: Vec<u32> = (0..depth).rev().collect();
-    let mut freed_ns = vec![0; depth as usize];
+    let mut worker = Worker::new(source, pump, plan, clock);
     let (mut key, mut value) = (Vec::new(), Vec::new());
-    let give_up_ns = plan.end_ns() + plan.timeout.as_nanos() as u64;
-    let open = matches!(plan.pace, Pace::Open { .. } | Pace::Trace { .. });
-    let mut spun_ns = 0;
     loop {
-        let now_ns = clock.now_ns();
-        let due = source.due_ns(now_ns);
-        let in_flight = slots.len() - free.len();
-        let gauges = Gauges {
-            backlog: in_flight as u64 + waiting(plan, now_ns, due),
-            spun_ns,
-        };
-        pump.tick(now_ns, gauges);
-        if now_ns > give_up_ns && open {
-            break;
-        }
-        match (due, free.last().copied()) {
-            (Some(due_ns), Some(tag)) if due_ns <= now_ns => {
-                free.pop();
-                let operation = source.take();
-                source.stream.write_key(&operation, &mut key);
-                value.clear();
-                if operation.value_bytes > 0 {
-                    source.stream.write_value(&operation, &mut value);
-                }
-                let sent_ns = clock.now_ns();
-                slots[tag as usize] = Some(Slot {
-                    operation,
-                    intended_ns: if open { due_ns } else { sent_ns },
-                    freed_ns: if open {
-                        freed_ns[tag as usize]
-                    } else {
-                        sent_ns
-                    },
-                    sent_ns,
-                });
-                pump.recorder.counts.due += 1;
-                session.submit(
-                    StoreRequest {
-                        operation: &operation,
-                        key: &key,
-                        value: &value,
-                    },
-                    tag,
-                );
+        let patience = match worker.next(&mut key, &mut value) {
+            Step::Start { tag, operation } => {
+                let request = StoreRequest {
+                    operation: &operation,
+                    key: &key,
+                    value: &value,
+                };
+                session.submit(request, tag);
+                worker.patience()
             }
-            (None, _) if in_flight == 0 => break,
-            (Some(due_ns), _) if in_flight == 0 => {
-                spun_ns += wait_until(clock, due_ns.min(pump.edge_ns()), plan.spin)
+            Step::Idle { until_ns } => {
+                let spun_ns = wait_until(clock, until_ns, plan.spin);
+                worker.spun(spun_ns);
+                Duration::ZERO
             }
-            _ => {}
-        }
-        let patience = match due {
-            Some(due_ns) if !free.is_empty() => Duration::from_nanos(due_ns.saturating_sub(now_ns)),
-            _ => Duration::from_millis(10),
+            Step::Wait { patience } => patience,
+            Step::End => break,
         };
-        session.completions(patience, &mut |tag, outcome| {
-            let Some(slot) = slots.get_mut(tag as usize).and_then(Option::take) else {
-                return;
-            };
-            let answered_ns = clock.now_ns();
-            free.push(tag);
-            freed_ns[tag as usize] = answered_ns;
-            pump.tick(answered_ns, gauges);
-            // A thread (or its session's slot) is the connection here: until it is free, the request waits.
-            let moments = Moments {
-                intended_ns: slot.intended_ns,
-                free_ns: slot.intended_ns.max(slot.freed_ns),
-                sent_ns: slot.sent_ns,
-                answered_ns,
-            };
-            pump.recorder.record(slot.operation.verb, outcome, moments);
-        });
+        session.completions(patience, &mut |tag, outcome| worker.ended(tag, outcome));
     }
-    let now_ns = clock.now_ns();
-    while let Some(due_ns) = source.due_ns(now_ns).filter(|_| open) {
-        let operation = source.take();
-        pump.recorder.counts.due += 1;
-        pump.recorder
-            .record_unsent(operation.verb, ErrorKind::Timeout, due_ns, now_ns);
-    }
-    pump.finish(Gauges {
-        backlog: 0,
-        spun_ns,
-    });
-}
-
-/// About how many requests are due and not taken by any thread, as this thread's part: nobody keeps a list of them,
-/// but the schedule's oldest one tells how far behind it is.
-fn waiting(plan: &LoadPlan, now_ns: u64, due_ns: Option<u64>) -> u64 {
-    let late_s = due_ns.map_or(0.0, |due_ns| now_ns.saturating_sub(due_ns) as f64 / 1e9);
-    let rate = match &plan.pace {
-        Pace::Open { rate, .. } => *rate,
-        Pace::Trace { entries } => entries.len() as f64 / plan.duration.as_secs_f64(),
-        Pace::Closed | Pace::Fill => 0.0,
-    };
-    (late_s * rate / plan.threads as f64) as u64
+    worker.finish();
 }
 
 /// Waits for a moment; returns how long of it was spent spinning.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::*;
+use crate::load::plan::Pace;
+use crate::target::outcome::ErrorKind;
 use crate::target::store::{Blocking, EmbeddedStore};
 use crate::workload::{Durability, Process, Shape, preset};
 

@@ -14,6 +14,7 @@ use crate::load::window::Window;
 use crate::load::{probe, sockets};
 use crate::target::address::{Address, Protocol};
 use crate::target::memcached::Memcached;
+use crate::target::native::Native;
 use crate::target::open::{StoreSettings, open_store};
 use crate::target::resp::Resp;
 use crate::target::store::SessionSource;
@@ -95,15 +96,16 @@ impl Target {
                         Way::Resp(Resp::new(std::env::var("REDISCLI_AUTH").ok()), resolved)
                     }
                     Protocol::Memcached => Way::Memcached(Memcached, resolved),
-                    Protocol::Native => {
-                        return Err(failed(
-                            "this build of the harness does not speak gramme's own protocol; the same node also speaks RESP: use resp://HOST:PORT".to_owned(),
-                        ));
-                    }
+                    // The client finds its addresses itself.
+                    Protocol::Native => Way::Store(Box::new(
+                        Native::connect(endpoint, settings.timeout)
+                            .map_err(|error| failed(error.to_string()))?,
+                    )),
                 }
             }
         };
-        let cannot = with_wire!(&way, wire, _at => cannot(wire, workload), store _store => None);
+        let cannot = with_wire!(&way, wire, _at => cannot(&|verb| wire.can(verb), workload),
+            store store => cannot(&|verb| store.store().can(verb), workload));
         if let Some(problem) = cannot {
             return Err(TargetError {
                 asked_wrongly: true,
@@ -139,7 +141,7 @@ impl Target {
 
     /// Whether the store runs inside this process.
     pub fn is_embedded(&self) -> bool {
-        matches!(self.way, Way::Store(_))
+        matches!(self.address, Address::Embedded { .. })
     }
 
     /// Which part of the workload's records is there, by a sample, 0 to 1.
@@ -193,7 +195,19 @@ impl Target {
         seen: impl FnMut(&Window),
     ) -> Result<Driven, TargetError> {
         with_wire!(&self.way, wire, at => sockets::run(wire, *at, plan, workload, space, seen).map_err(|error| self.failed(explain(&error, plan))),
-            store store => threads::run(store.as_ref(), plan, workload, space, seen).map_err(|error| self.failed(error)))
+            store store => threads::run(store.as_ref(), &self.for_sessions(plan), workload, space, seen).map_err(|error| self.failed(error)))
+    }
+}
+
+impl Target {
+    /// The plan as threads with sessions take it: gramme's client multiplexes, so what would be in flight over all
+    /// connections is in flight in its sessions.
+    fn for_sessions(&self, plan: &LoadPlan) -> LoadPlan {
+        let mut plan = plan.clone();
+        if !self.is_embedded() {
+            plan.depth = (plan.connections * plan.depth).div_ceil(plan.threads);
+        }
+        plan
     }
 }
 
@@ -205,11 +219,11 @@ fn resolve(endpoint: &str) -> io::Result<SocketAddr> {
 }
 
 /// What the workload wants and the protocol has no word for.
-fn cannot<W: Wire>(wire: &W, workload: &Workload) -> Option<String> {
-    let wanted = |verb: &&Verb| workload.mix.share(**verb) > 0.0 && !wire.can(**verb);
+fn cannot(can: &dyn Fn(Verb) -> bool, workload: &Workload) -> Option<String> {
+    let wanted = |verb: &&Verb| workload.mix.share(**verb) > 0.0 && !can(**verb);
     let verb = Verb::ALL.iter().find(wanted)?;
     Some(format!(
-        "workload {} wants to {}, which this protocol cannot",
+        "workload {} wants to {}, which this target cannot",
         workload.name,
         verb.word()
     ))

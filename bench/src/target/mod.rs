@@ -14,6 +14,9 @@ pub mod wire;
 pub mod memcached;
 pub mod resp;
 
+pub(crate) mod embedded;
+pub mod native;
+
 #[cfg(feature = "fjall")]
 mod fjall;
 #[cfg(feature = "redb")]

@@ -3,8 +3,10 @@
 //! Owns the choice among the stores that were compiled in, and the words for those that were not.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::address::StoreKind;
+use super::embedded::Embedded;
 use super::store::{SessionSource, StoreError};
 
 /// What a user may set on every store.
@@ -12,13 +14,15 @@ use super::store::{SessionSource, StoreError};
 pub struct StoreSettings {
     /// Bytes of the store's own cache.
     pub cache_bytes: u64,
+    /// Shards of gramme's engine; none said: one a core.
+    pub shards: Option<u16>,
+    /// Whether the load runs on the cores that own the data (gramme's engine only).
+    pub on_owner: bool,
+    /// How long a request of gramme's own client may take, retries included.
+    pub timeout: Duration,
 }
 
 /// Opens the store of `kind` in `directory`.
-#[allow(
-    unused_variables,
-    reason = "without any store's feature nothing is opened"
-)]
 pub fn open_store(
     kind: StoreKind,
     directory: &Path,
@@ -43,10 +47,7 @@ pub fn open_store(
         ))),
         #[cfg(not(feature = "rocksdb"))]
         StoreKind::RocksDb => Err(not_built("rocksdb")),
-        StoreKind::Gramme => Err(StoreError::new(
-            "open gramme's embedded engine",
-            "this build of the harness does not contain it; measure a gramme server with resp://HOST:PORT",
-        )),
+        StoreKind::Gramme => Ok(Box::new(Embedded::open(directory, settings)?)),
     }
 }
 

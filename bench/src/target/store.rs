@@ -52,6 +52,10 @@ pub trait EmbeddedStore: Send + Sync {
     fn put(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<(), StoreError>;
     /// Deletes one key.
     fn delete(&self, key: &[u8], durability: Durability) -> Result<(), StoreError>;
+    /// Whether the store can do `verb`.
+    fn can(&self, _verb: Verb) -> bool {
+        true
+    }
     /// Reads up to `keys` keys from `key` on; how many there were, or `None` when the store cannot scan.
     fn scan(&self, key: &[u8], keys: u32) -> Result<Option<u32>, StoreError>;
     /// Writes many values at once, as the store's users would load it.
@@ -94,6 +98,10 @@ pub trait SessionSource: Send + Sync {
     fn session(&self) -> Result<Box<dyn StoreSession + '_>, StoreError>;
     /// The store behind it.
     fn store(&self) -> &dyn EmbeddedStore;
+    /// The engine on whose shards' own cores the load is to run, where that was asked for.
+    fn on_owner(&self) -> Option<&gramme::Engine> {
+        None
+    }
 }
 
 /// Sessions that block.

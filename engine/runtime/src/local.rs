@@ -7,12 +7,14 @@
 //! the shard's loop.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use gramme_core::base::ids::ShardIndex;
 use gramme_core::port::{Outcome, Request};
+use gramme_core::ring::Slices;
 
 use crate::answer::{self, Error, Found, Written};
 use crate::clock;
@@ -44,6 +46,11 @@ impl Local {
     /// The shard.
     pub fn shard(&self) -> ShardIndex {
         self.core.borrow().index()
+    }
+
+    /// The cut of the token space; who owns what.
+    pub fn slices(&self) -> Slices {
+        self.core.borrow().port.slices()
     }
 
     /// Whether this shard owns the key, in the default bucket.
@@ -115,6 +122,15 @@ impl Local {
             .await
     }
 
+    /// Deletes the key with options; the answer has the context that the writer goes on with.
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put).
+    pub async fn delete_with(&self, key: &[u8], options: &Options<'_>) -> Result<Written, Error> {
+        self.request(options.delete(key, true), answer::written)
+            .await
+    }
+
     /// Reads with options.
     ///
     /// # Errors
@@ -125,6 +141,30 @@ impl Local {
         options: &Options<'_>,
     ) -> Result<Option<Found>, Error> {
         self.request(options.get(key), answer::found).await
+    }
+
+    /// Starts another future on this core, beside this one: more requests in flight from one caller. What is returned
+    /// waits for its result; dropping it gives that future up.
+    pub fn spawn<F, T>(&self, future: F) -> impl Future<Output = T> + use<F, T>
+    where
+        F: Future<Output = T> + 'static,
+        T: 'static,
+    {
+        let running = self.core.borrow().count_local();
+        glommio::spawn_local(async move {
+            let _running = running;
+            future.await
+        })
+    }
+
+    /// Waits without keeping the core.
+    pub async fn sleep(&self, time: Duration) {
+        glommio::timer::sleep(time).await;
+    }
+
+    /// Lets the shard take a turn, and the other futures on this core theirs: for a caller that computes for long.
+    pub async fn yield_now(&self) {
+        glommio::executor().yield_now().await;
     }
 
     async fn request<R>(

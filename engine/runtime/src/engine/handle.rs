@@ -352,6 +352,19 @@ impl Engine {
         }
     }
 
+    /// As [`on_shard`](Self::on_shard), blocking this thread.
+    ///
+    /// # Errors
+    /// As for [`on_owner`](Self::on_owner).
+    pub fn on_shard_blocking<F, Fut, T>(&self, shard: ShardIndex, make: F) -> Result<T, Error>
+    where
+        F: FnOnce(Local) -> Fut + Send + 'static,
+        Fut: Future<Output = T> + 'static,
+        T: Send + 'static,
+    {
+        super::block::on(self.on_shard(shard, make))
+    }
+
     /// Runs a future on every shard at the same time; the results are in the shards' order.
     ///
     /// # Errors

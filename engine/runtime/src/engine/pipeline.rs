@@ -4,7 +4,7 @@
 //! doorbell however long it is; requests that are added while the thread waits for answers share the next one.
 //! For one thread; clone the engine and make one each.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use gramme_core::base::ids::ShardIndex;
@@ -203,19 +203,37 @@ impl Pipeline {
 
     /// Sends what has gathered, and takes answers until there are `least` of them, or nothing is in flight; returns how
     /// many.
-    pub fn wait(&mut self, least: usize, mut take: impl FnMut(Reply<'_>)) -> usize {
+    pub fn wait(&mut self, least: usize, take: impl FnMut(Reply<'_>)) -> usize {
+        self.wait_until(least, None, take)
+    }
+
+    /// As [`wait`](Self::wait), but no longer than this.
+    pub fn wait_for(&mut self, least: usize, time: Duration, take: impl FnMut(Reply<'_>)) -> usize {
+        self.wait_until(least, Instant::now().checked_add(time), take)
+    }
+
+    fn wait_until(
+        &mut self,
+        least: usize,
+        until: Option<Instant>,
+        mut take: impl FnMut(Reply<'_>),
+    ) -> usize {
         self.flush();
-        let mut taken = 0;
+        let mut taken = self.poll(&mut take);
         while taken < least && self.in_flight > 0 {
             // A batch that a full mailbox did not take is offered again soon: no answer may be on its way that would
             // end the wait.
-            let received = if self.batches.iter().any(Option::is_some) {
-                self.receiver.recv_timeout(RETRY_AFTER)
-            } else {
-                self.receiver.recv().map_err(Into::into)
+            let is_refused = self.batches.iter().any(Option::is_some);
+            let offer_again = is_refused.then(|| Instant::now() + RETRY_AFTER);
+            let received = match [offer_again, until].into_iter().flatten().min() {
+                Some(at) => self.receiver.recv_deadline(at),
+                None => self.receiver.recv().map_err(Into::into),
             };
             match received {
                 Ok(replies) => taken += self.take(&replies, &mut take),
+                Err(RecvTimeoutError::Timeout) if until.is_some_and(|at| at <= Instant::now()) => {
+                    break;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 // The pipeline has a sender itself, so the channel never closes.
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -168,11 +168,10 @@ fn spawn_locals(core: &Rc<RefCell<Core>>) -> bool {
         )
     };
     for make in new {
-        running.set(running.get() + 1);
-        let ended = Running(Rc::clone(&running));
+        let counted = Running::new(&running);
         let local = Local::new(Rc::clone(core));
         glommio::spawn_local(async move {
-            let _ended = ended;
+            let _counted = counted;
             make(local).await;
         })
         .detach();
@@ -414,6 +413,11 @@ impl Core {
         is_any
     }
 
+    /// Counts one more local future, as long as what is returned lives.
+    pub(crate) fn count_local(&self) -> Running {
+        Running::new(&self.locals_running)
+    }
+
     /// Has the loop take a turn, if it sleeps.
     pub(crate) fn wake_loop(&mut self) {
         if let Some(sleeper) = self.sleeper.take() {
@@ -547,7 +551,14 @@ impl Core {
 }
 
 /// Counts a local future until it ends, also when it panics.
-struct Running(Rc<Cell<usize>>);
+pub(crate) struct Running(Rc<Cell<usize>>);
+
+impl Running {
+    fn new(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
