@@ -46,7 +46,7 @@ pub struct Swarm {
     pub segment_bytes: u32,
     /// How long a buffered write may wait.
     pub commit_interval_ns: u64,
-    /// Whether the network carries each message through its frame.
+    /// Whether stand-ins count.
     pub sloppy: bool,
 }
 
@@ -82,7 +82,7 @@ impl Swarm {
             deletes: [0, 0, 10, 40][random.index(4)],
             segment_bytes: [256 << 10, 1 << 20][random.index(2)],
             commit_interval_ns: [1_000_000, 10_000_000][random.index(2)],
-            sloppy: false,
+            sloppy: random.coin(),
         }
     }
 }

@@ -303,6 +303,15 @@ impl World {
         }
     }
 
+    /// An operator asks every node to compare what it holds.
+    pub(crate) fn compare_all(&mut self) {
+        for node in 0..self.nodes.len() {
+            for shard in 0..self.nodes[node].shards.len() {
+                self.step(node, shard, Event::Note(Note::CompareAll));
+            }
+        }
+    }
+
     fn resume(&mut self, node: usize) {
         self.nodes[node].is_paused = false;
         self.nodes[node].tick_at_ns = None;
