@@ -245,6 +245,27 @@ impl Net {
         self.run(20);
     }
 
+    /// Flips a byte of every record with a value on a node's disk, and takes the node's memory away by a restart.
+    pub(crate) fn rot(&mut self, node: usize, value: &[u8]) {
+        for core in &mut self.nodes[node].cores {
+            for (file, bytes) in &mut core.disk.0 {
+                if !matches!(file, FileId::Segment(_)) {
+                    continue;
+                }
+                let at: Vec<usize> = bytes
+                    .windows(value.len())
+                    .enumerate()
+                    .filter(|(_, window)| *window == value)
+                    .map(|(at, _)| at)
+                    .collect();
+                for at in at {
+                    bytes[at] ^= 0x55;
+                }
+            }
+        }
+        self.restart(node);
+    }
+
     fn step(&mut self, at: At, event: Event<'_>) {
         let mut effects = Effects::default();
         self.nodes[at.0].cores[at.1]
@@ -349,9 +370,14 @@ impl Net {
 
     /// Lets so many milliseconds pass.
     pub(crate) fn run(&mut self, ms: u64) {
-        for _ in 0..ms {
-            self.now.mono_ns += 1_000_000;
-            self.now.wall_ms += 1;
+        self.run_by(ms, 1);
+    }
+
+    /// The same in longer steps.
+    pub(crate) fn run_by(&mut self, ms: u64, step_ms: u64) {
+        for _ in 0..ms / step_ms {
+            self.now.mono_ns += step_ms * 1_000_000;
+            self.now.wall_ms += step_ms;
             for node in 0..self.nodes.len() {
                 for shard in 0..self.nodes[node].cores.len() {
                     let due = self.nodes[node].cores[shard].shard.next_deadline_ns();

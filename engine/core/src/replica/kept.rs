@@ -112,11 +112,47 @@ impl Replica {
     }
 
     /// Something of a partition is lost: what the index does not have is unknown there.
-    #[allow(dead_code, reason = "the reaper that comes next uses it")]
-    pub(super) fn taint(&mut self, partition: PartitionId) {
-        if self.tainted.insert(partition) {
-            self.taints += 1;
-            self.raise_since(partition);
+    fn taint(&mut self, partition: PartitionId) {
+        self.tainted.insert(partition);
+        self.taints += 1;
+        self.raise_since(partition);
+    }
+
+    /// A key's record does not verify. Where others hold copies it is forgotten here and brought back from them; until
+    /// then it is unknown, as everything of its partition that the index does not have.
+    pub(super) fn lose_entry(&mut self, token: Token, place: Place) {
+        let is_there = self
+            .index
+            .get(token, place.tag15())
+            .is_some_and(|entry| entry.place == place);
+        if !self.is_replicated || !is_there || token.is_hint() {
+            return;
+        }
+        if let Some(entry) = self.index.remove(token, place.tag15()) {
+            self.digest.replace(token, entry.fingerprint, 0);
+            self.subtract_live(place);
+        }
+        self.taint(self.config.slices.partition_of(token));
+    }
+
+    /// The same for what the start found damaged.
+    pub(super) fn lose_damaged(&mut self) {
+        if self.stats.damage.is_empty() {
+            return;
+        }
+        let is_damaged = |place: Place| {
+            let (segment, offset) = (self.layout.segment(place), self.layout.offset(place));
+            let offset = u64::from(offset);
+            let mut damage = self.stats.damage.iter();
+            damage.any(|damage| damage.segment == segment && damage.offset == offset)
+        };
+        let entries = self.index.scan_after(None);
+        let lost: Vec<(Token, Place)> = entries
+            .filter(|(_, entry)| is_damaged(entry.place))
+            .map(|(token, entry)| (token, entry.place))
+            .collect();
+        for (token, place) in lost {
+            self.lose_entry(token, place);
         }
     }
 

@@ -276,8 +276,12 @@ impl Replica {
     }
 
     /// Says whether other nodes hold copies.
-    pub const fn set_replicated(&mut self, is_replicated: bool) {
+    pub fn set_replicated(&mut self, is_replicated: bool) {
+        let is_new = is_replicated && !self.is_replicated;
         self.is_replicated = is_replicated;
+        if is_new {
+            self.lose_damaged();
+        }
     }
 
     /// How many keys of a partition have a value here.
@@ -596,6 +600,7 @@ impl Replica {
             Err(failure) => {
                 self.stats.read_faults += 1;
                 self.note_damage(segment, u64::from(offset));
+                self.lose_entry(read.token, read.place);
                 if read.is_for_upkeep {
                     let (place, result) = (read.place, ReadResult::Failed);
                     self.upkeep_reads.push(ReadEnd { place, result });

@@ -131,7 +131,6 @@ impl Replica {
     }
 
     /// Whether any hint may be for a key of this token.
-    #[allow(dead_code, reason = "the reaper that comes next uses it")]
     pub(crate) fn has_hint(&self, token: Token) -> bool {
         self.hint_entries(token.of_hint())
             .next()
@@ -169,7 +168,6 @@ impl Replica {
     }
 
     /// Forgets a tombstone that nobody can need any more; false where this is not what is held.
-    #[allow(dead_code, reason = "the reaper that comes next uses it")]
     pub(crate) fn forget_tombstone(&mut self, token: Token, fingerprint: u64) -> bool {
         let found = self
             .index
@@ -195,7 +193,6 @@ impl Replica {
     }
 
     /// The batch that what is appended now lies in, and the last that is on stable media.
-    #[allow(dead_code, reason = "the reaper that comes next uses it")]
     pub(crate) const fn batches(&self) -> (u64, u64) {
         (self.log.newest().0, self.log.durable().0)
     }

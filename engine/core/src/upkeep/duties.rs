@@ -85,8 +85,9 @@ pub(super) struct Duties {
     round: Round,
     moving: u32,
     leftovers_ns: u64,
-    /// What was told to be lost, and of which count of taints.
+    /// Of which count of taints the control shard knows, and which partitions it was told of.
     taints_told: u64,
+    lost_told: BTreeSet<PartitionId>,
 }
 
 impl Duties {
@@ -242,10 +243,19 @@ impl Upkeep {
             return;
         }
         self.duties.taints_told = taints;
-        let lost: Vec<PartitionId> = turn.replica.tainted().collect();
-        turn.effects
-            .notes
-            .push((Lane::CONTROL_SHARD, Note::Lost(lost)));
+        let tainted: BTreeSet<PartitionId> = turn.replica.tainted().collect();
+        let told = core::mem::replace(&mut self.duties.lost_told, tainted.clone());
+        let lost: Vec<PartitionId> = tainted.difference(&told).copied().collect();
+        for partition in &tainted {
+            if let Some(transfer) = self.duties.transfers.get_mut(partition) {
+                (transfer.is_gained, transfer.passes) = (false, 0);
+            }
+        }
+        if !lost.is_empty() {
+            turn.effects
+                .notes
+                .push((Lane::CONTROL_SHARD, Note::Lost(lost)));
+        }
     }
 
     fn find_leftovers(&mut self, turn: &mut Turn<'_>) {
@@ -425,6 +435,10 @@ impl Upkeep {
             transfer.not_before_ns = settled_ns;
             return;
         }
+        if ended.taints != turn.replica.taints() {
+            // Something was lost meanwhile, which may be of this partition.
+            return;
+        }
         transfer.passes += 1;
         if !ended.is_equal && transfer.passes < PASSES_MAX {
             return;
@@ -451,6 +465,7 @@ impl Upkeep {
         };
         transfer.is_running = false;
         if matches!(outcome, Outcome::Written { .. }) {
+            self.duties.lost_told.remove(&partition);
             transfer.is_gained = true;
             tell_gained(turn, partition);
         } else {

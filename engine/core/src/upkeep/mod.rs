@@ -9,7 +9,8 @@
 //! - `handoff`: hints to the nodes that they are for;
 //! - `gather`: records by their tokens, from memory or disk;
 //! - `session`, `reconcile`: what two replicas hold of one slice is made equal;
-//! - `duties`: what is to be transferred, handed over, compared, and when.
+//! - `duties`: what is to be transferred, handed over, compared, and when;
+//! - `reaper`: tombstones that nobody needs any more.
 //!
 //! Invariants:
 //! - a partition is said to be gained, or to be drained, only when all that was found missing is on stable media;
@@ -19,6 +20,7 @@ mod budget;
 mod duties;
 mod gather;
 mod handoff;
+mod reaper;
 mod reconcile;
 mod session;
 
@@ -35,6 +37,7 @@ use crate::ring::RingView;
 use budget::Budget;
 use duties::Duties;
 use handoff::{Delivery, Handoff};
+use reaper::{Asked, Reaper, Reaping};
 use reconcile::{Merge, Push, Served};
 use session::Session;
 
@@ -78,6 +81,8 @@ pub struct UpkeepStats {
     pub records_bad: u64,
     /// Records that replicas which should have been equal lacked.
     pub repairs: u64,
+    /// Tombstones that all nodes agreed to forget.
+    pub tombstones_reaped: u64,
     /// Rounds of comparisons.
     pub rounds: u64,
     /// How long the last one took.
@@ -92,6 +97,8 @@ enum Job {
     Merge(Merge),
     Served(Box<Served>),
     Mark(PartitionId),
+    Reaping(Box<Reaping>),
+    AskedToReap(Box<Asked>),
 }
 
 /// The background of one shard.
@@ -101,6 +108,7 @@ pub(crate) struct Upkeep {
     budget: Budget,
     handoff: Handoff,
     duties: Duties,
+    reaper: Reaper,
     sessions: u32,
     stats: UpkeepStats,
     step_ns: u64,
@@ -159,14 +167,23 @@ impl Upkeep {
                     self.records(turn, from.node, asked, answered, records);
                 }
             }
+            Message::Reap {
+                call,
+                partition,
+                is_final,
+                list,
+            } => self.serve_reap(turn, (from, call), (partition, is_final), list),
+            Message::Reaped { call, list } => {
+                if let Some(asked) = of_upkeep_call(call) {
+                    self.reaped(turn, from, asked, list);
+                }
+            }
             Message::Apply { .. }
             | Message::Fetch { .. }
             | Message::Fetched { .. }
             | Message::Request { .. }
             | Message::Outcome { .. }
-            | Message::Gossip { .. }
-            | Message::Reap { .. }
-            | Message::Reaped { .. } => return false,
+            | Message::Gossip { .. } => return false,
         }
         true
     }
@@ -177,7 +194,14 @@ impl Upkeep {
             Some(Job::Hint(_)) => self.hint_fetched(turn, id, outcome),
             Some(Job::Merge(_)) => self.merged(turn, id, &outcome),
             Some(Job::Mark(_)) => self.marked(turn, id, &outcome),
-            Some(Job::Session(_) | Job::Push(_) | Job::Served(_)) | None => {}
+            Some(
+                Job::Session(_)
+                | Job::Push(_)
+                | Job::Served(_)
+                | Job::Reaping(_)
+                | Job::AskedToReap(_),
+            )
+            | None => {}
         }
     }
 
@@ -186,6 +210,7 @@ impl Upkeep {
         for end in turn.replica.take_reads() {
             self.hint_read(turn, &end);
             self.gather_read(turn, &end);
+            self.reaper_read(turn, &end);
         }
     }
 
@@ -217,7 +242,9 @@ impl Upkeep {
         self.deliver_hints(turn);
         self.sessions_due(turn);
         self.duties_due(turn);
-        let is_busy = !self.jobs.is_empty() || self.duties.is_busy();
+        self.reap_due(turn);
+        // Those that wait for their second time need no haste.
+        let is_busy = self.jobs.len() > self.reaper.rounds() || self.duties.is_busy();
         let step_ns = if is_busy { STEP_NS } else { IDLE_STEP_NS };
         let next_ns = now_ns.saturating_add(step_ns);
         self.step_ns = next_ns.min(self.duties.next_ns().max(now_ns.saturating_add(STEP_NS)));
@@ -301,3 +328,5 @@ fn ask(turn: &mut Turn<'_>, job: SlotId, key: KeyName<&[u8]>, op: Op<'_>) {
 mod duties_tests;
 #[cfg(test)]
 mod handoff_tests;
+#[cfg(test)]
+mod reaper_tests;

@@ -96,6 +96,7 @@ impl Upkeep {
             peer,
             theirs,
             started_ns: turn.now.mono_ns,
+            taints: turn.replica.taints(),
             started_with: turn.replica.sum_of(slice),
             todo,
             comparing: None,

@@ -70,6 +70,8 @@ pub(super) struct Session {
     /// The peer's shards.
     pub(super) theirs: Slices,
     pub(super) started_ns: u64,
+    /// `Replica::taints` when it began.
+    pub(super) taints: u64,
     /// What this shard held of its slice when the session began.
     pub(super) started_with: RangeSum,
     // what is to be compared
@@ -101,6 +103,7 @@ pub(super) struct Ended {
     pub(super) partition: PartitionId,
     pub(super) peer: NodeId,
     pub(super) started_ns: u64,
+    pub(super) taints: u64,
     pub(super) started_with: RangeSum,
     /// All was compared, and all that differed arrived.
     pub(super) is_complete: bool,
@@ -115,6 +118,7 @@ impl Session {
             partition: self.partition,
             peer: self.peer,
             started_ns: self.started_ns,
+            taints: self.taints,
             started_with: self.started_with,
             is_complete: !self.has_failed && self.bad == 0,
             is_equal: !self.has_failed && self.bad == 0 && self.pulled == 0 && self.pushed == 0,

@@ -1,0 +1,166 @@
+//! Tombstones go when all nodes have them, and no deleted key comes back; what rots on a disk comes from the others.
+
+use crate::coordinate::bench_tests::{Net, put_op};
+use crate::port::{Condition, ContextArg, Expiry, Note, Op, Outcome, Put, Quorum};
+
+const KEYS: u32 = 60;
+
+fn filled(shards: &[usize]) -> Net {
+    let mut net = Net::with_shards(shards, 3);
+    for key in 0..KEYS {
+        let op = put_op(b"", b"a value that is there");
+        net.send(
+            (key % 3) as usize,
+            &key.to_le_bytes(),
+            Quorum::default(),
+            op,
+        );
+    }
+    net.run(50);
+    net
+}
+
+/// Deletes the even keys.
+fn delete(net: &mut Net) {
+    for key in (0..KEYS).step_by(2) {
+        let op = Op::Delete {
+            context: ContextArg::Latest,
+            want_previous: false,
+            want_context: false,
+            write_id: None,
+        };
+        let (outcome, _) = net.ask(0, &key.to_le_bytes(), op);
+        assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
+    }
+}
+
+fn check(net: &mut Net, nodes: usize, tombstones: u64) {
+    for node in 0..3 {
+        let keys = u64::from(KEYS) / 2;
+        assert_eq!(net.keys(node), (keys, tombstones), "node {node}");
+        assert_eq!(net.root(node), net.root(0));
+    }
+    for node in 0..nodes {
+        assert!(net.get(node, &4u32.to_le_bytes()).1.is_empty());
+        assert!(!net.get(node, &5u32.to_le_bytes()).1.is_empty());
+    }
+}
+
+#[test]
+fn tombstones_are_forgotten_by_all_when_no_message_can_need_them() {
+    for (shards, lost) in [(&[1, 1, 1][..], 0), (&[1, 2, 3, 1], 30)] {
+        let mut net = filled(shards);
+        delete(&mut net);
+        net.lost_of_1000 = lost;
+        net.run_by(30_000, 10);
+        assert_eq!(net.keys(0).1, u64::from(KEYS) / 2, "not before their time");
+        net.run_by(240_000, 10);
+        net.lost_of_1000 = 0;
+        for node in 0..3 {
+            net.note(node, &Note::CompareAll);
+        }
+        net.run_by(120_000, 10);
+        check(&mut net, shards.len(), 0);
+    }
+}
+
+#[test]
+fn what_expired_is_a_tombstone_from_then_on() {
+    let mut net = filled(&[1, 1, 1]);
+    for key in (0..KEYS).step_by(2) {
+        let op = Op::Put(Put {
+            context: ContextArg::Latest,
+            value: b"for a while",
+            expiry: Expiry::AtMs(net.now.wall_ms + 20_000),
+            condition: Condition::Always,
+            want_previous: false,
+            want_context: false,
+            write_id: None,
+        });
+        net.ask(1, &key.to_le_bytes(), op);
+    }
+    net.run_by(15_000, 10);
+    assert_eq!(net.keys(0).0, u64::from(KEYS));
+    net.run_by(150_000, 10);
+    check(&mut net, 3, 0);
+}
+
+#[test]
+fn nothing_is_forgotten_while_a_node_is_away_and_nothing_comes_back_with_it() {
+    let mut net = filled(&[1, 1, 1, 1]);
+    net.cut.insert(2);
+    net.dead.insert(2);
+    net.publish();
+    net.lose(2);
+    delete(&mut net);
+    net.run_by(200_000, 10);
+    assert_eq!(net.keys(0), (30, 30), "kept, however long");
+    assert_eq!(net.keys(2), (60, 0));
+    net.cut.clear();
+    net.dead.clear();
+    net.publish();
+    net.run_by(150_000, 10);
+    check(&mut net, 4, 0);
+    assert_eq!(net.root(3), (0, 0));
+    for node in 0..4 {
+        net.restart(node);
+    }
+    net.run_by(150_000, 10);
+    check(&mut net, 4, 0);
+}
+
+#[test]
+fn a_node_that_forgot_a_tombstone_in_a_crash_keeps_the_others_from_forgetting_it() {
+    let mut net = filled(&[1, 1, 1]);
+    delete(&mut net);
+    net.run_by(32_000, 10);
+    // As if node 1 had lost what it had not committed: it has the values again, and nobody compares for a while.
+    let lost = net.lose_keys(1, 1);
+    assert_eq!(lost, KEYS as usize);
+    for key in 0..KEYS {
+        let op = put_op(b"", b"older");
+        net.cut.extend([0, 2]);
+        net.send(1, &key.to_le_bytes(), Quorum::default(), op);
+    }
+    net.run(20);
+    assert_eq!(net.keys(1).0, u64::from(KEYS));
+    net.run_by(60_000, 10);
+    assert_eq!(net.keys(0).1, 30, "one did not agree");
+}
+
+#[test]
+fn a_rotten_record_is_unknown_until_the_others_have_brought_it_back() {
+    let mut net = filled(&[1, 1, 1]);
+    net.put(0, b"rots", b"", b"this very value rots");
+    net.run(50);
+    // What comes later says that the batch was on stable media: it is no torn tail.
+    for later in 0..5u8 {
+        net.put(0, &[b'l', later], b"", b"later");
+        net.run(50);
+    }
+    let before = net.root(1);
+    net.rot(1, b"this very value rots");
+    net.run(200);
+    // A reader is answered by the others, and this read may be what finds it.
+    assert_eq!(net.get(1, b"rots").1, [b"this very value rots".to_vec()]);
+    net.run(200);
+    let lost = |note: &Note| matches!(note, Note::Lost(partitions) if partitions.len() == 1);
+    assert!(net.take_notes(1).iter().any(lost));
+    net.row.read = [0, 2].into();
+    net.row.write = [0, 2, 1].into();
+    net.pending.insert(1);
+    net.publish();
+    net.run(5_000);
+    let gained = |note: &&Note| matches!(note, Note::Gained { .. });
+    assert_eq!(net.take_notes(1).iter().filter(gained).count(), 16);
+    assert_eq!(net.root(1), before);
+    net.row.read = [0, 1, 2].into();
+    net.row.write = [0, 1, 2].into();
+    net.pending.clear();
+    net.publish();
+    net.cut.extend([0, 2]);
+    let held = net.held(1, b"rots");
+    assert!(held != 0);
+    net.run(100);
+    assert_eq!(net.root(1), before);
+}
