@@ -1,0 +1,243 @@
+//! Three nodes in three network namespaces, cut into two and one while both sides write carts; nothing is lost.
+//!
+//! Needs root and `ip`; elsewhere it says that it is skipped. The namespaces and the bridge between them are its own, and
+//! go with it. A node is cut off by taking down the bridge's end of its link.
+
+#![allow(missing_docs, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_gramme");
+/// Longer than anything here takes on a busy machine.
+const WAIT: Duration = Duration::from_secs(60);
+const NODES: usize = 3;
+
+fn ip(words: &str) -> bool {
+    let done = Command::new("ip")
+        .args(words.split_whitespace())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    done.is_ok_and(|status| status.success())
+}
+
+/// The namespaces: one a node, and one for the bridge.
+struct Net {
+    name: String,
+}
+
+impl Net {
+    fn node(&self, node: usize) -> String {
+        format!("{}-{node}", self.name)
+    }
+
+    fn switch(&self) -> String {
+        format!("{}-sw", self.name)
+    }
+
+    /// None where this user, or this kernel, makes no namespaces.
+    fn new() -> Option<Self> {
+        let net = Self {
+            name: format!("grm{}", std::process::id()),
+        };
+        let switch = net.switch();
+        let is_made = ip(&format!("netns add {switch}"))
+            && ip(&format!("-n {switch} link add name sw0 type bridge"))
+            && ip(&format!("-n {switch} link set sw0 up"))
+            && (0..NODES).all(|node| net.plug(node));
+        is_made.then_some(net)
+    }
+
+    fn plug(&self, node: usize) -> bool {
+        let (ns, switch) = (self.node(node), self.switch());
+        ip(&format!("netns add {ns}"))
+            && ip(&format!(
+                "-n {ns} link add eth type veth peer name port{node} netns {switch}"
+            ))
+            && ip(&format!("-n {ns} addr add 10.97.0.{}/24 dev eth", node + 1))
+            && ip(&format!("-n {ns} link set eth up"))
+            && ip(&format!("-n {ns} link set lo up"))
+            && ip(&format!("-n {switch} link set port{node} master sw0"))
+            && ip(&format!("-n {switch} link set port{node} up"))
+    }
+
+    fn set_link(&self, node: usize, state: &str) {
+        let switch = self.switch();
+        assert!(ip(&format!("-n {switch} link set port{node} {state}")));
+    }
+
+    /// Runs the program in a node's namespace, against that node.
+    fn gramme(&self, node: usize, words: &[&str]) -> Output {
+        Command::new("ip")
+            .args(["netns", "exec", &self.node(node), PROGRAM])
+            .args(words)
+            .args(["--node", &format!("10.97.0.{}:7400", node + 1)])
+            .stdin(Stdio::null())
+            .output()
+            .expect("it runs")
+    }
+
+    fn serve(&self, node: usize, dir: &Path) -> Child {
+        let host = format!("10.97.0.{}", node + 1);
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &self.node(node), PROGRAM, "serve"])
+            .arg("--data")
+            .arg(dir)
+            .args(["--shards", "1", "--memory", "33554432", "--insecure"])
+            .args(["--listen", &format!("{host}:7400")])
+            .args(["--resp", &format!("{host}:7379")])
+            .args(["--admin", &format!("{host}:7480")])
+            .args(["--zone", &format!("z{node}"), "--name", &format!("n{node}")]);
+        if node > 0 {
+            command.args(["--join", "10.97.0.1:7400"]);
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts")
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for node in 0..NODES {
+            ip(&format!("netns del {}", self.node(node)));
+        }
+        ip(&format!("netns del {}", self.switch()));
+    }
+}
+
+/// The nodes, ended with the test.
+struct Nodes(Vec<Child>);
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        for node in &mut self.0 {
+            let _ = node.kill();
+            let _ = node.wait();
+        }
+    }
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < WAIT, "in vain waited for: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn status(net: &Net, node: usize) -> serde_json::Value {
+    let output = net.gramme(node, &["cluster", "status", "--json"]);
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+/// Whether all members are there, hold their targets, and seem alive to a node.
+fn is_whole(net: &Net, node: usize) -> bool {
+    let status = status(net, node);
+    let members = status["members"].as_array().cloned().unwrap_or_default();
+    members.len() == NODES
+        && members.iter().all(|member| {
+            member["pending"] == 0 && member["held"] != 0 && member["is_alive"] == true
+        })
+}
+
+/// What a cart holds, all siblings together, and the context to go on with.
+fn read(net: &Net, node: usize, key: &str, r: &str) -> Option<(BTreeSet<String>, String)> {
+    let output = net.gramme(node, &["get", key, "--json", "--r", r]);
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    let values = answer["values"].as_array().cloned().unwrap_or_default();
+    let items = values
+        .iter()
+        .filter_map(serde_json::Value::as_str)
+        .flat_map(|value| value.split(','))
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let context = answer["context"].as_str().unwrap_or_default().to_owned();
+    matches!(output.status.code(), Some(0 | 1 | 4)).then_some((items, context))
+}
+
+/// Adds an item as the paper's cart does: read, union, write with the context. Whether it was acknowledged.
+fn add(net: &Net, node: usize, key: &str, item: &str) -> bool {
+    let Some((mut items, context)) = read(net, node, key, "1") else {
+        return false;
+    };
+    items.insert(item.to_owned());
+    let value = items.into_iter().collect::<Vec<_>>().join(",");
+    let mut words = vec!["put", key, &value, "--w", "1"];
+    if !context.is_empty() {
+        words.extend(["--context", &context]);
+    }
+    net.gramme(node, &words).status.success()
+}
+
+#[test]
+fn both_sides_of_a_partition_take_carts_and_nothing_is_lost() {
+    let Some(net) = Net::new() else {
+        eprintln!("skipped: no network namespaces here (root and `ip` are needed)");
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut nodes = Nodes(Vec::new());
+    for node in 0..NODES {
+        nodes
+            .0
+            .push(net.serve(node, &dir.path().join(node.to_string())));
+        until("a node that serves", || {
+            net.gramme(node, &["cluster", "status", "--json"])
+                .status
+                .success()
+        });
+    }
+    until("three members, staged", || {
+        status(&net, 0)["members"].as_array().map_or(0, Vec::len) == NODES
+    });
+    until("a plan", || {
+        net.gramme(0, &["cluster", "plan"]).status.success()
+    });
+    assert!(net.gramme(0, &["cluster", "commit"]).status.success());
+    for node in 0..NODES {
+        until("a cluster that is whole", || is_whole(&net, node));
+    }
+
+    let mut acknowledged: Vec<BTreeSet<String>> = vec![BTreeSet::new(); 3];
+    let mut add_noted = |node: usize, cart: usize, item: String| {
+        if add(&net, node, &format!("cart-{cart}"), &item) {
+            acknowledged[cart].insert(item);
+            return true;
+        }
+        false
+    };
+    for cart in 0..3 {
+        assert!(add_noted(cart, cart, format!("before-{cart}")));
+    }
+    net.set_link(2, "down");
+    let mut taken = [0; NODES];
+    for round in 0..6 {
+        for node in [0, 2, 1] {
+            let is_taken = add_noted(node, round % 3, format!("cut-{node}-{round}"));
+            taken[node] += usize::from(is_taken);
+        }
+    }
+    net.set_link(2, "up");
+    assert!(
+        taken.iter().all(|taken| *taken > 0),
+        "both sides of the cut are writeable: {taken:?}"
+    );
+    for (cart, items) in acknowledged.iter().enumerate() {
+        for node in 0..NODES {
+            until("every acknowledged item, through every node", || {
+                read(&net, node, &format!("cart-{cart}"), "3")
+                    .is_some_and(|(shown, _)| items.is_subset(&shown))
+            });
+        }
+    }
+}
