@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gramme_core::base::limits::{BUCKET_DEFAULT, REPLICAS_DEFAULT, REPLICAS_MAX};
+use gramme_core::base::limits::{BUCKET_DEFAULT, PARTITIONS_MAX, REPLICAS_DEFAULT, REPLICAS_MAX};
 use gramme_core::port::Durability;
 use gramme_core::ring::BucketView;
 use gramme_core::shard::Bucket;
@@ -59,6 +59,8 @@ pub struct File {
     pub requests_max: Option<u32>,
     /// A segment's length; fixed when the directory is made.
     pub segment_bytes: Option<u32>,
+    /// Partitions; fixed when the directory is made, the same on all nodes of a cluster.
+    pub partitions: Option<u32>,
     /// Whether each shard's thread is bound to a core.
     pub pin_to_cores: Option<bool>,
     /// How long a shard may look on for work before it sleeps.
@@ -258,6 +260,7 @@ impl File {
             checkpoint_bytes: over.checkpoint_bytes.or(self.checkpoint_bytes),
             requests_max: over.requests_max.or(self.requests_max),
             segment_bytes: over.segment_bytes.or(self.segment_bytes),
+            partitions: over.partitions.or(self.partitions),
             pin_to_cores: over.pin_to_cores.or(self.pin_to_cores),
             spin_max_us: over.spin_max_us.or(self.spin_max_us),
             insecure: over.insecure.or(self.insecure),
@@ -327,6 +330,13 @@ impl File {
             return Err(ConfigError(format!(
                 "listen = {listen} does not say how others reach this node; say --advertise HOST:{}",
                 listen.port()
+            )));
+        }
+        if let Some(partitions) = self.partitions
+            && !(partitions.is_power_of_two() && (2..=PARTITIONS_MAX).contains(&partitions))
+        {
+            return Err(ConfigError(format!(
+                "partitions = {partitions} is not possible; a power of two from 2 to {PARTITIONS_MAX} is"
             )));
         }
         for (name, bucket) in self.bucket_views_by_name() {
@@ -498,6 +508,7 @@ mod tests {
             resolved.expect_err("refused").to_string()
         };
         assert!(error("join = [\"nowhere\"]").contains("HOST:PORT"));
+        assert!(error("partitions = 1000").contains("power of two"));
         let unsaid = error("join = [\"a:7400\"]\nlisten = \"0.0.0.0:7400\"");
         assert!(unsaid.contains("--advertise"), "{unsaid}");
         let quorum = error("[buckets.b]\nn = 2\nr = 3");

@@ -438,6 +438,7 @@ pub fn engine_config(config: &Config, shards: u16) -> EngineConfig {
     engine.capacity_bytes = file.capacity_bytes;
     engine.buckets = file.buckets();
     engine.segment_bytes = file.segment_bytes;
+    engine.partitions = file.partitions;
     engine.memory_bytes = memory_bytes_default();
     set(&mut engine.memory_bytes, file.memory_bytes);
     set(&mut engine.durability, file.durability.map(Into::into));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gramme");
 /// Longer than anything here takes on a busy machine.
-const WAIT: Duration = Duration::from_secs(90);
+const WAIT: Duration = Duration::from_secs(180);
 
 /// So many ports in a row that are free now.
 fn free_ports(count: u16) -> u16 {

@@ -270,6 +270,52 @@ fn a_directory_from_the_past_holds_nothing_until_others_brought_it_up() {
 }
 
 #[test]
+fn a_crash_that_lost_what_was_kept_last_does_not_bring_back_what_was_let_go() {
+    let mut network = Network::cluster(4, 64, 23);
+    let kept_before = network.nodes[3].state.clone();
+    network.command(0, json!({ "command": "leave", "node": "node-3" }));
+    network.command(0, json!({ "command": "plan" }));
+    network.command(0, json!({ "command": "commit" }));
+    network.run_until("settled", 3_000, Network::is_settled);
+    network.kill(3);
+    network.run_ms(500);
+    // The data is gone, the file that says so was not written.
+    network.nodes[3].state = kept_before;
+    network.moves_data = false;
+    network.start(3);
+    network.run_ms(1_500);
+    for view in network.views() {
+        let number = view.number_of(network.nodes[3].id).expect("a member");
+        for row in view.partitions.iter() {
+            assert!(!row.read.contains(&number) && !row.others.contains(&number));
+        }
+    }
+}
+
+#[test]
+fn a_view_that_lets_go_waits_until_it_is_kept_that_nothing_is_held() {
+    let mut network = Network::cluster(4, 64, 24);
+    network.moves_data = false;
+    network.command(0, json!({ "command": "leave", "node": "node-3" }));
+    network.command(0, json!({ "command": "plan" }));
+    network.command(0, json!({ "command": "commit" }));
+    network.run_ms(500);
+    for node in 0..3 {
+        let view = network.nodes[node].view.clone().expect("has one");
+        network.move_data(node, &view);
+    }
+    network.run_ms(500);
+    let view = network.nodes[3].view.clone().expect("has one");
+    let kept_before = network.nodes[3].state.clone();
+    network.move_data(3, &view);
+    assert!(network.nodes[3].state != kept_before, "kept at once");
+    network.run_ms(50);
+    assert_eq!(network.view(3).epoch, view.epoch, "told later");
+    network.run_ms(100);
+    assert!(network.view(3).epoch > view.epoch);
+}
+
+#[test]
 fn a_restarted_node_keeps_what_it_holds() {
     let mut network = Network::cluster(3, 64, 9);
     network.moves_data = false;

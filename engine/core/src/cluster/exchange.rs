@@ -196,7 +196,7 @@ impl Cluster {
             return;
         };
         if (ring, buckets, epoch) == theirs {
-            self.vouched();
+            self.vouched(now);
             return;
         }
         let Some(ring) = &self.ring else { return };
@@ -358,6 +358,11 @@ impl Cluster {
             }
             return;
         }
+        let own_held = ring.held(self.me).map(|held| held.version());
+        if self.told_held.is_some() && own_held >= self.told_held {
+            self.vouched(now);
+            return;
+        }
         let is_later_start = ring.is_from_the_past(self.me, self.start_count);
         if !is_later_start && !self.is_from_the_past {
             return;
@@ -390,15 +395,24 @@ impl Cluster {
             }
             None => false,
         };
-        let is_later_held = match (theirs.held.get(&self.me), self.progress.kept_version) {
-            (Some(theirs), Some(kept)) => *theirs > kept && theirs.start_count < self.start_count,
-            (Some(_), None) | (None, _) => false,
+        let own_held = self.ring.as_ref().and_then(|ring| ring.held(self.me));
+        let own_held = own_held.map(|held| held.version());
+        let told_held = theirs.held.get(&self.me).copied();
+        let is_announced = self.standing == Standing::Member;
+        let is_later_held = match self.progress.kept_version {
+            // It took part by its own word meanwhile, since nobody answered.
+            Some(kept) if is_announced => {
+                told_held.is_some_and(|told| told > kept && told.start_count < self.start_count)
+            }
+            Some(_) | None => false,
         };
         if is_later_start || is_later_held {
             // What they remember comes with their delta; the new start is later than that.
             self.is_from_the_past = true;
+        } else if !is_announced && told_held > own_held {
+            self.told_held = told_held;
         } else {
-            self.vouched();
+            self.vouched(now);
         }
     }
 
@@ -427,7 +441,7 @@ impl Cluster {
             }
             Err(error) => self.report(now, format!("this node cannot start anew: {error:?}")),
         }
-        self.vouched();
+        self.vouched(now);
     }
 }
 

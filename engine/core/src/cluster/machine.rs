@@ -24,7 +24,9 @@ use crate::base::ids::NodeId;
 use crate::base::limits::REPLICAS_DEFAULT;
 use crate::base::time::{HlcClock, Now};
 use crate::port::{Note, RequestId};
-use crate::ring::{Facts, Founding, NodeView, PartitionMap, PartitionView, Plan, Ring, RingView};
+use crate::ring::{
+    Facts, Founding, HeldVersion, NodeView, PartitionMap, PartitionView, Plan, Ring, RingView,
+};
 use crate::ring::{Shape, Slices, Stamp};
 
 /// How often a node compares with another.
@@ -41,6 +43,14 @@ const LOOK_NS: u64 = 100_000_000;
 const VOUCH_NS: u64 = 700_000_000;
 /// The least time between two views.
 const PUBLISH_NS: u64 = 10_000_000;
+/// The same after one with a new table of partitions: while many partitions move, a table for each would take the time
+/// of a data core.
+const TABLE_NS: u64 = 40_000_000;
+/// The least time between two states that are kept, but for what lets data go.
+const KEEP_NS: u64 = 40_000_000;
+/// How long a view waits that lets shards drop data: until it is kept, and known to others, that this node holds it no
+/// more. A crash in between would have it say that it holds what it dropped.
+const LET_GO_NS: u64 = 100_000_000;
 /// Every so many exchanges one goes to a node that seems to be away, so that splits heal.
 const AWAY_EVERY: u64 = 5;
 /// Members that a start asks for what they know.
@@ -93,7 +103,10 @@ struct Times {
     exchange_ns: u64,
     hail_ns: u64,
     look_ns: u64,
-    published_ns: Option<u64>,
+    /// When the next view may come, at the earliest.
+    publish_ns: u64,
+    /// When the next state may be kept, at the earliest.
+    keep_ns: u64,
 }
 
 /// The control role of one node.
@@ -118,6 +131,8 @@ pub struct Cluster {
     pub(super) is_compared: bool,
     /// Others remember more of this node than it does; it starts anew when it has heard what.
     pub(super) is_from_the_past: bool,
+    /// Others have a later word of this node on what it holds than it kept itself; it takes part when it has heard it.
+    pub(super) told_held: Option<HeldVersion>,
     pub(super) rng: Rng,
     pub(super) vitals: AllVitals,
     // this node's shards
@@ -194,6 +209,7 @@ impl Cluster {
             standing: Standing::Outside,
             is_compared: false,
             is_from_the_past: false,
+            told_held: None,
             rng,
             vitals: AllVitals::default(),
             progress: Progress::default(),
@@ -249,24 +265,29 @@ impl Cluster {
     }
 
     fn come_back(&mut self, now: Now) {
+        // Announced only then: what is kept may be a moment behind what this node told others in its last run, and a new
+        // start would go before that.
+        self.standing = Standing::Vouching {
+            until_ns: now.mono_ns.saturating_add(VOUCH_NS),
+        };
+        let others: Vec<NodeId> = self.others().collect();
+        if others.is_empty() {
+            self.vouched(now);
+        }
+        for node in others {
+            self.detector.know(node, now.mono_ns);
+        }
+    }
+
+    /// This node says what it is, as of this start.
+    pub(super) fn announce(&mut self, now: Now) {
         let stamp = self.stamp(now);
         let (me, facts, start_count) = (self.me, self.facts.clone(), self.start_count);
         let Some(ring) = &mut self.ring else { return };
         self.progress.kept_version = ring.held(me).map(|held| held.version());
-        let has_others = ring.members().iter().any(|(node, _)| node != me);
-        self.standing = if ring.announce(me, facts, start_count, stamp).is_err() {
-            Standing::Refused(Refusal::Removed)
-        } else if has_others {
-            Standing::Vouching {
-                until_ns: now.mono_ns.saturating_add(VOUCH_NS),
-            }
-        } else {
-            self.is_compared = true;
-            Standing::Member
-        };
-        let others: Vec<NodeId> = self.others().collect();
-        for node in others {
-            self.detector.know(node, now.mono_ns);
+        match ring.announce(me, facts, start_count, stamp) {
+            Ok(_) => self.has_news(now),
+            Err(_) => self.refuse(now, Refusal::Removed),
         }
     }
 
@@ -300,13 +321,16 @@ impl Cluster {
             };
         };
         if self.is_dirty {
-            at(Some(self.publishable_ns()));
+            at(Some(self.times.publish_ns));
+        }
+        if self.is_unkept {
+            at(Some(self.times.keep_ns));
         }
         if self.is_refused() {
             return next;
         }
         if let Standing::Vouching { until_ns } = self.standing
-            && !self.is_from_the_past
+            && !self.is_waiting_to_hear()
         {
             at(Some(until_ns));
         }
@@ -333,9 +357,9 @@ impl Cluster {
             }
             if let Standing::Vouching { until_ns } = self.standing
                 && until_ns <= now.mono_ns
-                && !self.is_from_the_past
+                && !self.is_waiting_to_hear()
             {
-                self.take_part();
+                self.take_part(now);
             }
         }
         self.settle(now, out);
@@ -378,6 +402,10 @@ impl Cluster {
         self.others().next().is_some()
     }
 
+    fn is_waiting_to_hear(&self) -> bool {
+        self.is_from_the_past || self.told_held.is_some()
+    }
+
     pub(super) fn is_refused(&self) -> bool {
         matches!(
             self.standing,
@@ -393,16 +421,18 @@ impl Cluster {
     }
 
     /// What others know of this node does not contradict it.
-    pub(super) fn vouched(&mut self) {
+    pub(super) fn vouched(&mut self, now: Now) {
         self.is_compared = true;
-        self.take_part();
+        self.take_part(now);
     }
 
-    fn take_part(&mut self) {
+    fn take_part(&mut self, now: Now) {
         if let Standing::Vouching { .. } = self.standing {
             self.standing = Standing::Member;
+            self.told_held = None;
             self.table = None;
             self.is_dirty = true;
+            self.announce(now);
         }
     }
 
@@ -596,23 +626,18 @@ impl Cluster {
         self.is_dirty |= has_changed;
     }
 
-    fn publishable_ns(&self) -> u64 {
-        match self.times.published_ns {
-            Some(at_ns) => at_ns.saturating_add(PUBLISH_NS),
-            None => 0,
-        }
+    /// The next view lets shards drop data.
+    pub(super) fn let_go_later(&mut self, now: Now) {
+        self.times.publish_ns = self.times.publish_ns.max(now.mono_ns + LET_GO_NS);
+        self.times.keep_ns = now.mono_ns;
     }
 
     /// Publishes and keeps what has changed, not more often than is useful.
     pub(super) fn settle(&mut self, now: Now, out: &mut Out) {
         self.send_datagrams(now, out);
-        if !self.is_dirty || now.mono_ns < self.publishable_ns() {
-            return;
-        }
-        self.is_dirty = false;
-        self.times.published_ns = Some(now.mono_ns);
-        if self.is_unkept {
+        if self.is_unkept && now.mono_ns >= self.times.keep_ns {
             self.is_unkept = false;
+            self.times.keep_ns = now.mono_ns + KEEP_NS;
             out.state = Some(Kept::to_bytes(
                 self.me,
                 self.start_count,
@@ -620,7 +645,18 @@ impl Cluster {
                 &self.buckets,
             ));
         }
+        if !self.is_dirty || now.mono_ns < self.times.publish_ns {
+            return;
+        }
+        self.is_dirty = false;
+        let had_epoch = self.table.as_ref().map(|(epoch, _)| *epoch);
         let view = self.make_view(now);
+        let gap_ns = if had_epoch == Some(view.epoch) {
+            PUBLISH_NS
+        } else {
+            TABLE_NS
+        };
+        self.times.publish_ns = now.mono_ns + gap_ns;
         if let Some(view) = self.published.replace(view) {
             out.view = Some(view);
         }

@@ -196,7 +196,7 @@ impl Network {
         }
     }
 
-    fn move_data(&mut self, node: usize, view: &RingView) {
+    pub(super) fn move_data(&mut self, node: usize, view: &RingView) {
         let epoch = view.epoch;
         let mut notes = Vec::new();
         for (partition, row) in (0u32..).map(PartitionId).zip(view.partitions.iter()) {
@@ -238,7 +238,7 @@ impl Network {
     ) -> u64 {
         let begun_ns = self.now_ns;
         // What was just done is not published yet.
-        self.run_ms(20);
+        self.run_ms(60);
         while !holds(self) {
             let waited_ms = (self.now_ns - begun_ns) / MS;
             assert!(waited_ms < within_ms, "{what}: not within {within_ms} ms");

@@ -121,6 +121,9 @@ impl Cluster {
             Note::View(_) | Note::CompareAll => false,
         };
         if changed {
+            if let Note::Drained { .. } = note {
+                self.let_go_later(now);
+            }
             self.has_news(now);
         }
         self.settle(now, out);

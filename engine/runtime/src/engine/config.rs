@@ -70,6 +70,10 @@ pub struct EngineConfig {
     /// The length of a segment of the log; fixed when the directory is made, ignored afterwards. None: by the size of the
     /// file system. Smaller ones suit small directories (a shard needs at least eight), larger ones have less overhead.
     pub segment_bytes: Option<u32>,
+    /// Partitions of a new directory, a power of two from 2 to 65,536; ignored afterwards. All nodes of a cluster have the
+    /// same number, for as long as it lives: some dozens for each node that it may ever have. More make a cluster's
+    /// table longer, fewer its shares coarser. None: 1024.
+    pub partitions: Option<u32>,
     /// The block to which commits are padded, where the device's own is larger than what the file system says; a power
     /// of two from 4 to 64 KiB. Fixed like the segment's length. None: what the file system says.
     pub block_bytes: Option<u32>,
@@ -104,6 +108,7 @@ impl EngineConfig {
             requests_max: 65_536,
             buckets: Vec::new(),
             segment_bytes: None,
+            partitions: None,
             block_bytes: None,
             spin_max: Duration::from_micros(30),
             pin_to_cores: true,

@@ -28,6 +28,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use gramme_core::base::ids::{NodeId, ShardIndex};
+use gramme_core::base::limits::PARTITIONS_DEFAULT;
 use gramme_core::cluster::{Boot, BootError};
 use gramme_core::ring::Slices;
 use gramme_core::shard::{RecoveryReport, ShardStatus};
@@ -128,7 +129,7 @@ impl Engine {
             shards,
             segment_bytes: config.segment_bytes,
             block_bytes: config.block_bytes,
-            ..DirectoryOptions::default()
+            partitions: config.partitions.unwrap_or(PARTITIONS_DEFAULT),
         };
         let mut directory = Directory::open(&config.dir, &options).map_err(OpenError::Directory)?;
         if directory.shards() != shards {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// How long the nodes may take to know each other.
 const KNOWN_WAIT: Duration = Duration::from_secs(30);
 /// How long the partitions may take to be where they should; nothing is lost when it takes longer.
-const MOVED_WAIT: Duration = Duration::from_secs(30);
+const MOVED_WAIT: Duration = Duration::from_secs(60);
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -60,12 +60,13 @@ fn wait(
 ) -> Result<Option<Value>, String> {
     let until = Instant::now() + wait;
     loop {
-        let status = ask(first, &json!({ "command": "status" }))?;
-        if fits(&status) {
-            return Ok(Some(status));
-        }
-        if Instant::now() >= until {
-            return Ok(None);
+        let is_late = Instant::now() >= until;
+        match ask(first, &json!({ "command": "status" })) {
+            Ok(status) if fits(&status) => return Ok(Some(status)),
+            Ok(_) if is_late => return Ok(None),
+            // A machine that is busy with starting nodes may be late with answers too.
+            Err(error) if is_late => return Err(error),
+            Ok(_) | Err(_) => {}
         }
         std::thread::sleep(LOOK_INTERVAL);
     }
