@@ -434,6 +434,7 @@ fn in_words(error: RingError) -> String {
             "of {partitions} partitions others do not have all yet that {node} has; wait for the transfer, or say \
              --lost if it is gone for good"
         ),
+        RingError::ReplicasOutOfRange => "a partition has 1 to 16 replicas".into(),
         RingError::NobodyLeft => "no node that could own anything would be left".into(),
         RingError::PlanIsStale => {
             "the cluster has changed since the plan was made; look at gramme cluster plan again"

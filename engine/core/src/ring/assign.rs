@@ -73,6 +73,7 @@ type Length = (i64, u32);
 struct Work<'a> {
     demand: &'a Demand<'a>,
     nodes: usize,
+    zone_count: usize,
     /// How many nodes may have one more than their floor.
     extras: usize,
 
@@ -103,6 +104,11 @@ impl<'a> Work<'a> {
         Self {
             demand,
             nodes,
+            zone_count: demand
+                .zones
+                .iter()
+                .max()
+                .map_or(0, |zone| usize::from(*zone) + 1),
             extras: (demand.partitions * demand.replicas).saturating_sub(floors),
             sets: vec![NONE; demand.partitions * demand.replicas],
             lengths: vec![0; demand.partitions],
@@ -138,45 +144,45 @@ impl<'a> Work<'a> {
         i64::from(!self.before(partition).contains(&node))
     }
 
-    fn is_allowed(&self, partition: usize, node: u16) -> bool {
+    /// Whom a partition may have; empty when that is everyone.
+    fn listed(&self, partition: usize) -> &'a [u16] {
         let width = self.demand.allowed_width;
-        width == 0 || self.demand.allowed[partition * width..][..width].contains(&node)
+        &self.demand.allowed[partition * width..][..width]
+    }
+
+    fn is_allowed(&self, partition: usize, node: u16) -> bool {
+        self.demand.allowed_width == 0 || self.listed(partition).contains(&node)
     }
 
     /// Whether a partition can take a replica in `zone` once `without` has given up its own.
     fn fits(&self, partition: usize, zone: u16, without: u16) -> bool {
         let demand = self.demand;
-        let others = || {
-            self.row(partition)
-                .iter()
-                .filter(move |node| **node != without)
-                .map(|node| demand.zones[usize::from(*node)])
-        };
-        let in_zone = others().filter(|other| *other == zone).count();
+        let (mut replicas, mut in_zone) = (0, 0);
+        let others = || self.row(partition).iter().filter(|node| **node != without);
+        for node in others() {
+            replicas += 1;
+            in_zone += usize::from(demand.zones[usize::from(*node)] == zone);
+        }
         if in_zone < demand.zone_min {
             return true;
         }
-        if in_zone >= demand.zone_max {
+        if in_zone >= demand.zone_max || replicas >= demand.replicas {
             return false;
         }
         if demand.zone_min == 0 {
-            return others().count() < demand.replicas;
+            return true;
         }
-        // The replicas beyond what each zone must have; the zones that still lack theirs need the rest.
-        let zone_count = demand
-            .zones
-            .iter()
-            .max()
-            .map_or(0, |zone| usize::from(*zone) + 1);
-        let spent: usize = (0..zone_count)
-            .map(|zone| {
-                others()
-                    .filter(|other| usize::from(*other) == zone)
-                    .count()
-                    .saturating_sub(demand.zone_min)
-            })
-            .sum();
-        spent < demand.replicas.saturating_sub(zone_count * demand.zone_min)
+        // Zones that still lack what they must have need the rest of the places.
+        let mut lacking = self.zone_count * demand.zone_min;
+        for (position, node) in others().enumerate() {
+            let zone_of = |node: &u16| demand.zones[usize::from(*node)];
+            let before = others()
+                .take(position)
+                .filter(|earlier| zone_of(earlier) == zone_of(node))
+                .count();
+            lacking -= usize::from(before < demand.zone_min);
+        }
+        replicas + lacking < demand.replicas
     }
 
     fn add(&mut self, partition: usize, node: u16) {
@@ -270,6 +276,10 @@ impl<'a> Work<'a> {
 
     /// Places one more replica of a partition along a shortest path. Whether there was one.
     fn place(&mut self, partition: usize) -> bool {
+        if let Some(node) = self.with_room(partition) {
+            self.add(partition, node);
+            return true;
+        }
         self.lengths_to.fill(FAR);
         self.settled.fill(false);
         self.heap.clear();
@@ -280,7 +290,8 @@ impl<'a> Work<'a> {
                 continue;
             }
             self.settled[at] = true;
-            if at == self.end() {
+            if at == self.end() || self.is_decided(length) {
+                let length = self.lengths_to[self.end()];
                 for (potential, to) in self.potentials.iter_mut().zip(&self.lengths_to) {
                     *potential += to.0.min(length.0);
                 }
@@ -296,9 +307,34 @@ impl<'a> Work<'a> {
         false
     }
 
+    /// Whether the end was reached by a length that no other path can beat, `length` being the least not yet left.
+    fn is_decided(&self, length: Length) -> bool {
+        self.lengths_to[self.end()] <= (length.0, length.1 + 1)
+    }
+
+    /// A node with room that is as near as any: the path to it is a shortest one and changes no potential. Most replicas
+    /// of a first layout, and of a newcomer, need no search beyond this.
+    fn with_room(&self, partition: usize) -> Option<u16> {
+        let end = self.potentials[self.end()];
+        let hub_leads_on = self.extras_used < self.extras && self.potentials[self.hub()] == end;
+        let has_room = |node: usize| {
+            self.potentials[node] == end
+                && (self.has_floor_room(node) || hub_leads_on && self.may_take_extra(node))
+        };
+        self.takers(partition)
+            .map(|node| {
+                let at = usize::from(node);
+                let start = self.cost(partition, node) - self.potentials[at];
+                (start, !has_room(at), mix(partition, u64::from(node)), node)
+            })
+            .min()
+            .filter(|(_, has_no_room, ..)| !has_no_room)
+            .map(|(.., node)| node)
+    }
+
     /// The first steps: every node that could take the partition as it is.
     fn begin(&mut self, partition: usize) {
-        let nodes: Vec<u16> = self.takers(partition, NONE).collect();
+        let nodes: Vec<u16> = self.takers(partition).collect();
         let start = |work: &Self, node: u16| {
             work.cost(partition, node) - work.potentials[usize::from(node)]
         };
@@ -313,17 +349,22 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The nodes that could take a replica of the partition if `without` gave up its own.
-    fn takers(&self, partition: usize, without: u16) -> impl Iterator<Item = u16> + '_ {
-        let width = self.demand.allowed_width;
-        let listed = (width > 0).then(|| &self.demand.allowed[partition * width..][..width]);
-        let everyone = if listed.is_some() { 0 } else { self.nodes };
+    /// The nodes that could take a replica of the partition as it is.
+    fn takers(&self, partition: usize) -> impl Iterator<Item = u16> + '_ {
+        // Once for each zone: there are far fewer than nodes, as a rule.
+        let zone_fits: Vec<bool> = (0..self.zone_count)
+            .map(|zone| self.fits(partition, zone as u16, NONE))
+            .collect();
+        let is_listed = self.demand.allowed_width > 0;
+        let everyone = if is_listed { 0 } else { self.nodes };
         (0..everyone as u16)
-            .chain(listed.into_iter().flatten().copied())
+            .chain(self.listed(partition).iter().copied())
             .filter(move |node| {
-                usize::from(*node) < self.nodes
+                self.demand
+                    .zones
+                    .get(usize::from(*node))
+                    .is_some_and(|zone| zone_fits[usize::from(*zone)])
                     && !self.row(partition).contains(node)
-                    && self.fits(partition, self.demand.zones[usize::from(*node)], without)
             })
     }
 
@@ -333,7 +374,10 @@ impl<'a> Work<'a> {
         }
         self.lengths_to[vertex] = length;
         self.came_by[vertex] = by;
-        let tie = mix(by.1 as usize, vertex as u64) as u32;
+        // Among equals first where there is room, then in hash order: that spreads a node's partitions over all others.
+        let has_no_room = vertex < self.nodes && !self.has_floor_room(vertex);
+        let hash = mix(by.1 as usize, vertex as u64) as u32;
+        let tie = u32::from(has_no_room) << 31 | hash >> 1;
         self.heap.push(Reverse((length, tie, vertex as u16)));
     }
 
@@ -366,8 +410,12 @@ impl<'a> Work<'a> {
         }
         if self.may_take_extra(node) {
             let hub = self.hub();
-            let to_hub = self.step(node, length, 0, hub);
+            // No step of its own: whoever has an extra left is as near as whoever has a whole share left.
+            let to_hub = (self.step(node, length, 0, hub).0, length.1);
             self.reach(hub, to_hub, (node as u16, NO_PARTITION));
+        }
+        if self.is_decided(length) {
+            return;
         }
         // No step leads below this length, so whoever is there already needs no look.
         let floor = (length.0, length.1 + 1);
@@ -375,33 +423,43 @@ impl<'a> Work<'a> {
             .filter(|other| !self.settled[*other] && self.lengths_to[*other] > floor)
             .map(|other| other as u16)
             .collect();
+        let is_listed = self.demand.allowed_width > 0;
         for index in 0..self.lists[node].len() {
+            let partition = self.lists[node][index];
+            if is_listed {
+                for other in self.listed(partition as usize) {
+                    if self.lengths_to[usize::from(*other)] > floor {
+                        self.hand_over(node, length, partition, *other);
+                    }
+                }
+                continue;
+            }
             if improvable.is_empty() {
                 return;
             }
-            let partition = self.lists[node][index];
-            let at = partition as usize;
-            let given = self.cost(at, node as u16);
             let mut position = 0;
             while let Some(other) = improvable.get(position).copied() {
-                let to = usize::from(other);
-                let cost = self.cost(at, other) - given;
-                let reduced = cost + self.potentials[node] - self.potentials[to];
-                let reached = (length.0 + reduced, length.1 + 1);
-                let takes = reached < self.lengths_to[to]
-                    && self.is_allowed(at, other)
-                    && !self.row(at).contains(&other)
-                    && self.fits(at, self.demand.zones[to], node as u16);
-                if takes {
-                    let reached = self.step(node, length, cost, to);
-                    self.reach(to, reached, (node as u16, partition));
-                }
-                if self.lengths_to[to] <= floor {
+                self.hand_over(node, length, partition, other);
+                if self.lengths_to[usize::from(other)] <= floor {
                     improvable.swap_remove(position);
                 } else {
                     position += 1;
                 }
             }
+        }
+    }
+
+    /// One step: `node` gives a partition up and `other` takes it, if that is allowed and shorter than what was found.
+    fn hand_over(&mut self, node: usize, length: Length, partition: u32, other: u16) {
+        let (at, to) = (partition as usize, usize::from(other));
+        let cost = self.cost(at, other) - self.cost(at, node as u16);
+        let reduced = cost + self.potentials[node] - self.potentials[to];
+        let takes = (length.0 + reduced, length.1 + 1) < self.lengths_to[to]
+            && !self.row(at).contains(&other)
+            && self.fits(at, self.demand.zones[to], node as u16);
+        if takes {
+            let reached = self.step(node, length, cost, to);
+            self.reach(to, reached, (node as u16, partition));
         }
     }
 

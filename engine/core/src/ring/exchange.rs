@@ -140,7 +140,7 @@ impl RingPart {
             mut held,
             ..
         } = self;
-        held.retain(|node, _| !members.is_removed(*node));
+        held.retain(|node, _| members.get(*node).is_some());
         Some(Ring {
             cluster,
             members,
@@ -316,7 +316,7 @@ impl Ring {
         for (node, held) in &part.held {
             changed |= match self.held.get_mut(node) {
                 Some(own) => own.merge(held),
-                None if self.members.is_removed(*node) => false,
+                None if self.members.get(*node).is_none() => false,
                 None => {
                     self.held.insert(*node, held.clone());
                     true
@@ -324,7 +324,7 @@ impl Ring {
             };
         }
         let members = &self.members;
-        self.held.retain(|node, _| !members.is_removed(*node));
+        self.held.retain(|node, _| members.get(*node).is_some());
         let mut lost = None;
         if let Some(layout) = part.layout.as_ref().filter(|layout| **layout > self.layout) {
             lost = self.adopt(layout);

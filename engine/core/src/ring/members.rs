@@ -279,11 +279,13 @@ impl Members {
         self.entries.insert(node, Entry::Removed) != Some(Entry::Removed)
     }
 
-    /// Takes the newer of each entry's halves. Returns whether anything changed.
+    /// Takes the newer of each entry's halves. Returns whether anything changed. Ids beyond [`MEMBERS_MAX`] are left out.
     pub fn merge(&mut self, other: &Self) -> bool {
         let mut changed = false;
         for (node, entry) in &other.entries {
+            let is_full = self.entries.len() >= MEMBERS_MAX;
             match (self.entries.get_mut(node), entry) {
+                (None, _) if is_full => {}
                 (None, entry) => {
                     self.entries.insert(*node, entry.clone());
                     changed = true;

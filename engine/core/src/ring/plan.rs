@@ -11,6 +11,7 @@ use super::report::Report;
 use super::solve::{Heir, NodeSpec, Shape, solve};
 use super::state::{Ring, RingError, Staged};
 use crate::base::ids::{NodeId, PartitionId};
+use crate::base::limits::REPLICAS_MAX;
 
 /// A node's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +161,7 @@ impl Ring {
     /// What the staged changes would do.
     ///
     /// # Errors
-    /// [`RingError::NobodyLeft`].
+    /// [`RingError::NobodyLeft`], [`RingError::ReplicasOutOfRange`].
     pub fn plan(&self, circumstances: &Circumstances) -> Result<Plan, RingError> {
         let specs = self.next_members();
         if specs.iter().all(|spec| spec.weight == 0) {
@@ -170,6 +171,9 @@ impl Ring {
             partitions: self.partitions(),
             n: circumstances.n.unwrap_or(self.layout.n()),
         };
+        if shape.n == 0 || shape.n > REPLICAS_MAX {
+            return Err(RingError::ReplicasOutOfRange);
+        }
         let (layout, report) = solve(Some(&self.layout), &specs, &self.heirs(), shape);
         let partition_bytes = self.partition_bytes(circumstances);
         let mut plan = Plan {

@@ -1,14 +1,14 @@
 //! Report: what a layout means, before anyone commits it.
 //!
-//! Counts replicas, not bytes. Any table of targets can be reported on, the paper's clockwise walk among them, so the
-//! figures of both stand beside each other.
+//! Counts replicas, not bytes. Any layout can be reported on, that of the paper's clockwise walk too, so the figures of
+//! both stand beside each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layout::Layout;
 use super::share::{SHARE_BITS, around};
 use super::solve::NodeSpec;
-use crate::base::ids::{NodeId, PartitionId};
+use crate::base::ids::NodeId;
 
 /// One node's part.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,27 +54,17 @@ impl Report {
         next: &Layout,
         owners: &BTreeMap<NodeId, (&NodeSpec, u64)>,
     ) -> Self {
-        let targets = |partition: PartitionId| next.targets(partition).collect::<Vec<_>>();
-        let table: Vec<Vec<NodeId>> = next.partitions().iter().map(targets).collect();
-        Self::of_table(last, &table, usize::from(next.n()), owners)
-    }
-
-    /// The same of any table: the targets of each partition, best first.
-    pub(super) fn of_table(
-        last: Option<&Layout>,
-        table: &[Vec<NodeId>],
-        n: usize,
-        owners: &BTreeMap<NodeId, (&NodeSpec, u64)>,
-    ) -> Self {
         let mut nodes: BTreeMap<NodeId, NodeReport> = BTreeMap::new();
         for (node, (_, share)) in owners {
             entry(&mut nodes, *node).share = *share as f64 / (1u64 << SHARE_BITS) as f64;
         }
         let zone_of = |node: &NodeId| owners.get(node).map(|(spec, _)| spec.zone.as_str());
         let zones: BTreeSet<_> = owners.keys().filter_map(zone_of).collect();
+        let n = usize::from(next.n());
         let (zones_possible, nodes_possible) = (zones.len().min(n), owners.len().min(n));
         let (mut moves, mut zone_violations, mut node_violations) = (0, 0, 0);
-        for (partition, targets) in (0u32..).map(PartitionId).zip(table) {
+        for partition in next.partitions().iter() {
+            let targets: Vec<NodeId> = next.targets(partition).collect();
             let before: BTreeSet<NodeId> = last
                 .map(|last| last.targets(partition).collect())
                 .unwrap_or_default();
@@ -103,7 +93,7 @@ impl Report {
         let width = nodes_possible.max(1) as f64;
         let imbalance = greatest(&|report| distance(report.after, report.share));
         let imbalance_first = greatest(&|report| distance(report.first, report.share / width));
-        let moves_min = moves_min(&nodes, owners, table.len() * nodes_possible);
+        let moves_min = moves_min(&nodes, owners, next.partitions().count() * nodes_possible);
         Self {
             nodes: nodes.into_values().collect(),
             moves,

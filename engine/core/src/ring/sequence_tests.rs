@@ -3,8 +3,6 @@
 //! Each step asserts the ring's promises (distinct nodes, distinct zones, every node within one of its share, moves
 //! beside their lower bound) and prints them beside the paper's clockwise walk. `GRAMME_SEEDS=n` runs n seeds more.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::layout::Layout;
 use super::partition::PartitionMap;
 use super::report::Report;
@@ -61,38 +59,22 @@ fn assert_promises(report: &Report, what: &str) {
     );
 }
 
-/// The walk's moves and greatest distance from the share, beside ours.
+/// The paper's walk through the same changes.
 struct Beside {
     walk: Walk,
-    before: Vec<Vec<NodeId>>,
+    last: Option<Layout>,
 }
 
 impl Beside {
-    fn figures(&mut self, report: &Report, zones: &BTreeMap<NodeId, String>) -> String {
-        let table = self.walk.targets(3);
-        let moves: usize = table
-            .iter()
-            .zip(&self.before)
-            .map(|(after, before)| after.iter().filter(|node| !before.contains(node)).count())
-            .sum();
-        let mut counts: BTreeMap<NodeId, usize> = BTreeMap::new();
-        let mut shared = 0;
-        let zone_count = zones.values().collect::<BTreeSet<_>>().len();
-        for targets in &table {
-            let distinct: BTreeSet<_> = targets.iter().filter_map(|node| zones.get(node)).collect();
-            shared += usize::from(distinct.len() < zone_count.min(targets.len()));
-            for node in targets {
-                *counts.entry(*node).or_default() += 1;
-            }
-        }
-        let imbalance = report
-            .nodes
-            .iter()
-            .filter(|node| node.share > 0.0)
-            .map(|node| (counts.get(&node.node).copied().unwrap_or(0) as f64 - node.share).abs())
-            .fold(0.0, f64::max);
-        self.before = table;
-        format!("{moves} moves, {imbalance:.1} off, {shared} partitions share a zone")
+    fn step(&mut self, members: &[NodeSpec], shape: Shape) -> String {
+        let Some((layout, report)) = self.walk.layout(self.last.as_ref(), members, shape) else {
+            return "not possible".to_owned();
+        };
+        self.last = Some(layout);
+        format!(
+            "{} moves, {:.1} off, {} partitions share a zone",
+            report.moves, report.imbalance, report.zone_violations
+        )
     }
 }
 
@@ -114,7 +96,7 @@ fn run(seed: u64, partitions: u32, nodes_max: usize, steps: usize) {
     let first = fresh(&mut choices);
     let mut beside = Beside {
         walk: Walk::new(shape.partitions, first.node),
-        before: Vec::new(),
+        last: None,
     };
     let mut members = vec![first];
     for _ in 1..(3 + choices.below(nodes_max - 2)) {
@@ -125,8 +107,9 @@ fn run(seed: u64, partitions: u32, nodes_max: usize, steps: usize) {
     }
     let (mut layout, report) = solve(None, &members, &[], shape);
     assert_promises(&report, &format!("seed {seed}, from nothing"));
-    if nodes_max <= 40 {
-        beside.before = beside.walk.targets(3);
+    let is_walked = nodes_max <= 40;
+    if is_walked {
+        beside.step(&members, shape);
     }
     for step in 0..steps {
         let mut heirs = Vec::new();
@@ -173,12 +156,8 @@ fn run(seed: u64, partitions: u32, nodes_max: usize, steps: usize) {
         if zone_count == 1 {
             assert_eq!(report.moves, report.moves_min, "no fewer can move: {told}");
         }
-        let walk = if nodes_max <= 40 {
-            let zones = members
-                .iter()
-                .map(|spec| (spec.node, spec.zone.clone()))
-                .collect();
-            beside.figures(&report, &zones)
+        let walk = if is_walked {
+            beside.step(&members, shape)
         } else {
             "not walked".to_owned()
         };
@@ -214,7 +193,7 @@ fn small_clusters_keep_every_promise_over_whole_histories() {
 
 #[test]
 fn middling_clusters_keep_every_promise_over_whole_histories() {
-    for seed in 100..102 + seeds() {
+    for seed in 100..101 + seeds() {
         run(seed, 1024, 40, 6);
     }
 }
@@ -222,6 +201,6 @@ fn middling_clusters_keep_every_promise_over_whole_histories() {
 #[test]
 fn three_hundred_nodes_keep_every_promise() {
     for seed in 200..201 + seeds() / 4 {
-        run(seed, 1024, 300, 3);
+        run(seed, 1024, 300, 2);
     }
 }

@@ -62,7 +62,7 @@ pub fn solve(
         .collect();
     let ground = Ground::new(&owners, shape);
     let before = Before::new(last, &owners, heirs, shape);
-    let sets = assign(&Demand {
+    let mut sets = assign(&Demand {
         partitions: shape.partitions.count(),
         replicas: ground.replicas,
         bounds: &ground.bounds,
@@ -74,6 +74,7 @@ pub fn solve(
         allowed: &[],
         allowed_width: 0,
     });
+    fill_up(&mut sets, &ground);
     let ordered = order(&ground, sets, &before, shape);
     let nodes: Vec<NodeId> = members.keys().copied().collect();
     // Owners are a part of the members in the same order: their indexes shift by those of weight zero before them.
@@ -90,8 +91,24 @@ pub fn solve(
     (layout, report)
 }
 
+/// What a layout that was made otherwise means, beside the shares that it should have given.
+pub(super) fn report_of(
+    last: Option<&Layout>,
+    layout: &Layout,
+    members: &[NodeSpec],
+    shape: Shape,
+) -> Report {
+    let mut owners: Vec<&NodeSpec> = members.iter().filter(|spec| spec.weight > 0).collect();
+    owners.sort_unstable_by_key(|spec| spec.node);
+    Report::new(
+        last,
+        layout,
+        &Ground::new(&owners, shape).shares_of(&owners),
+    )
+}
+
 /// The rules of one solution.
-pub(super) struct Ground {
+struct Ground {
     replicas: usize,
     shares: Vec<u64>,
     bounds: Vec<(usize, usize)>,
@@ -204,6 +221,37 @@ impl Before {
     }
 }
 
+/// Shares always have an assignment, so nothing is left to do here; were there ever a place left, a replica too many
+/// at some node would be better than none, or than a panic in the middle of an operator's work.
+fn fill_up(sets: &mut [u16], ground: &Ground) {
+    if !sets.contains(&NONE) {
+        return;
+    }
+    debug_assert!(false, "shares always have an assignment");
+    let mut counts = vec![0usize; ground.bounds.len()];
+    for node in sets.iter().filter(|node| **node != NONE) {
+        counts[usize::from(*node)] += 1;
+    }
+    for row in sets.chunks_exact_mut(ground.replicas) {
+        while let Some(place) = row.iter().position(|node| *node == NONE) {
+            let zone_is_there = |node: u16| {
+                row.iter().any(|other| {
+                    *other != NONE
+                        && ground.zones[usize::from(*other)] == ground.zones[usize::from(node)]
+                })
+            };
+            let best = (0..NONE)
+                .zip(&counts)
+                .filter(|(node, _)| !row.contains(node))
+                .min_by_key(|(node, count)| (zone_is_there(*node), **count))
+                .map(|(node, _)| node);
+            let Some(best) = best else { return };
+            row[place] = best;
+            counts[usize::from(best)] += 1;
+        }
+    }
+}
+
 /// Puts each partition's nodes in order, so that every node is at every place equally often and few change places.
 fn order(ground: &Ground, sets: Vec<u16>, before: &Before, shape: Shape) -> Vec<u16> {
     let partitions = shape.partitions.count();
@@ -244,3 +292,7 @@ fn order(ground: &Ground, sets: Vec<u16>, before: &Before, shape: Shape) -> Vec<
         .flat_map(|partition| places.iter().map(move |place| place[partition]))
         .collect()
 }
+
+#[cfg(test)]
+#[path = "solve_tests.rs"]
+mod tests;

@@ -24,6 +24,7 @@ use super::partition::PartitionMap;
 use super::routes::Routes;
 use super::solve::{Heir, NodeSpec, Shape, solve};
 use crate::base::ids::{NodeId, PartitionId};
+use crate::base::limits::REPLICAS_MAX;
 
 /// What a node is in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +72,8 @@ pub enum RingError {
     },
     /// No node with a weight would be left.
     NobodyLeft,
+    /// N is zero or more than `REPLICAS_MAX`.
+    ReplicasOutOfRange,
     /// The layout or the staged changes are others than those that were planned. Operator: plan again.
     PlanIsStale,
     /// The plan changes nothing.
@@ -122,7 +125,7 @@ impl Ring {
     /// A cluster of one node that holds everything.
     ///
     /// # Errors
-    /// [`RingError::NobodyLeft`] if its weight is zero.
+    /// [`RingError::NobodyLeft`] if its weight is zero, [`RingError::ReplicasOutOfRange`].
     pub fn found(founding: Founding) -> Result<Self, RingError> {
         let Founding {
             cluster,
@@ -139,6 +142,9 @@ impl Ring {
         };
         if facts.weight == 0 {
             return Err(RingError::NobodyLeft);
+        }
+        if shape.n == 0 || shape.n > REPLICAS_MAX {
+            return Err(RingError::ReplicasOutOfRange);
         }
         let mut members = Members::default();
         members.announce(node, facts, start_count, stamp)?;

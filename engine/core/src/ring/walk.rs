@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::layout::Layout;
 use super::partition::PartitionMap;
+use super::report::Report;
+use super::solve::{NodeSpec, Shape, report_of};
 use crate::base::ids::NodeId;
 
 /// Owners of partitions, as the paper deals them.
@@ -61,6 +64,35 @@ impl Walk {
                 }
             }
         }
+    }
+
+    /// The layout that it makes and what that means, as `solve` says it of its own: to set one beside the other. `members`
+    /// are the walk's nodes, each with a weight (which the walk does not look at); `None` if they are others.
+    pub fn layout(
+        &self,
+        last: Option<&Layout>,
+        members: &[NodeSpec],
+        shape: Shape,
+    ) -> Option<(Layout, Report)> {
+        let nodes: Vec<NodeId> = self.nodes.iter().copied().collect();
+        let mut named: Vec<NodeId> = members.iter().map(|spec| spec.node).collect();
+        named.sort_unstable();
+        if named != nodes || shape.partitions.count() != self.owners.len() {
+            return None;
+        }
+        let width = usize::from(shape.n).min(nodes.len());
+        let targets = self
+            .targets(width)
+            .iter()
+            .flatten()
+            .filter_map(|node| u16::try_from(nodes.binary_search(node).ok()?).ok())
+            .collect::<Vec<u16>>();
+        if targets.len() != width * self.owners.len() {
+            return None; // a node so new that it owns nothing yet: the walk meets too few
+        }
+        let layout = Layout::draft(shape.partitions, shape.n, nodes, width, targets);
+        let report = report_of(last, &layout, members, shape);
+        Some((layout, report))
     }
 
     /// The targets of each partition: its owner and the next distinct ones clockwise.
