@@ -43,6 +43,47 @@ pub(super) const METRICS: &[(&str, &str, Read)] = &[
     ("damaged_places", "Places of the log that are lost.", |s| {
         s.damage.len() as u64
     }),
+    ("hints_pending", "Hints that are to be delivered.", |s| {
+        s.hints_pending
+    }),
+    (
+        "transfers",
+        "Partitions whose slice is to be brought up from others.",
+        |s| s.transfers,
+    ),
+    (
+        "transfers_done",
+        "Those of them that are whole here already.",
+        |s| s.transfers_done,
+    ),
+    (
+        "handovers",
+        "Partitions that are to be handed over to others.",
+        |s| s.handovers,
+    ),
+    ("hints_delivered_total", "Hints delivered.", |s| {
+        s.hints_delivered
+    }),
+    (
+        "upkeep_pulled_bytes_total",
+        "Bytes of records that came from others in the background.",
+        |s| s.upkeep_pulled_bytes,
+    ),
+    (
+        "upkeep_pushed_bytes_total",
+        "Bytes of records that went to others in the background.",
+        |s| s.upkeep_pushed_bytes,
+    ),
+    (
+        "repairs_total",
+        "Records that replicas which should have been equal lacked.",
+        |s| s.repairs,
+    ),
+    (
+        "repair_rounds_total",
+        "Rounds of comparisons with the other replicas.",
+        |s| s.repair_rounds,
+    ),
     ("gets_total", "Gets served.", |s| s.gets),
     ("puts_total", "Puts and deletes accepted.", |s| s.puts),
     ("disk_reads_total", "Gets that needed the disk.", |s| {

@@ -78,6 +78,24 @@ pub struct ShardStatus {
     pub context_entries_dropped: u64,
     /// Remote times refused.
     pub clocks_refused: u64,
+    /// Hints that are to be delivered.
+    pub hints_pending: u64,
+    /// Hints delivered.
+    pub hints_delivered: u64,
+    /// Partitions of which this shard's slice is to be brought up from others.
+    pub transfers: u64,
+    /// Those of them that are whole here already.
+    pub transfers_done: u64,
+    /// Partitions that are to be handed over to others.
+    pub handovers: u64,
+    /// Bytes of records that came from others in the background.
+    pub upkeep_pulled_bytes: u64,
+    /// Bytes of records that went to others in the background.
+    pub upkeep_pushed_bytes: u64,
+    /// Records that replicas which should have been equal lacked.
+    pub repairs: u64,
+    /// Rounds of comparisons with the other replicas.
+    pub repair_rounds: u64,
     /// Places of the log that are lost.
     pub damage: Vec<Damage>,
 }

@@ -247,7 +247,19 @@ impl Shard {
 
     /// Counters and gauges.
     pub fn status(&self) -> ShardStatus {
-        self.replica.status()
+        let upkeep = self.upkeep_stats();
+        ShardStatus {
+            hints_pending: upkeep.hints_pending,
+            hints_delivered: upkeep.hints_delivered,
+            transfers: upkeep.transfers,
+            transfers_done: upkeep.transfers_done,
+            handovers: upkeep.handovers,
+            upkeep_pulled_bytes: upkeep.bytes_pulled,
+            upkeep_pushed_bytes: upkeep.bytes_pushed,
+            repairs: upkeep.repairs,
+            repair_rounds: upkeep.rounds,
+            ..self.replica.status()
+        }
     }
 
     /// The sum of all fingerprints and the number of keys, tombstones among them.
