@@ -137,6 +137,56 @@ pub(super) const METRICS: &[(&str, &str, Read)] = &[
     ("clocks_refused_total", "Remote times refused.", |s| {
         s.clocks_refused
     }),
+    (
+        "coordinated_writes_total",
+        "Writes that this shard coordinated among replicas.",
+        |s| s.coordinated_writes,
+    ),
+    (
+        "coordinated_reads_total",
+        "Reads that this shard coordinated among replicas.",
+        |s| s.coordinated_reads,
+    ),
+    (
+        "forwarded_total",
+        "Requests handed to a node that holds the key.",
+        |s| s.forwarded,
+    ),
+    (
+        "writes_in_doubt_total",
+        "Writes that missed their quorum.",
+        |s| s.writes_in_doubt,
+    ),
+    (
+        "reads_failed_total",
+        "Reads that missed their quorum.",
+        |s| s.reads_failed,
+    ),
+    (
+        "stand_ins_total",
+        "Writes that a stand-in was asked to take.",
+        |s| s.stand_ins,
+    ),
+    (
+        "hedges_total",
+        "Reads that asked one more replica, since one was slow.",
+        |s| s.hedges,
+    ),
+    (
+        "digests_differed_total",
+        "Reads whose replicas differed.",
+        |s| s.digests_differed,
+    ),
+    (
+        "read_repairs_total",
+        "Objects that a read wrote back.",
+        |s| s.read_repairs,
+    ),
+    (
+        "hints_kept_total",
+        "Hints kept for nodes that are away.",
+        |s| s.hints_kept,
+    ),
 ];
 
 type ReadNetwork = fn(&Counters) -> &AtomicU64;

@@ -5,6 +5,7 @@
 //! # Layout
 //! - `health`: whether the node serves, and why not;
 //! - `metrics`: the counters as Prometheus text;
+//! - `console.html`: the page for people;
 //! - `status`: the same as JSON, with what the node is, and its cluster as it sees it; `/ring` is who has what.
 
 mod health;
@@ -74,6 +75,7 @@ impl Admin {
             engine: OnceLock::new(),
         });
         let router = Router::new()
+            .route("/", get(console))
             .route("/health", get(health))
             .route("/metrics", get(metrics))
             .route("/status", get(status))
@@ -140,6 +142,11 @@ async fn look(shared: &Shared) -> Result<Option<Seen>, tokio::task::JoinError> {
         })
     })
     .await
+}
+
+/// The page for people: one file, readable without a network, which asks `/status` every second.
+async fn console() -> axum::response::Html<&'static str> {
+    axum::response::Html(include_str!("console.html"))
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> Response {

@@ -31,6 +31,12 @@ pub(super) fn json(
         || vec!["starting: the shards recover".to_owned()],
         health::reasons,
     );
+    let hints_pending: u64 = seen
+        .map_or(&[][..], |seen| &seen.shards)
+        .iter()
+        .flatten()
+        .map(|status| status.hints_pending)
+        .sum();
     let shards: Vec<Value> = seen
         .map_or(&[][..], |seen| &seen.shards)
         .iter()
@@ -66,6 +72,7 @@ pub(super) fn json(
         "is_serving": reasons.is_empty(),
         "reasons": reasons,
         "network": network,
+        "hints_pending": hints_pending,
         "shards": shards,
     })
 }

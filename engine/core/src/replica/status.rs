@@ -78,6 +78,26 @@ pub struct ShardStatus {
     pub context_entries_dropped: u64,
     /// Remote times refused.
     pub clocks_refused: u64,
+    /// Writes that this shard coordinated among replicas.
+    pub coordinated_writes: u64,
+    /// Reads that this shard coordinated among replicas.
+    pub coordinated_reads: u64,
+    /// Requests handed to a node that holds the key.
+    pub forwarded: u64,
+    /// Writes that missed their quorum.
+    pub writes_in_doubt: u64,
+    /// Reads that missed their quorum.
+    pub reads_failed: u64,
+    /// Writes that a stand-in was asked to take.
+    pub stand_ins: u64,
+    /// Reads that asked one more replica, since one was slow.
+    pub hedges: u64,
+    /// Reads whose replicas differed.
+    pub digests_differed: u64,
+    /// Objects that a read wrote back.
+    pub read_repairs: u64,
+    /// Hints kept for nodes that are away.
+    pub hints_kept: u64,
     /// Hints that are to be delivered.
     pub hints_pending: u64,
     /// Hints delivered.

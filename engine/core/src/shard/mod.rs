@@ -247,8 +247,18 @@ impl Shard {
 
     /// Counters and gauges.
     pub fn status(&self) -> ShardStatus {
-        let upkeep = self.upkeep_stats();
+        let (coordinate, upkeep) = (self.coordinator.stats, self.upkeep_stats());
         ShardStatus {
+            coordinated_writes: coordinate.writes,
+            coordinated_reads: coordinate.reads,
+            forwarded: coordinate.forwards,
+            writes_in_doubt: coordinate.writes_in_doubt,
+            reads_failed: coordinate.reads_failed,
+            stand_ins: coordinate.stand_ins,
+            hedges: coordinate.hedges,
+            digests_differed: coordinate.digests_differed,
+            read_repairs: coordinate.read_repairs,
+            hints_kept: coordinate.hints_kept,
             hints_pending: upkeep.hints_pending,
             hints_delivered: upkeep.hints_delivered,
             transfers: upkeep.transfers,
