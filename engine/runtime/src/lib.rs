@@ -7,6 +7,7 @@
 //! - `packed`: requests and answers whose bytes cross threads;
 //! - `calls`: batches of the embedded handle's requests;
 //! - `mailbox`: how threads and shards speak to a shard;
+//! - `frontiers`: what shards tell each other of their logs;
 //! - [`directory`]: the data directory, its lock and superblock;
 //! - `disk`: a shard's files;
 //! - `state`: the file of the cluster's state;
@@ -26,6 +27,7 @@ pub mod doorbell;
 pub mod edge;
 mod engine;
 mod executor;
+mod frontiers;
 pub mod local;
 mod mailbox;
 pub mod merge;

@@ -82,6 +82,20 @@ pub enum Event<'a> {
     PeerLost(NodeId),
     /// A note of another shard of this node.
     Note(Note),
+    /// What the node's shards have begun, whenever that has changed, before the next request: whatever the request's
+    /// client was told of before lies in these batches. Not on a node with one shard.
+    Begun {
+        /// The tick of the newest of them.
+        tick: u64,
+        /// For each shard its greatest batch.
+        batches: &'a [u64],
+    },
+    /// Every batch of this tick or an earlier one, of all shards, is on stable media, and none will be begun. Told at
+    /// the end of a turn while the shard [asks for it](crate::shard::Shard::awaits_others).
+    Settled {
+        /// The tick.
+        tick: u64,
+    },
     /// Nothing more is at hand in this turn of the loop: the shard closes its group commit.
     TurnEnd,
     /// The time of [`next_deadline`](crate::shard::Shard::next_deadline_ns) has come.

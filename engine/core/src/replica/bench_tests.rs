@@ -201,7 +201,7 @@ pub(crate) struct Bench {
     /// The token of every key from now on, as somebody who knows the hash may choose his keys.
     pub(crate) one_token: Option<Token>,
     next_id: u64,
-    stopped: bool,
+    pub(crate) stopped: bool,
 }
 
 pub(crate) fn config(segments: u64, segment_bytes: u32) -> ShardConfig {
@@ -313,7 +313,7 @@ impl Bench {
         }
     }
 
-    fn event(&mut self, event: Event<'_>) {
+    pub(crate) fn event(&mut self, event: Event<'_>) {
         let mut effects = Effects::default();
         self.shard.step(self.now, event, &mut effects);
         self.take(&effects);
@@ -386,7 +386,7 @@ impl Bench {
     }
 
     /// A random one of the operations on their way ends.
-    fn complete_one(&mut self) -> bool {
+    pub(crate) fn complete_one(&mut self) -> bool {
         if self.disk.pending.is_empty() {
             return false;
         }

@@ -1,7 +1,7 @@
 //! Checkpoints while the shard runs: when one is begun, its capture in pieces, and the end of one.
 //!
 //! Never blocks: each step captures one piece (some tens of thousands of entries), and goes on when it is written. The
-//! header is written when every record that the pieces may name is on stable media.
+//! header is written when every record that the pieces may name is on stable media and no start can take it back.
 
 use crate::base::ids::{BatchNumber, Token};
 use crate::base::time::Now;
@@ -29,7 +29,8 @@ enum Phase {
         after: Option<Token>,
         is_last: bool,
     },
-    /// All pieces are written; records up to this batch must be durable before the header is.
+    /// All pieces are written; records up to this batch must be durable, whatever the other shards lose, before the
+    /// header is.
     AwaitingBatch(BatchNumber),
     WritingHeader(Ticket),
 }
@@ -115,7 +116,7 @@ impl Replica {
             Phase::Capturing { after, is_first } => {
                 self.capture_piece(now, after, is_first, effects);
             }
-            Phase::AwaitingBatch(batch) if self.log.durable() >= batch => {
+            Phase::AwaitingBatch(batch) if self.log.firm() >= batch => {
                 self.write_checkpoint_header(now, effects)
             }
             Phase::AwaitingBatch(_) if self.is_read_only => self.abandon_checkpoint(now),
@@ -130,6 +131,11 @@ impl Replica {
             self.has_stopped = true;
             effects.list.push(Effect::Stopped);
         }
+    }
+
+    /// Whether all of a checkpoint is written but its header.
+    pub(super) const fn is_checkpoint_awaiting(&self) -> bool {
+        matches!(self.checkpoints.phase, Phase::AwaitingBatch(_))
     }
 
     fn is_log_quiet(&self) -> bool {

@@ -3,7 +3,7 @@
 //! Owns the choice of when, and the walk. Never waits for anything: each step is one read of a bounded piece, or the
 //! handling of one.
 //!
-//! A segment is given back only when its copies are on stable media and both checkpoints lie behind its whole use:
+//! A segment is given back only when its copies are on stable media for good and both checkpoints lie behind its whole use:
 //! before that, a replay from the older one could still need a tombstone that lay in it.
 //!
 //! A tombstone goes only with the oldest segment that has anything live: whatever it deleted lay there or in one that was
@@ -61,6 +61,8 @@ pub(super) struct Cleaner {
     round_upto: u64,
     /// Scratch.
     stripped: Vec<u8>,
+    /// A segment is not given back since its copies depend on what other shards have not on stable media yet.
+    pub(super) is_awaiting_others: bool,
 }
 
 impl Cleaner {
@@ -228,8 +230,8 @@ impl Replica {
 
     /// Gives back the segments that nothing can need any more.
     fn give_back(&mut self, effects: &mut Effects) {
-        let durable = self.log.durable();
-        let mut is_checkpoint_wanted = false;
+        let firm = self.log.firm();
+        let (mut is_checkpoint_wanted, mut is_awaiting_others) = (false, false);
         let mut ready = Vec::new();
         for (id, segment) in self.log.segments.iter() {
             let SegmentState::Emptied { copies_in } = segment.state else {
@@ -237,10 +239,13 @@ impl Replica {
             };
             if segment.generation >= self.checkpoints.fallback_generation {
                 is_checkpoint_wanted = true;
-            } else if copies_in <= durable {
+            } else if copies_in <= firm {
                 ready.push(id);
+            } else {
+                is_awaiting_others = true;
             }
         }
+        self.cleaner.is_awaiting_others = is_awaiting_others;
         for id in ready {
             self.stats.segments_freed += 1;
             self.log.recycle(id);

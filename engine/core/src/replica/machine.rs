@@ -42,6 +42,8 @@ pub(super) const CEILING_AHEAD_MS: u64 = 200;
 pub(super) const WRITE_FAULTS_MAX: u32 = 3;
 /// What a commit must hold to be written beside others.
 const COMMIT_BESIDE_BYTES: usize = 32 << 10;
+/// How often it is asked at least whether other shards have what this one depends on.
+const OTHERS_STEP_NS: u64 = 1_000_000;
 /// How often waiting requests are looked at for their deadlines.
 const DEADLINE_STEP_NS: u64 = 5_000_000;
 
@@ -74,6 +76,8 @@ struct CommitWaiter {
     id: RequestId,
     deadline_ns: Option<u64>,
     since_ns: u64,
+    /// The answer says that it is durable, not only that its time is.
+    is_promise: bool,
     existed: bool,
     context: Option<Box<[u8]>>,
     previous: Option<Box<[u8]>>,
@@ -117,6 +121,7 @@ pub struct Replica {
     pub(super) upkeep_reads: Vec<ReadEnd>,
     is_commit_urgent: bool,
     last_turn_ns: u64,
+    is_awaiting_others: bool,
     // background
     pub(super) cleaner: Cleaner,
     pub(super) checkpoints: Checkpoints,
@@ -176,6 +181,7 @@ impl Replica {
             upkeep_reads: Vec::new(),
             is_commit_urgent: false,
             last_turn_ns: 0,
+            is_awaiting_others: false,
             cleaner: Cleaner::default(),
             checkpoints: parts.checkpoints,
             admission: Admission::Go,
@@ -220,6 +226,11 @@ impl Replica {
             Event::Message { .. } | Event::PeerLost(_) | Event::Note(_) => {
                 unreachable!("the shard keeps these to itself")
             }
+            Event::Begun { tick, batches } => self.log.frontier.see(tick, batches),
+            Event::Settled { tick } => {
+                self.log.settle(tick);
+                self.release_durable(now, effects);
+            }
             Event::TurnEnd => self.turn_end(now, effects),
             Event::Tick => {
                 self.drop_expired(now, effects);
@@ -235,8 +246,13 @@ impl Replica {
 
     /// When it wants an `Event::Tick`, on the clock of `Now::mono_ns`.
     pub fn next_deadline_ns(&self) -> Option<u64> {
-        let commit = self.log.open_since_ns().map(|since| {
-            (self.commit_tick(since) + 1).saturating_mul(self.config.commit_interval_ns.max(1))
+        let interval_ns = self.config.commit_interval_ns.max(1);
+        let commit = self.log.open_tick();
+        let commit = commit.map(|tick| tick.saturating_add(1).saturating_mul(interval_ns));
+        let others = self.is_awaiting_others;
+        let others = others.then(|| {
+            self.last_turn_ns
+                .saturating_add(interval_ns.max(OTHERS_STEP_NS))
         });
         let waiting = self
             .oldest_wait_ns()
@@ -244,6 +260,7 @@ impl Replica {
         [
             commit,
             waiting,
+            others,
             self.log.prepare_retry_ns(),
             self.cleaner.next_ns(),
             self.checkpoints
@@ -306,6 +323,21 @@ impl Replica {
     /// The greatest time of the hybrid clock that this shard has issued or absorbed.
     pub const fn clock_last(&self) -> Hlc {
         self.clock.last()
+    }
+
+    /// Its newest batch, and the tick of that, for `Event::Begun` of the other shards: to be told before any answer leaves.
+    pub fn begun(&self) -> (BatchNumber, u64) {
+        (self.log.newest(), self.log.frontier.tick)
+    }
+
+    /// The oldest tick of which this shard has something that is not on stable media.
+    pub fn pending_tick(&self) -> Option<u64> {
+        self.log.pending_tick()
+    }
+
+    /// Whether it waits for what other shards must have on stable media: then it wants an `Event::Settled`.
+    pub const fn awaits_others(&self) -> bool {
+        self.is_awaiting_others
     }
 
     /// The configuration.
@@ -683,10 +715,14 @@ impl Replica {
         &mut self,
         now: Now,
         request: &Request<'_>,
-        batch: BatchNumber,
+        (batch, is_promise): (BatchNumber, bool),
         answer: Answer,
         effects: &Effects,
     ) {
+        if is_promise {
+            // One that is closed already is waited for until the other shards have what it depends on.
+            self.log.promise(batch);
+        }
         self.is_commit_urgent = true;
         self.waiting += 1;
         self.commit_waiters.push_back(CommitWaiter {
@@ -694,6 +730,7 @@ impl Replica {
             id: request.id,
             deadline_ns: request.deadline_ns,
             since_ns: now.mono_ns,
+            is_promise,
             existed: answer.existed,
             context: answer.context.map(|range| range.of(&effects.bytes).into()),
             previous: answer.previous.map(|range| range.of(&effects.bytes).into()),
@@ -724,11 +761,11 @@ impl Replica {
     }
 
     fn release_durable(&mut self, now: Now, effects: &mut Effects) {
-        let durable = self.log.durable();
-        while let Some(waiter) = self
-            .commit_waiters
-            .pop_front_if(|waiter| waiter.batch <= durable)
-        {
+        let (durable, firm) = (self.log.durable(), self.log.firm());
+        let is_over = |waiter: &mut CommitWaiter| {
+            waiter.batch <= firm || waiter.batch <= durable && !waiter.is_promise
+        };
+        while let Some(waiter) = self.commit_waiters.pop_front_if(is_over) {
             self.waiting -= 1;
             let context = waiter.context.map(|bytes| effects.keep(&bytes));
             let previous = waiter.previous.map(|bytes| effects.keep(&bytes));
@@ -780,6 +817,9 @@ impl Replica {
             .filter(|waiter| waiter.batch > durable)
         {
             waiter.batch = batch;
+        }
+        if self.commit_waiters.iter().any(|waiter| waiter.is_promise) {
+            self.log.promise(batch);
         }
         self.is_commit_urgent = true;
     }
@@ -883,8 +923,10 @@ impl Replica {
     /// The end of a turn: group commit, spares, background work, and the writes that wait for room.
     fn turn_end(&mut self, now: Now, effects: &mut Effects) {
         self.last_turn_ns = now.mono_ns;
+        self.log.frontier.tick = self.log.frontier.tick.max(self.commit_tick(now.mono_ns));
         self.close_due_batch(now, effects);
         if self.has_stopped {
+            self.is_awaiting_others = false;
             return;
         }
         self.log.keep_spares(now.mono_ns, effects);
@@ -913,12 +955,19 @@ impl Replica {
             }
         }
         self.close_due_batch(now, effects);
+        let durable = self.log.durable();
+        let has_waiter = self
+            .commit_waiters
+            .front()
+            .is_some_and(|waiter| waiter.batch <= durable);
+        self.is_awaiting_others = self.log.firm() < durable
+            && (has_waiter || self.is_checkpoint_awaiting() || self.cleaner.is_awaiting_others);
     }
 
     /// The commit interval that a time falls into. All shards of a node count them alike, and a batch never holds
-    /// writes of two: what one client wrote first through one shard and then through another lies in the same interval
-    /// or in that order, so that a crash between two intervals leaves a prefix of what each client wrote.
-    const fn commit_tick(&self, mono_ns: u64) -> u64 {
+    /// writes of two: shards commit together, and what a crash undoes on one shard undoes no more than that interval on
+    /// the others (`store::frontier`).
+    pub const fn commit_tick(&self, mono_ns: u64) -> u64 {
         match mono_ns.checked_div(self.config.commit_interval_ns) {
             Some(tick) => tick,
             None => mono_ns,
@@ -927,14 +976,16 @@ impl Replica {
 
     /// Closes the batch of an earlier interval before something of this one is appended.
     pub(super) fn begin_tick(&mut self, now: Now, effects: &mut Effects) {
-        let is_earlier = |since| self.commit_tick(since) < self.commit_tick(now.mono_ns);
-        if self.log.open_since_ns().is_some_and(is_earlier) {
+        let tick = self.log.frontier.tick.max(self.commit_tick(now.mono_ns));
+        self.log.frontier.tick = tick;
+        if self.log.open_tick().is_some_and(|open| open < tick) {
             self.log.close_batch(effects);
         }
+        self.log.frontier.accept();
     }
 
     fn close_due_batch(&mut self, now: Now, effects: &mut Effects) {
-        let Some(since) = self.log.open_since_ns() else {
+        let Some(tick) = self.log.open_tick() else {
             return;
         };
         // While one commit is on its way the next gathers who comes meanwhile; another beside it pays when there is much
@@ -943,7 +994,7 @@ impl Replica {
         let is_free = in_flight == 0
             || in_flight < self.config.commits_in_flight_max as usize
                 && self.log.open_bytes() >= COMMIT_BESIDE_BYTES;
-        let is_old = self.commit_tick(now.mono_ns) > self.commit_tick(since);
+        let is_old = self.commit_tick(now.mono_ns) > tick;
         if self.is_stopping || is_free && (self.is_commit_urgent || is_old) {
             self.log.close_batch(effects);
             self.is_commit_urgent = false;

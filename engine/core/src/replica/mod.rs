@@ -43,4 +43,6 @@ mod lost_tests;
 #[cfg(test)]
 mod map_tests;
 #[cfg(test)]
+mod prefix_tests;
+#[cfg(test)]
 mod scan_tests;

@@ -16,8 +16,10 @@ use crate::replica::machine::{Parts, Replica};
 use crate::replica::status::Damage;
 use crate::store::cache::RecordCache;
 use crate::store::checkpoint::{CheckpointError, read_newest, shape};
+use crate::store::cut::{Tail, TailBatch};
 use crate::store::digest::Digest;
 use crate::store::format::{FLAG_EXPIRES, RECORD_ALIGN, RecordHeader, owner};
+use crate::store::frontier::Frontier;
 use crate::store::index::{Entry, Index};
 use crate::store::log::{Log, LogConfig};
 use crate::store::place::PlaceLayout;
@@ -47,6 +49,8 @@ pub struct RecoveryReport {
     pub torn_bytes: u64,
     /// Places that are lost.
     pub damage: Vec<Damage>,
+    /// The end of the log, from which the start of a node with several shards finds what is to be cut.
+    pub tail: Tail,
 }
 
 /// Why a shard cannot start. State: nothing was changed.
@@ -248,6 +252,11 @@ impl Replica {
                 put(&mut index, id, offset, &record.header);
                 report.records_replayed += 1;
             }
+            Replayed::Frontier(segment, offset, noted) => report.tail.push(TailBatch {
+                segment,
+                offset,
+                noted,
+            }),
             Replayed::Lost(id, offset, header) => {
                 put(&mut index, id, offset, &header);
                 report.note_damage(id, offset);
@@ -276,6 +285,9 @@ impl Replica {
                 report.note_damage(lost.segment, lost.offset);
             }
         }
+
+        report.tail.last = state.last;
+        report.tail.is_damaged = !report.damage.is_empty();
 
         let mut segments = state.segments;
         let mut digest = Digest::new(config.slices);
@@ -318,6 +330,7 @@ impl Replica {
         }
         let hlc =
             Hlc(state.hlc_ceiling.max(header.hlc_ceiling)).max(Hlc::from_ms(now.wall_ms).before());
+        log.frontier = Frontier::new(config.slices.shards(), hlc.0);
         let shard = Self::from_parts(Parts {
             layout,
             index,

@@ -623,6 +623,7 @@ impl Replica {
     fn raise_ceiling(&mut self, now: Now, hlc: Hlc) {
         let ahead = Hlc::from_ms(now.wall_ms.saturating_add(CEILING_AHEAD_MS)).max(hlc.after());
         self.log.hlc_ceiling = self.log.hlc_ceiling.max(ahead.0);
+        self.log.frontier.hlc = self.log.frontier.hlc.max(hlc.0);
     }
 
     fn answer(
@@ -636,17 +637,18 @@ impl Replica {
     ) {
         // A time that lies beyond what is on stable media may not leave: after a crash it could be used again.
         let is_ahead = self.clock.last().0 > self.log.ceiling_durable();
-        let is_durable = batch <= self.log.durable();
-        if !is_durable && (durability != Durability::Buffered || is_ahead) {
-            self.log.fill_spares |= durability != Durability::Buffered;
-            return self.answer_when_durable(now, request, batch, answer, effects);
+        let is_promise = durability != Durability::Buffered;
+        let is_firm = batch <= self.log.firm();
+        if !is_firm && (is_promise || is_ahead && batch > self.log.durable()) {
+            self.log.fill_spares |= is_promise;
+            return self.answer_when_durable(now, request, (batch, is_promise), answer, effects);
         }
         let Answer {
             existed,
             context,
             previous,
         } = answer;
-        let receipt = Self::receipt(u8::from(is_durable), 0);
+        let receipt = Self::receipt(u8::from(is_firm), 0);
         effects.reply(
             request.id,
             Outcome::Written {

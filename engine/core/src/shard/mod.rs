@@ -7,6 +7,7 @@ mod control;
 
 use std::sync::Arc;
 
+use crate::base::ids::BatchNumber;
 use crate::base::time::Now;
 use crate::cluster::{Boot, BootError};
 use crate::coordinate::{CoordinateStats, Coordinator, Turn};
@@ -238,6 +239,27 @@ impl Shard {
             .as_ref()
             .is_none_or(|control| control.is_settled());
         self.replica.is_ready() && !self.awaits_view && is_settled
+    }
+
+    /// Its newest batch, and a tick no earlier than that one's, for `Event::Begun` of the other shards: to be told before
+    /// any answer leaves.
+    pub fn begun(&self) -> (BatchNumber, u64) {
+        self.replica.begun()
+    }
+
+    /// The oldest tick of which this shard has something that is not on stable media.
+    pub fn pending_tick(&self) -> Option<u64> {
+        self.replica.pending_tick()
+    }
+
+    /// Whether it waits for what other shards must have on stable media: then it wants an `Event::Settled`.
+    pub const fn awaits_others(&self) -> bool {
+        self.replica.awaits_others()
+    }
+
+    /// The commit interval that a time falls into; all shards of a node count them alike.
+    pub const fn commit_tick(&self, mono_ns: u64) -> u64 {
+        self.replica.commit_tick(mono_ns)
     }
 
     /// The configuration.

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! batch header, 64 bytes                     record, 8-byte aligned, any number
-//!  0 u32 magic "GRMB"                         0 u32 header crc32c of bytes 4..32 ‖ generation ‖ offset
+//!  0 u32 magic "GRMB", of a cut one "GRMX"    0 u32 header crc32c of bytes 4..32 ‖ generation ‖ offset
 //!  4 u32 crc32c of bytes 8..64                4 u32 body crc32c
 //!  8 u64 generation of the segment            8 u64 body bytes (28 bits) | key bytes (13) | key tag (15) | flags (8)
 //! 16 u64 batch number                        16 u64 token
@@ -20,7 +20,8 @@
 //! Invariants:
 //! - a record's header is bound to its segment's generation and its offset, so a block that was misdirected, lost or
 //!   left from a former use never verifies;
-//! - the header verifies alone, so that a damaged body still tells which key is unknown.
+//! - the header verifies alone, so that a damaged body still tells which key is unknown;
+//! - a cut batch (`store::cut`) keeps its bytes but for magic and checksum: its number and its times stay taken.
 
 use core::fmt;
 
@@ -46,11 +47,14 @@ pub const FLAG_EXPIRES: u8 = 2;
 pub const FLAG_DOUBTFUL: u8 = 8;
 /// The record is about the log itself (`store::preface`), of no key.
 pub const FLAG_CONTROL: u8 = 128;
+/// The record says what its batch depends on (`store::frontier`); beside it `FLAG_CONTROL` is set.
+pub const FLAG_FRONTIER: u8 = 64;
 
 /// Every key of the record's partition that lies before it in the log is gone.
 pub const FLAG_DROP: u8 = 4;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"GRMB");
+const MAGIC_CUT: u32 = u32::from_le_bytes(*b"GRMX");
 
 /// What a batch header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,8 @@ pub struct BatchHeader {
     pub owner: u32,
     /// Where it lies in its segment.
     pub offset: u32,
+    /// A start has cut it and everything behind it: other shards lost what it depends on.
+    pub is_cut: bool,
 }
 
 /// Node and shard in 32 bits: tells a foreign segment.
@@ -98,7 +104,8 @@ impl BatchHeader {
     /// Its bytes.
     pub fn encode(&self) -> [u8; BATCH_HEADER_BYTES] {
         let mut out = [0; BATCH_HEADER_BYTES];
-        out[0..4].copy_from_slice(&MAGIC.to_le_bytes());
+        let magic = if self.is_cut { MAGIC_CUT } else { MAGIC };
+        out[0..4].copy_from_slice(&magic.to_le_bytes());
         out[8..16].copy_from_slice(&self.generation.to_le_bytes());
         out[16..24].copy_from_slice(&self.number.0.to_le_bytes());
         out[24..28].copy_from_slice(&self.bytes.to_le_bytes());
@@ -108,7 +115,8 @@ impl BatchHeader {
         out[48..56].copy_from_slice(&self.previous.0.to_le_bytes());
         out[56..60].copy_from_slice(&self.owner.to_le_bytes());
         out[60..64].copy_from_slice(&self.offset.to_le_bytes());
-        let crc = crc32c::crc32c(&out[8..]);
+        // Of a cut one the other way round: one flipped bit in the magic makes neither of the other.
+        let crc = crc32c::crc32c(&out[8..]) ^ if self.is_cut { u32::MAX } else { 0 };
         out[4..8].copy_from_slice(&crc.to_le_bytes());
         out
     }
@@ -116,7 +124,13 @@ impl BatchHeader {
     /// Reads a header; `None` when the bytes are none.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..BATCH_HEADER_BYTES)?;
-        if u32_at(bytes, 0)? != MAGIC || u32_at(bytes, 4)? != crc32c::crc32c(bytes.get(8..)?) {
+        let crc = crc32c::crc32c(bytes.get(8..)?);
+        let is_cut = match u32_at(bytes, 0)? {
+            MAGIC => false,
+            MAGIC_CUT => true,
+            _ => return None,
+        };
+        if u32_at(bytes, 4)? != crc ^ if is_cut { u32::MAX } else { 0 } {
             return None;
         }
         let header = Self {
@@ -129,6 +143,7 @@ impl BatchHeader {
             previous: BatchNumber(u64_at(bytes, 48)?),
             owner: u32_at(bytes, 56)?,
             offset: u32_at(bytes, 60)?,
+            is_cut,
         };
         (header.bytes as usize >= BATCH_HEADER_BYTES).then_some(header)
     }
@@ -371,6 +386,7 @@ mod tests {
             previous: BatchNumber(8),
             owner: 3,
             offset: 4096,
+            is_cut: false,
         }
     }
 
@@ -400,6 +416,13 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(BatchHeader::decode(&bad), None, "bit {bit}");
         }
+        let cut = BatchHeader {
+            is_cut: true,
+            ..header()
+        };
+        let cut_bytes = cut.encode();
+        assert_eq!(BatchHeader::decode(&cut_bytes), Some(cut));
+        assert_eq!(&cut_bytes[8..], &bytes[8..], "only magic and checksum");
     }
 
     #[test]

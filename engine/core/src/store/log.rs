@@ -14,9 +14,10 @@ use crate::base::ids::{BatchNumber, SegmentId, Token};
 use crate::port::{Effect, Effects, FileId, IoError, LogRange, Ticket};
 use crate::store::buffer::LogBuffer;
 use crate::store::format::{
-    BATCH_HEADER_BYTES, BatchHeader, RECORD_ALIGN, RECORD_HEADER_BYTES, RecordHeader, Spot,
-    record_bytes, stored_bucket,
+    BATCH_HEADER_BYTES, BatchHeader, FLAG_CONTROL, FLAG_FRONTIER, RECORD_ALIGN,
+    RECORD_HEADER_BYTES, RecordHeader, Spot, record_bytes, stored_bucket,
 };
+use crate::store::frontier::Frontier;
 use crate::store::preface::{
     Draft, LostPlace, RollKey, SURVEY_USE_BYTES, preface_bytes, write_preface,
 };
@@ -31,6 +32,8 @@ const FREE_BUFFERS_MAX: usize = 4;
 /// A survey that would take more than this part of a segment is left out: with so many so short segments, a start without
 /// any checkpoint takes those that were given back for lost.
 const SURVEY_PART: usize = 8;
+/// Closed batches that are kept apart until they are known to be settled.
+const UNSETTLED_MAX: usize = 1024;
 /// A refused preparation is tried again after this.
 const PREPARE_RETRY_NS: u64 = 1_000_000_000;
 
@@ -100,6 +103,11 @@ struct OpenBatch {
     began_ns: u64,
     /// The generation whose survey is in it; 0: none is.
     survey: u64,
+    /// Where the record of its frontier lies.
+    frontier_at: usize,
+    tick: u64,
+    /// Something in it is to be acknowledged as durable.
+    is_promised: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +119,8 @@ pub(crate) struct Commit {
     pub(crate) bytes: usize,
     hlc_ceiling: u64,
     survey: u64,
+    tick: u64,
+    is_promised: bool,
     is_done: bool,
 }
 
@@ -144,6 +154,15 @@ pub struct Log {
     given_up: Vec<Commit>,
     durable: BatchNumber,
     ceiling_durable: u64,
+    // what other shards depend on, and this one on them
+    /// What the next batch depends on.
+    pub frontier: Frontier,
+    /// Closed batches that others may still take with them, with their ticks.
+    unsettled: VecDeque<(u64, BatchNumber)>,
+    settled: BatchNumber,
+    promised_durable: BatchNumber,
+    /// Scratch, reused.
+    frontier_body: Vec<u8>,
     /// The newest generation whose survey is on stable media.
     surveyed_generation: u64,
     /// Where records of keys that nobody can name were lost; each preface says so again.
@@ -197,6 +216,11 @@ impl Log {
             given_up: Vec::new(),
             durable: last_number,
             ceiling_durable: 0,
+            frontier: Frontier::default(),
+            unsettled: VecDeque::new(),
+            settled: last_number,
+            promised_durable: last_number,
+            frontier_body: Vec::new(),
             surveyed_generation: 0,
             lost: LostPlace::default(),
             hlc_ceiling: 0,
@@ -219,6 +243,43 @@ impl Log {
     /// The greatest batch of which it and all before it are on stable media.
     pub const fn durable(&self) -> BatchNumber {
         self.durable
+    }
+
+    /// The greatest batch that no start will take back: it and all before it are on stable media, and something in it or
+    /// behind it was promised, or the other shards have on stable media what it depends on.
+    pub fn firm(&self) -> BatchNumber {
+        if self.frontier.is_shared() {
+            self.settled.max(self.promised_durable)
+        } else {
+            self.durable
+        }
+    }
+
+    /// Every batch of this tick or an earlier one, of all shards, is on stable media.
+    pub fn settle(&mut self, tick: u64) {
+        let durable = self.durable;
+        let is_settled = |(of, number): &mut (u64, BatchNumber)| *of <= tick && *number <= durable;
+        while let Some((_, number)) = self.unsettled.pop_front_if(is_settled) {
+            self.settled = self.settled.max(number);
+        }
+    }
+
+    /// The oldest tick of which something is not on stable media yet.
+    pub fn pending_tick(&self) -> Option<u64> {
+        let in_flight = self.in_flight.front().map(|commit| commit.tick);
+        in_flight.or(self.open_tick())
+    }
+
+    /// The tick of the open batch.
+    pub fn open_tick(&self) -> Option<u64> {
+        self.open.as_ref().map(|open| open.tick)
+    }
+
+    /// Marks the open batch as one that holds something promised, where it is this one.
+    pub fn promise(&mut self, batch: BatchNumber) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.number == batch) {
+            open.is_promised = true;
+        }
     }
 
     /// The batch that a record appended now would be in.
@@ -468,6 +529,7 @@ impl Log {
                         buffer.filled().next_multiple_of(self.config.block_bytes)
                             + BATCH_HEADER_BYTES
                             + preface_bytes(self.roll_before.len(), 0)
+                            + self.frontier.record_bytes()
                     }
                 };
                 at + total <= buffer.room()
@@ -517,12 +579,20 @@ impl Log {
             .then(|| segments.in_use().filter(|used| Some(used.id) != active));
         let bytes = preface_bytes(draft.roll.len(), survey_segments.unwrap_or(0));
         buffer.append(bytes, |out| write_preface(out, spot, &draft, survey));
+        let frontier_at = buffer.filled();
+        let frontier_bytes = self.frontier.record_bytes();
+        buffer.append(frontier_bytes, |out| {
+            out.resize(out.len() + frontier_bytes, 0)
+        });
         self.open = Some(OpenBatch {
             number,
             start,
-            records: 1,
+            records: 1 + u32::from(self.frontier.is_shared()),
             began_ns: now_ns,
             survey: survey_segments.map_or(0, |_| spot.generation),
+            frontier_at,
+            tick: self.frontier.tick,
+            is_promised: false,
         });
         self.next_number += 1;
         Ok(())
@@ -540,8 +610,9 @@ impl Log {
             Some(_) => self.roll.len(),
             None => self.roll_before.len(),
         };
+        let frontier_bytes = self.frontier.record_bytes();
         let need_with = |segments: usize| {
-            (BATCH_HEADER_BYTES + preface_bytes(roll_bytes, segments) + total)
+            (BATCH_HEADER_BYTES + preface_bytes(roll_bytes, segments) + frontier_bytes + total)
                 .next_multiple_of(block)
         };
         let mut need = need_with(0);
@@ -628,8 +699,17 @@ impl Log {
             previous: self.last_number,
             owner: self.config.owner,
             offset: buffer.offset + open.start as u32,
+            is_cut: false,
         };
         buffer.patch(open.start, &header.encode());
+        if self.frontier.is_shared() {
+            write_frontier(buffer, &self.frontier, &open, &mut self.frontier_body);
+            self.unsettled.push_back((open.tick, open.number));
+            if self.unsettled.len() > UNSETTLED_MAX {
+                // Coarser: these are known to be settled when the later of the two is.
+                self.unsettled.pop_front();
+            }
+        }
         buffer.pad(self.config.block_bytes);
         let bytes = buffer.filled() - open.start;
         let offset = u64::from(buffer.offset) + open.start as u64;
@@ -641,6 +721,8 @@ impl Log {
             bytes,
             hlc_ceiling: self.hlc_ceiling,
             survey: open.survey,
+            tick: open.tick,
+            is_promised: open.is_promised,
             is_done: false,
         };
         self.in_flight.push_back(commit);
@@ -678,6 +760,9 @@ impl Log {
         commit.is_done = true;
         while let Some(first) = self.in_flight.front().filter(|commit| commit.is_done) {
             self.durable = first.number;
+            if first.is_promised {
+                self.promised_durable = first.number;
+            }
             self.ceiling_durable = self.ceiling_durable.max(first.hlc_ceiling);
             self.surveyed_generation = self.surveyed_generation.max(first.survey);
             self.in_flight_bytes -= first.bytes;
@@ -912,6 +997,32 @@ fn survey_segments(
         .filter(|used| Some(used.id) != active)
         .count();
     (count * SURVEY_USE_BYTES <= segment_bytes as usize / SURVEY_PART).then_some(count)
+}
+
+/// Fills in the record of what a batch depends on.
+fn write_frontier(
+    buffer: &mut LogBuffer,
+    frontier: &Frontier,
+    open: &OpenBatch,
+    body: &mut Vec<u8>,
+) {
+    body.clear();
+    frontier.write_body((open.tick, open.number), open.is_promised, body);
+    let header = RecordHeader {
+        body_crc: crc32c::crc32c(body),
+        body_bytes: body.len() as u32,
+        key_bytes: 0,
+        tag15: 0,
+        flags: FLAG_CONTROL | FLAG_FRONTIER,
+        token: Token(0),
+        fingerprint: 0,
+    };
+    let spot = Spot {
+        generation: buffer.generation,
+        offset: buffer.offset + open.frontier_at as u32,
+    };
+    buffer.patch(open.frontier_at, &header.encode(spot));
+    buffer.patch(open.frontier_at + RECORD_HEADER_BYTES, body);
 }
 
 fn seal_record(

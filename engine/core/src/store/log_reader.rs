@@ -108,6 +108,22 @@ impl<'s> LogReader<'s> {
         Ok(promised)
     }
 
+    /// The greatest number and ceiling of any of the segment's batches.
+    pub(super) fn greatest_in(
+        &mut self,
+        file: (SegmentId, u64),
+        first: &BatchHeader,
+    ) -> Result<(u64, u64), (SegmentId, IoError)> {
+        let (mut number, mut hlc_ceiling, mut at) = (0, 0, u64::from(first.offset));
+        while let Some(found) = self.next_header(file, at, Some(first.generation))? {
+            number = number.max(found.number.0);
+            hlc_ceiling = hlc_ceiling.max(found.hlc_ceiling);
+            let step = u64::from(found.bytes).next_multiple_of(self.block as u64);
+            at = u64::from(found.offset) + step.max(self.block as u64);
+        }
+        Ok((number, hlc_ceiling))
+    }
+
     /// What a batch's preface lists of the batch before it.
     pub(super) fn roll_in(
         &mut self,

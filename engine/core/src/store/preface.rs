@@ -23,7 +23,8 @@
 
 use crate::base::ids::{BatchNumber, SegmentId, Token};
 use crate::store::format::{
-    BATCH_HEADER_BYTES, BatchHeader, FLAG_CONTROL, Record, RecordHeader, Spot, record_bytes,
+    BATCH_HEADER_BYTES, BatchHeader, FLAG_CONTROL, FLAG_FRONTIER, Record, RecordHeader, Spot,
+    record_bytes,
 };
 use crate::store::segment::SegmentUse;
 
@@ -164,7 +165,7 @@ pub struct Preface<'a> {
 impl<'a> Preface<'a> {
     /// The preface that a verified record is; `None` when it is none.
     pub fn parse(record: &Record<'a>) -> Option<Self> {
-        if record.header.flags & FLAG_CONTROL == 0 {
+        if record.header.flags & (FLAG_CONTROL | FLAG_FRONTIER) != FLAG_CONTROL {
             return None;
         }
         let (_, _, bytes) = record.split()?;

@@ -7,7 +7,8 @@
 //! How a torn tail is told from damage: each batch header carries the greatest batch that was on stable media when it
 //! was closed. A batch that is missing or does not verify was promised to someone exactly when a later header says that
 //! it was durable; then it is damage: reported with its place, and its keys are unknown, not absent. Otherwise nobody
-//! was told of it, and the log ends before it.
+//! was told of it, and the log ends before it. It also ends before a batch that an earlier start has marked as cut
+//! (`store::cut`).
 //!
 //! How narrow the damage is: the batch behind lists the keys of what is lost (`preface`), and only those are unknown. Where
 //! that list is lost as well, any key may have been there: every record before the place may be an older one, and is
@@ -16,8 +17,10 @@
 use crate::base::ids::{BatchNumber, SegmentId};
 use crate::port::{IoError, Source};
 use crate::store::format::{
-    BATCH_HEADER_BYTES, BatchHeader, FLAG_CONTROL, Record, RecordError, RecordHeader, walk_batch,
+    BATCH_HEADER_BYTES, BatchHeader, FLAG_CONTROL, FLAG_FRONTIER, Record, RecordError,
+    RecordHeader, walk_batch,
 };
+use crate::store::frontier::Noted;
 use crate::store::log_reader::{LOOK_AHEAD_BYTES, LogReader, Roll};
 use crate::store::preface::{LostPlace, Preface, RollKey};
 use crate::store::segment::{SegmentState, SegmentUse, Segments};
@@ -46,6 +49,8 @@ pub enum Replayed<'a> {
     Surveyed(&'a Segments),
     /// A record.
     Record(SegmentId, u32, Record<'a>),
+    /// What the next batch depends on, which begins here.
+    Frontier(SegmentId, u32, Noted),
     /// A record whose key is known and whose body is lost.
     Lost(SegmentId, u32, RecordHeader),
     /// A key whose record is lost, header and all, somewhere behind this place.
@@ -204,11 +209,15 @@ impl<F: FnMut(Replayed<'_>)> Replay<'_, F> {
             }
         }
         self.highest = self.highest.max(self.state.last.0);
-        let segment = self.state.segments.at(tail.id);
         if self.is_cut && at == 0 {
-            segment.state = SegmentState::Ready;
+            // Its numbers and times were used, though what they stood for is gone.
+            let (number, hlc_ceiling) = self.reader.greatest_in((tail.id, tail.bytes), first)?;
+            self.highest = self.highest.max(number);
+            self.state.hlc_ceiling = self.state.hlc_ceiling.max(hlc_ceiling);
+            self.state.segments.at(tail.id).state = SegmentState::Ready;
             return Ok(());
         }
+        let segment = self.state.segments.at(tail.id);
         segment.state = SegmentState::Sealed;
         segment.used_bytes = at as u32;
         segment.before = first.previous;
@@ -291,6 +300,11 @@ impl<F: FnMut(Replayed<'_>)> Replay<'_, F> {
         if header.number.0 > tail.counted_upto {
             return Ok(None);
         }
+        if header.is_cut {
+            let ahead = self.look_ahead(tail, later, end_of(&header))?;
+            self.cut(Some(&header), &ahead);
+            return Ok(None);
+        }
         let bytes = self.reader.at(tail.id, at, header.bytes as usize)?;
         let mut is_whole = bytes.len() >= header.bytes as usize;
         let mut records = 0;
@@ -312,6 +326,11 @@ impl<F: FnMut(Replayed<'_>)> Replay<'_, F> {
         let bytes = self.reader.at(tail.id, at, header.bytes as usize)?;
         let each = &mut self.each;
         walk_batch(&header, bytes, |offset, record| match record {
+            Ok(record) if record.header.flags & FLAG_FRONTIER != 0 => {
+                if let Some(noted) = Noted::read(&record) {
+                    each(Replayed::Frontier(tail.id, header.offset, noted));
+                }
+            }
             Ok(record) if record.header.flags & FLAG_CONTROL != 0 => {}
             Ok(record) => {
                 keys.push(key_of(&record.header));
@@ -459,6 +478,7 @@ impl<F: FnMut(Replayed<'_>)> Replay<'_, F> {
             previous: floor,
             owner: self.reader.owner,
             offset: at as u32,
+            is_cut: false,
         };
         let bytes = self.reader.at(tail.id, at, region.bytes as usize)?;
         let (mut seen, mut rolls) = (Vec::new(), Vec::new());
@@ -472,8 +492,10 @@ impl<F: FnMut(Replayed<'_>)> Replay<'_, F> {
                         keys: preface.roll().collect(),
                     },
                 )),
+                None if record.header.flags & FLAG_CONTROL != 0 => {}
                 None => seen.push(key_of(&record.header)),
             },
+            Err(RecordError::Body(header)) if header.flags & FLAG_CONTROL != 0 => {}
             Err(RecordError::Body(header)) => seen.push(key_of(&header)),
             Err(RecordError::Header | RecordError::Short) => {}
         });

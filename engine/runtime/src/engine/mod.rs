@@ -7,11 +7,13 @@
 //! - `config`: what it is opened with;
 //! - `redeal`: a start with another number of shards than the last one;
 //! - `starting`: all shards on their way up;
+//! - `agreement`: where their logs end, agreed on before any serves;
 //! - `thread`: one shard's thread;
 //! - `handle`: requests from any thread, futures on the owner's core;
 //! - `pipeline`: many requests in flight from one thread;
 //! - `block`: waiting without a runtime.
 
+mod agreement;
 mod block;
 mod config;
 mod handle;

@@ -14,19 +14,20 @@ use gramme_core::cluster::Boot;
 use gramme_core::port::Lane;
 use gramme_core::ring::Slices;
 use gramme_core::shard::{RecoveryReport, ShardConfig};
+use gramme_core::store::cut::Tail;
 
 use super::OpenError;
+use super::agreement::{Agreement, Progress, Verdicts, agreement};
 use super::config::{EdgeFactory, EngineConfig};
 use super::thread::{self, Ended, Plan};
 use crate::directory::{Directory, FileSource};
 use crate::doorbell::Doorbell;
+use crate::frontiers::Frontiers;
 use crate::mailbox::{Address, Message};
 use crate::state::StateKeeper;
 
 /// How fast each shard cleans unless it is said.
 const CLEAN_BYTES_PER_S: u64 = 128 << 20;
-
-type StartedItem = (ShardIndex, Result<RecoveryReport, OpenError>);
 
 /// What shards are plugged into; nothing where they only move data.
 #[derive(Default)]
@@ -48,8 +49,11 @@ pub(super) struct Starting {
     addresses: Vec<Address>,
     running: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<Ended>>,
-    sender: Sender<StartedItem>,
-    started: Receiver<StartedItem>,
+    frontiers: Arc<Frontiers>,
+    agreements: Vec<Option<Agreement>>,
+    verdicts: Verdicts,
+    sender: Sender<Progress>,
+    progress: Receiver<Progress>,
 }
 
 impl Starting {
@@ -94,7 +98,8 @@ impl Starting {
             addresses.push(address);
             mailboxes.push(Some((inbox, doorbell)));
         }
-        let (sender, started) = crossbeam_channel::unbounded();
+        let (sender, progress) = crossbeam_channel::unbounded();
+        let (verdicts, agreements) = agreement(slices.shards());
         Ok(Self {
             template,
             spin_ns_max: nanoseconds(config.spin_max),
@@ -105,8 +110,11 @@ impl Starting {
             addresses,
             running: Arc::new(AtomicUsize::new(0)),
             threads: Vec::new(),
+            frontiers: Frontiers::new(slices.shards()),
+            agreements,
+            verdicts,
             sender,
-            started,
+            progress,
         })
     }
 
@@ -118,7 +126,11 @@ impl Starting {
         directory: PathBuf,
     ) -> Result<(), OpenError> {
         let mailbox = self.mailboxes.get_mut(usize::from(shard.0));
-        let Some((inbox, doorbell)) = mailbox.and_then(Option::take) else {
+        let agreement = self.agreements.get_mut(usize::from(shard.0));
+        let parts = mailbox
+            .and_then(Option::take)
+            .zip(agreement.and_then(Option::take));
+        let Some(((inbox, doorbell), agreement)) = parts else {
             return Err(OpenError::Config(format!("shard {shard} is started twice")));
         };
         self.running.fetch_add(1, Ordering::AcqRel);
@@ -128,6 +140,8 @@ impl Starting {
                 ..self.template.clone()
             },
             source: Box::new(FileSource::new(directory.clone())),
+            frontiers: Arc::clone(&self.frontiers),
+            agreement,
             directory,
             inbox,
             doorbell,
@@ -162,13 +176,36 @@ impl Starting {
     pub(super) fn wait(&mut self) -> Result<Vec<RecoveryReport>, OpenError> {
         // From here on only the threads hold senders: should one die silently, the wait ends.
         self.sender = crossbeam_channel::bounded(1).0;
-        let mut reports = vec![RecoveryReport::default(); self.threads.len()];
-        for _ in 0..self.threads.len() {
-            let (shard, result) = self.started.recv().map_err(|_| {
+        let shards = self.threads.len();
+        let mut reports = vec![RecoveryReport::default(); shards];
+        let mut tails = vec![Tail::default(); shards];
+        let (mut replayed, mut cut, mut started) = (0, 0, 0);
+        while started < shards {
+            let progress = self.progress.recv().map_err(|_| {
                 OpenError::Config("a shard ended before it had started; see the log".into())
             })?;
-            if let Some(report) = reports.get_mut(usize::from(shard.0)) {
-                *report = result?;
+            match progress {
+                Progress::Replayed(shard, tail) => {
+                    if let Some(held) = tails.get_mut(usize::from(shard.0)) {
+                        *held = tail;
+                    }
+                    replayed += 1;
+                    if replayed == shards {
+                        self.verdicts.choose(core::mem::take(&mut tails));
+                    }
+                }
+                Progress::Cut => {
+                    cut += 1;
+                    if cut == shards {
+                        self.verdicts.go();
+                    }
+                }
+                Progress::Started(shard, result) => {
+                    if let Some(report) = reports.get_mut(usize::from(shard.0)) {
+                        *report = result?;
+                    }
+                    started += 1;
+                }
             }
         }
         Ok(reports)
@@ -188,6 +225,7 @@ impl Drop for Starting {
         if self.threads.is_empty() {
             return;
         }
+        self.verdicts.give_up();
         for address in &self.addresses {
             // One that has ended needs no stop; none has so many messages already.
             let _ = address.post(Message::Stop);

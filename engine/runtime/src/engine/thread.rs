@@ -13,17 +13,18 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use glommio::{LocalExecutorBuilder, Placement};
-use gramme_core::base::ids::ShardIndex;
 use gramme_core::cluster::Boot;
 use gramme_core::port::{Effects, Source};
-use gramme_core::shard::{RecoveryReport, Shard, ShardConfig};
+use gramme_core::shard::{Shard, ShardConfig};
 
 use super::OpenError;
+use super::agreement::{Agreement, Progress};
 use crate::clock;
 use crate::disk::{Disk, DiskLimits};
 use crate::doorbell::Doorbell;
 use crate::edge::Edge;
 use crate::executor::{self, Core, Parts, ShardPort};
+use crate::frontiers::{Frontier, Frontiers};
 use crate::mailbox::{Address, Message, Outboxes};
 use crate::ring::Ring;
 use crate::state::StateKeeper;
@@ -42,6 +43,8 @@ pub(super) struct Plan {
     pub(super) config: ShardConfig,
     pub(super) directory: PathBuf,
     pub(super) source: Box<dyn Source + Send>,
+    pub(super) frontiers: Arc<Frontiers>,
+    pub(super) agreement: Agreement,
     pub(super) inbox: Receiver<Message>,
     pub(super) doorbell: Arc<Doorbell>,
     pub(super) addresses: Vec<Address>,
@@ -54,7 +57,7 @@ pub(super) struct Plan {
     pub(super) core: Option<usize>,
     pub(super) spin_ns_max: u64,
     pub(super) reads_in_flight_max: usize,
-    pub(super) started: Sender<(ShardIndex, Result<RecoveryReport, OpenError>)>,
+    pub(super) started: Sender<Progress>,
 }
 
 /// How a shard's thread ended.
@@ -67,7 +70,9 @@ pub(super) fn start(plan: Plan) -> std::io::Result<JoinHandle<Ended>> {
         let running = Arc::clone(&plan.running);
         let addresses = plan.addresses.clone();
         let shard = plan.config.shard;
+        let frontiers = Arc::clone(&plan.frontiers);
         let ended = run(plan);
+        frontiers.leave(shard);
         if let Err(what) = &ended {
             tracing::error!(%shard, "the shard has ended: {what}");
             // The others must not wait for its stop.
@@ -94,12 +99,25 @@ fn run(plan: Plan) -> Ended {
     let fail = |error: OpenError| {
         let what = error.to_string();
         // Whoever opens the engine waits for this, or has given up already.
-        let _ = started.send((shard, Err(error)));
+        let _ = started.send(Progress::Started(shard, Err(error)));
         what
     };
     let mut source = plan.source;
-    let (mut machine, report) = Shard::open(plan.config.clone(), clock::now(), source.as_mut())
-        .map_err(|error| fail(OpenError::Shard(shard, error)))?;
+    let mut open = || {
+        Shard::open(plan.config.clone(), clock::now(), source.as_mut())
+            .map_err(|error| OpenError::Shard(shard, error))
+    };
+    let (machine, report) = open().map_err(fail)?;
+    let tail = report.tail.clone();
+    let is_cut = plan
+        .agreement
+        .reach((shard, tail), &started, &plan.directory);
+    let (mut machine, report) = if is_cut.map_err(fail)? {
+        drop(machine);
+        open().map_err(fail)?
+    } else {
+        (machine, report)
+    };
     drop(source);
     let mut effects = Effects::default();
     if plan.is_in_cluster {
@@ -137,7 +155,12 @@ fn run(plan: Plan) -> Ended {
     let wake = wake.map_err(|error| fail(OpenError::Ring(error)))?;
 
     let core = Core::new(Parts {
-        port: ShardPort::new(plan.config.slices, machine, effects, outboxes),
+        port: ShardPort::new(
+            plan.config.slices,
+            (machine, Frontier::new(plan.frontiers, shard)),
+            effects,
+            outboxes,
+        ),
         ring,
         disk,
         edge,
@@ -149,7 +172,7 @@ fn run(plan: Plan) -> Ended {
         spin_ns_max: plan.spin_ns_max,
         on_ready: Box::new(move || {
             // Whoever opens the engine may have given up.
-            let _ = plan.started.send((shard, Ok(report)));
+            let _ = plan.started.send(Progress::Started(shard, Ok(report)));
         }),
     });
     core.borrow_mut()

@@ -269,12 +269,12 @@ impl Core {
             return Ok(false);
         }
         self.carry_out();
-        self.port.step(Event::TurnEnd);
-        self.port.is_turn_open = false;
+        self.port.end_turn();
         self.carry_out();
         if let Some(edge) = &mut self.edge {
             edge.flush(&mut self.ring, &mut self.port);
         }
+        self.port.tell_settled();
         self.port.send();
         self.say_ready();
         self.stop_further();

@@ -18,6 +18,7 @@ use slab::Slab;
 use crate::calls::Batch;
 use crate::clock;
 use crate::edge::{EdgeMessage, Port};
+use crate::frontiers::Frontier;
 use crate::mailbox::{Message, Outboxes};
 use crate::packed::{Packed, copy_message, copy_outcome};
 
@@ -88,6 +89,7 @@ pub(crate) struct ShardPort {
 
     // The machine.
     pub(crate) shard: Shard,
+    frontier: Frontier,
     pub(crate) now: Now,
     /// What the machine asked for and has not been carried out.
     pub(crate) effects: Effects,
@@ -112,11 +114,17 @@ pub(crate) struct ShardPort {
 
 impl ShardPort {
     /// A port to a machine, which may have asked for something already.
-    pub(crate) fn new(slices: Slices, shard: Shard, effects: Effects, outboxes: Outboxes) -> Self {
+    pub(crate) fn new(
+        slices: Slices,
+        (shard, frontier): (Shard, Frontier),
+        effects: Effects,
+        outboxes: Outboxes,
+    ) -> Self {
         Self {
             index: shard.config().shard,
             slices,
             shard,
+            frontier,
             now: clock::now(),
             effects,
             refused: Vec::new(),
@@ -135,7 +143,29 @@ impl ShardPort {
     /// Gives the machine an event.
     pub(crate) fn step(&mut self, event: Event<'_>) {
         self.is_turn_open = true;
+        let is_request = matches!(event, Event::Request(_) | Event::Message { .. });
+        if let Some((tick, batches)) = self.frontier.before(is_request) {
+            let begun = Event::Begun { tick, batches };
+            self.shard.step(self.now, begun, &mut self.effects);
+        }
         self.shard.step(self.now, event, &mut self.effects);
+        self.frontier.after(&self.shard);
+    }
+
+    /// Tells the machine that the turn is over, and what it wants to know of the other shards before.
+    pub(crate) fn end_turn(&mut self) {
+        if self.shard.awaits_others() {
+            let now = self.shard.commit_tick(self.now.mono_ns);
+            let tick = self.frontier.all_settled(now);
+            self.step(Event::Settled { tick });
+        }
+        self.step(Event::TurnEnd);
+        self.is_turn_open = false;
+    }
+
+    /// Tells the other shards how far this one has come.
+    pub(crate) fn tell_settled(&mut self) {
+        self.frontier.turn_end(&self.shard);
     }
 
     /// Hands in a request whose id names its origin, whoever owns its key.

@@ -2,7 +2,7 @@
 //!
 //! Owns what counts as damage. A record that does not verify, a hole between batches of one segment, and batches that the
 //! next segment names but that are not there are damage; what nobody was ever told of at the end of the log is a torn
-//! tail, and normal after a crash. Unlike recovery it begins at the first segment, so it also reads what lies before the
+//! tail, and normal after a crash, as are batches that a start has cut since other shards lost what they depend on. Unlike recovery it begins at the first segment, so it also reads what lies before the
 //! checkpoint. Never writes.
 
 use gramme_core::base::ids::{SegmentId, ShardIndex};
@@ -174,9 +174,24 @@ impl SegmentWalk<'_> {
             })
     }
 
+    /// How many batches a start has cut here.
+    fn cut_from(&self, at: usize, first: BatchHeader) -> u64 {
+        let end = |at: usize, header: BatchHeader| {
+            (at + header.bytes as usize).next_multiple_of(self.block)
+        };
+        let cut = core::iter::successors(Some((at, first)), |(at, header)| {
+            self.next(end(*at, *header), Some(first.generation))
+        });
+        cut.count() as u64
+    }
+
     /// `None` when no batch of this shard lies in it.
     fn run(&self, walked: &mut Walked) -> Option<Segment> {
         let (mut at, first) = self.next(0, None)?;
+        if first.is_cut {
+            walked.torn_batches += self.cut_from(at, first);
+            return None;
+        }
         let place = |offset: u64, what: String| Place {
             segment: self.id,
             offset,
@@ -201,6 +216,10 @@ impl SegmentWalk<'_> {
         };
         let mut next = Some(first);
         while let Some(header) = next {
+            if header.is_cut {
+                walked.torn_batches += self.cut_from(at, header);
+                break;
+            }
             let mut found = 0;
             let batch = self.bytes.get(at..).unwrap_or_default();
             if at == 0 {
