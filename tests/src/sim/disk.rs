@@ -113,7 +113,7 @@ impl Disk {
         }
     }
 
-    fn put(&mut self, file: FileId, offset: usize, bytes: &[u8]) {
+    pub(super) fn put(&mut self, file: FileId, offset: usize, bytes: &[u8]) {
         let held = self.files.entry(file).or_default();
         if held.len() < offset + bytes.len() {
             held.resize(offset + bytes.len(), 0);

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - `random`, `swarm`: chance, and what a seed draws of it;
-//! - `disk`, `node`: a shard and the disk under it;
+//! - `disk`, `frontiers`, `node`: a shard, the disk under it, and what shards of a node tell each other;
 //! - `world`: virtual time, the network, and faults;
 //! - `client`, `history`: what clients do, and what they saw;
 //! - `checks`: what must hold of it, a file each;
@@ -11,6 +11,7 @@
 pub mod checks;
 mod client;
 mod disk;
+mod frontiers;
 mod history;
 mod node;
 mod random;

@@ -7,6 +7,7 @@ use gramme_core::ring::Slices;
 use gramme_core::shard::{Bucket, Shard, ShardConfig};
 
 use super::disk::Disk;
+use super::frontiers::{Frontiers, agree};
 use super::swarm::Swarm;
 
 /// Partitions of the simulated ring.
@@ -24,6 +25,8 @@ pub(super) struct ShardHost {
 pub(super) struct Node {
     pub id: NodeId,
     pub shards: Vec<ShardHost>,
+    /// What its shards tell each other.
+    pub frontiers: Frontiers,
     /// Rises with each start; what belongs to an earlier one is dropped.
     pub life: u32,
     pub is_up: bool,
@@ -46,6 +49,7 @@ impl Node {
         Self {
             id: NodeId(number as u64 + 1),
             shards: (0..shards).map(host).collect(),
+            frontiers: Frontiers::default(),
             life: 0,
             is_up: false,
             is_paused: false,
@@ -73,29 +77,41 @@ impl Node {
     pub(super) fn start(&mut self, now_ns: u64, swarm: &Swarm) {
         self.life += 1;
         let (now, slices, id) = (self.now(now_ns), self.slices(), self.id);
+        self.frontiers = Frontiers::new(self.shards.len());
+        let config = |number: usize| ShardConfig {
+            node: id,
+            shard: ShardIndex(number as u16),
+            slices,
+            tag_seed: id.0,
+            buckets: vec![Bucket::new(b"default")],
+            segment_bytes: swarm.segment_bytes,
+            block_bytes: 4096,
+            capacity_bytes: 64 * u64::from(swarm.segment_bytes),
+            memory_bytes: 4 << 20,
+            commit_interval_ns: swarm.commit_interval_ns,
+            commits_in_flight_max: 2,
+            checkpoint_bytes: u64::from(swarm.segment_bytes),
+            requests_max: 1_000,
+            value_bytes_max: 1 << 16,
+            clock_drift_ms_max: 500,
+            clean_bytes_per_s: 128 << 20,
+        };
+        let open = |number: usize, disk: &mut Disk| {
+            Shard::open(config(number), now, disk).expect("what was written opens")
+        };
+        let mut tails = Vec::new();
         for (number, host) in self.shards.iter_mut().enumerate() {
-            let config = ShardConfig {
-                node: id,
-                shard: ShardIndex(number as u16),
-                slices,
-                tag_seed: id.0,
-                buckets: vec![Bucket::new(b"default")],
-                segment_bytes: swarm.segment_bytes,
-                block_bytes: 4096,
-                capacity_bytes: 64 * u64::from(swarm.segment_bytes),
-                memory_bytes: 4 << 20,
-                commit_interval_ns: swarm.commit_interval_ns,
-                commits_in_flight_max: 2,
-                checkpoint_bytes: u64::from(swarm.segment_bytes),
-                requests_max: 1_000,
-                value_bytes_max: 1 << 16,
-                clock_drift_ms_max: 500,
-                clean_bytes_per_s: 128 << 20,
-            };
-            let (shard, _) =
-                Shard::open(config, now, &mut host.disk).expect("what was written opens");
+            let (shard, report) = open(number, &mut host.disk);
             host.shard = Some(shard);
             host.is_turn_scheduled = false;
+            tails.push(report.tail);
+        }
+        let mut disks: Vec<&mut Disk> = self.shards.iter_mut().map(|host| &mut host.disk).collect();
+        let cut = agree(&tails, &mut disks);
+        for (number, (host, is_cut)) in self.shards.iter_mut().zip(cut).enumerate() {
+            if is_cut {
+                host.shard = Some(open(number, &mut host.disk).0);
+            }
         }
         self.is_up = true;
         self.is_paused = false;

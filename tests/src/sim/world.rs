@@ -565,12 +565,15 @@ impl World {
     fn step(&mut self, node: usize, shard: usize, event: Event<'_>) {
         let now = self.nodes[node].now(self.now_ns);
         let is_turn_end = Node::ends_turn(&event);
-        let host = &mut self.nodes[node].shards[shard];
+        let Node {
+            shards, frontiers, ..
+        } = &mut self.nodes[node];
+        let host = &mut shards[shard];
         let Some(machine) = &mut host.shard else {
             return;
         };
         let mut effects = Effects::default();
-        machine.step(now, event, &mut effects);
+        frontiers.step((shard, machine), now, event, &mut effects);
         if !is_turn_end && !host.is_turn_scheduled {
             host.is_turn_scheduled = true;
             let life = self.nodes[node].life;
