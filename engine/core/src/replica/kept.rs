@@ -182,7 +182,7 @@ impl Replica {
             is_forwarded: false,
             op: Op::Count,
         };
-        self.answer_when_durable(now, &request, batch, Answer::default(), effects);
+        self.answer_when_durable(now, &request, (batch, true), Answer::default(), effects);
         true
     }
 
