@@ -22,6 +22,8 @@ pub const NAME: &str = "io.toml";
 const FORMAT: u32 = 1;
 /// What the engine takes for each shard.
 const COMMITS_MAX: u64 = 16;
+/// One is on its way while the next one gathers.
+const COMMITS_MIN: u64 = 2;
 /// A shard that may have fewer reads under way than this cannot hide one behind the other.
 const READS_MIN: u64 = 4;
 /// Requests of so much of the disk's time may wait; what came later would wait longer than any client does.
@@ -41,7 +43,7 @@ pub struct IoProfile {
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 struct Recommend {
-    read_depth: u64,
+    read_depth_max: u64,
     commit_depth: u64,
     block_bytes: u32,
     background_bytes_per_s: u64,
@@ -123,8 +125,9 @@ impl IoProfile {
         let own = |all: u64| all.div_ceil(shards);
         let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let said = &self.recommend;
-        engine.reads_in_flight_max = narrow(own(said.read_depth).max(READS_MIN));
-        engine.commits_in_flight_max = narrow(own(said.commit_depth).clamp(1, COMMITS_MAX));
+        engine.reads_in_flight_max = narrow(own(said.read_depth_max).max(READS_MIN));
+        engine.commits_in_flight_max =
+            narrow(own(said.commit_depth).clamp(COMMITS_MIN, COMMITS_MAX));
         let clean_bytes_per_s = said
             .background_bytes_per_s
             .max(CLEAN_BYTES_PER_S_MIN * shards);
@@ -201,7 +204,7 @@ mod tests {
     #[test]
     fn a_weak_disk_leaves_a_shard_enough_to_work_with() {
         let mut profile = IoProfile::parse(SAMPLE).expect("the tuner's own");
-        profile.recommend.read_depth = 1;
+        profile.recommend.read_depth_max = 1;
         profile.recommend.commit_depth = 0;
         profile.recommend.reads_per_s = 0;
         profile.recommend.background_bytes_per_s = 0;
@@ -209,7 +212,7 @@ mod tests {
         let taken = profile.set(&mut engine, &File::default(), 2);
         assert_eq!(
             (taken.reads, taken.commits, taken.requests),
-            (4, 1, 1024),
+            (4, 2, 1024),
             "{taken}"
         );
         assert_eq!(taken.clean_bytes_per_s, 8 << 20);

@@ -9,4 +9,5 @@ mod docs_cases;
 mod foreign_bytes_cases;
 mod persist_cases;
 mod program;
+mod table_cases;
 mod trees;

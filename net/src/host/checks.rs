@@ -7,8 +7,9 @@ use std::path::Path;
 
 use super::{Check, Host, Mend};
 
-/// Locked memory that rings and registered buffers of a shard may need.
-const LOCKED_BYTES_MIN: u64 = 64 << 20;
+/// What the kernel gives by itself. A shard does not start with less than 512 KiB; its registered buffers are a few
+/// times that.
+const LOCKED_BYTES_MIN: u64 = 8 << 20;
 /// Connections and segments are descriptors.
 const DESCRIPTORS_MIN: u64 = 65_536;
 /// Clocks that are read without a system call.

@@ -100,7 +100,7 @@ fn a_sound_machine_is_silent_and_so_is_one_that_cannot_be_read() {
 #[test]
 fn each_setting_that_is_off_is_one_line_with_its_call() {
     const LIMITS: &str =
-        "Max open files  1024  4096  files\nMax locked memory  8388608  8388608  bytes";
+        "Max open files  1024  4096  files\nMax locked memory  65536  65536  bytes";
     let cases: &[(&str, &str, &[&str])] = &[
         (
             "proc/sys/kernel/io_uring_disabled",

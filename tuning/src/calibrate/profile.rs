@@ -20,6 +20,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const FORMAT: u32 = 1;
 /// A doubling of the depth that gives less than this more operations mostly buys waiting, in percent.
 const GAIN_PERCENT_MIN: f64 = 20.0;
+/// A depth that gives this share of the best rate gives nearly all of it, in percent.
+const PLATEAU_PERCENT: u64 = 90;
 /// The cleaner may take this share of the steady write rate, in percent.
 const CLEANER_PERCENT: u64 = 25;
 /// Figures that moved more than this are worth a warning, in percent.
@@ -57,8 +59,11 @@ pub struct Profile {
 /// What follows for a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recommend {
-    /// Reads to keep in flight, over all shards.
+    /// Reads to keep in flight for the best of rate and latency, over all shards.
     pub read_depth: usize,
+    /// Reads to have in flight at most, over all shards: deeper gives hardly more. A bound at `read_depth` would cost
+    /// rate that a busy node needs.
+    pub read_depth_max: usize,
     /// Writes to keep in flight, over all shards.
     pub write_depth: usize,
     /// Durable commits to keep in flight, over all shards.
@@ -67,7 +72,7 @@ pub struct Recommend {
     pub block_bytes: u32,
     /// Rate of the cleaner and other background writes at most.
     pub background_bytes_per_s: u64,
-    /// Reads that the device gives at `read_depth`: admission stops above it.
+    /// Reads that the device gives at `read_depth_max`: admission stops above it.
     pub reads_per_s: u64,
     /// Durable writes that the device gives at `commit_depth`.
     pub durable_writes_per_s: u64,
@@ -130,7 +135,8 @@ pub(super) struct Measured {
 impl Profile {
     /// Draws the conclusions.
     pub(super) fn conclude(measured: Measured) -> Self {
-        let (read_depth, reads_per_s) = knee(&measured.reads);
+        let (read_depth, _) = knee(&measured.reads);
+        let (read_depth_max, reads_per_s) = plateau(&measured.reads);
         let (write_depth, _) = knee(&measured.writes);
         let (commit_depth, durable_writes_per_s) = knee(&measured.durable_writes);
         let slower = measured
@@ -139,6 +145,7 @@ impl Profile {
             .min(measured.sustained.burst_bytes_per_s);
         let recommend = Recommend {
             read_depth,
+            read_depth_max,
             write_depth,
             commit_depth,
             block_bytes: measured
@@ -223,12 +230,25 @@ fn knee(points: &[Point]) -> (usize, u64) {
             let more = point.operations_per_s as f64 / best.operations_per_s.max(1) as f64;
             (more.powf(1.0 / doublings.max(0.01)) - 1.0) * 100.0
         };
-        if gain < GAIN_PERCENT_MIN {
-            break;
+        // One point that something else disturbed does not end the curve.
+        if gain >= GAIN_PERCENT_MIN {
+            best = point;
         }
-        best = point;
     }
     (best.depth, best.operations_per_s)
+}
+
+/// The shallowest depth that gives nearly the best rate, and its rate.
+fn plateau(points: &[Point]) -> (usize, u64) {
+    let best_per_s = points
+        .iter()
+        .map(|point| point.operations_per_s)
+        .max()
+        .unwrap_or(0);
+    points
+        .iter()
+        .find(|point| point.operations_per_s * 100 >= best_per_s * PLATEAU_PERCENT)
+        .map_or((1, 0), |point| (point.depth, point.operations_per_s))
 }
 
 /// In what the disk looks unlike last time: another device, or figures that moved.

@@ -78,6 +78,26 @@ fn the_depth_recommended_is_the_knee_and_not_the_deepest() {
     assert_eq!(profile.recommend.block_bytes, 4096);
 }
 
+/// As a virtual disk gave them while others used it: the curve dips and creeps.
+#[test]
+fn one_disturbed_point_neither_ends_the_curve_nor_halves_the_bound() {
+    let reads: Vec<Point> = [
+        (1, 16_000),
+        (2, 15_000),
+        (4, 32_000),
+        (8, 38_000),
+        (16, 45_000),
+        (32, 54_000),
+        (64, 57_000),
+        (128, 58_000),
+    ]
+    .map(|(depth, rate)| point(Kind::Read, depth, rate))
+    .to_vec();
+    assert_eq!(knee(&reads), (4, 32_000));
+    assert_eq!(plateau(&reads), (32, 54_000));
+    assert_eq!(plateau(&[]), (1, 0));
+}
+
 #[test]
 fn background_work_is_paced_by_the_steady_rate_not_by_the_burst() {
     assert_eq!(

@@ -44,7 +44,7 @@ pub(super) const KNOBS: &[Knob] = &[
     Knob {
         id: "locked-memory",
         place: Place::Probe("/proc/self/limits (max locked memory)", locked_memory),
-        want: Want::Probed("unlimited, or 64 MiB a shard"),
+        want: Want::Probed("unlimited, or 2 MiB a shard"),
         severity: Severity::Warning,
         why: "registered buffers are locked memory: under a small limit a shard does not start",
         ..NODE

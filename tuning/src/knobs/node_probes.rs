@@ -10,7 +10,7 @@ use crate::sys;
 use crate::tree::Tree;
 
 const KERNEL_MIN: (u32, u32) = (6, 1);
-const LOCKED_BYTES_PER_SHARD: u64 = 64 << 20;
+const LOCKED_BYTES_PER_SHARD: u64 = 2 << 20;
 const DESCRIPTORS_MIN: u64 = 65_536;
 const FREE_PERCENT_MIN: u64 = 20;
 const STEAL_PERMILLE_MAX: u64 = 10;
