@@ -18,6 +18,9 @@ const VERDICTS: [&str; 8] = [
     "not-applicable",
 ];
 
+/// Its name, and how its tree is made.
+type Machine = (&'static str, fn() -> Fake);
+
 fn row(name: &str, tree: &Fake) -> String {
     let check = on(tree, "check", &["--json"]);
     let list: Vec<Value> = serde_json::from_str(&check.out).unwrap();
@@ -35,6 +38,8 @@ fn row(name: &str, tree: &Fake) -> String {
             .sum::<usize>(),
         "{name} has a verdict without a column: {counts:?}"
     );
+    // Every machine has the directory in which the journal's own is made.
+    tree.set("/var/lib/dpkg/status", "");
     let before = tree.snapshot();
     let apply = on(tree, "apply", &["--yes"]);
     let tuned = tree.snapshot();
@@ -68,7 +73,7 @@ fn row(name: &str, tree: &Fake) -> String {
 
 #[test]
 fn the_table_of_machines_is_what_the_tuner_says() {
-    let machines: [(&str, fn() -> Fake); 13] = [
+    let machines: [Machine; 13] = [
         ("bare metal, NVMe", trees::bare_metal_nvme),
         ("virtual machine, virtio", trees::vm_virtio),
         ("cloud instance (EC2)", trees::cloud_ec2),
