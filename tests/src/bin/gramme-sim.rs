@@ -18,6 +18,14 @@ struct Args {
     /// Print the story of a seed that fails, whole, and each seed's line.
     #[arg(long)]
     trace: bool,
+    /// Instead: how many of the seeds it takes to find each deliberate fault of the engine.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    mutants: bool,
+    /// Only these mutants.
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
 }
 
 fn range(text: &str) -> Option<std::ops::Range<u64>> {
@@ -36,6 +44,10 @@ fn main() -> ExitCode {
         eprintln!("--seeds: `{}` is neither a number nor FROM..TO", args.seeds);
         return ExitCode::from(2);
     };
+    #[cfg(feature = "mutants")]
+    if args.mutants {
+        return hunt(&seeds, &args.only);
+    }
     let began = Instant::now();
     let limit = args
         .minutes
@@ -85,6 +97,49 @@ fn main() -> ExitCode {
         failed.len()
     );
     if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs the seeds with each mutant until one fails; prints the table.
+#[cfg(feature = "mutants")]
+fn hunt(seeds: &std::ops::Range<u64>, only: &[String]) -> ExitCode {
+    use gramme_core::base::mutant::{Mutant, set};
+    // A panic of the engine is a find, and not worth its text.
+    std::panic::set_hook(Box::new(|_| {}));
+    let (mut caught, mut missed) = (0, Vec::new());
+    println!("| mutant | what it does | found by | runs |\n|---|---|---|---|");
+    for mutant in Mutant::ALL {
+        let name = format!("{mutant:?}");
+        if !only.is_empty() && !only.contains(&name) {
+            continue;
+        }
+        set(Some(*mutant));
+        let find = seeds.clone().find_map(|seed| {
+            let by = match std::panic::catch_unwind(|| run(seed)) {
+                Ok(report) if report.failed.is_empty() => return None,
+                Ok(report) => report.failed.join(", "),
+                Err(_) => "an assertion of the engine".to_owned(),
+            };
+            Some((seed, by))
+        });
+        set(None);
+        let (by, runs) = match find {
+            Some((seed, by)) => {
+                caught += 1;
+                (by, format!("{}", seed - seeds.start + 1))
+            }
+            None => {
+                missed.push(name.clone());
+                ("nothing".to_owned(), format!("{}", seeds.end - seeds.start))
+            }
+        };
+        println!("| {name} | {} | {by} | {runs} |", mutant.what());
+    }
+    println!("\n{caught} found, {} not: {missed:?}", missed.len());
+    if missed.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

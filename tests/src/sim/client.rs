@@ -11,7 +11,7 @@ use gramme_core::port::{
 };
 use gramme_core::version::{ObjectView, WriteId};
 
-use super::history::{History, Write, WriteNumber};
+use super::history::{History, Read, Write, WriteNumber};
 use super::random::Random;
 use super::swarm::Swarm;
 
@@ -30,7 +30,10 @@ struct Seen {
 #[derive(Clone)]
 enum Doing {
     Nothing,
-    Reading(usize),
+    Reading {
+        key: usize,
+        begun_ns: u64,
+    },
     Writing {
         key: usize,
         number: WriteNumber,
@@ -164,7 +167,10 @@ impl Client {
         let is_read = random.below(100) < 40 || is_cart(key) && !self.seen.contains_key(&key);
         let durability = swarm.is_durable.then_some(Durability::All);
         if is_read {
-            self.doing = Doing::Reading(key);
+            self.doing = Doing::Reading {
+                key,
+                begun_ns: now_ns,
+            };
             return Wanted {
                 key: key_name(key),
                 id,
@@ -311,9 +317,19 @@ impl Client {
     ) -> bool {
         match self.doing.clone() {
             Doing::Nothing => false,
-            Doing::Reading(key) => {
+            Doing::Reading { key, begun_ns } => {
                 self.doing = Doing::Nothing;
                 self.read(key, (now_ns, wall_ms), outcome, bytes, history);
+                let was_answered =
+                    matches!(outcome, Outcome::Object { .. } | Outcome::Absent { .. });
+                if let Some(seen) = self.seen.get(&key).filter(|_| was_answered) {
+                    history.reads.push(Read {
+                        key,
+                        begun_ns,
+                        answered_ns: now_ns,
+                        shown: seen.writes.clone(),
+                    });
+                }
                 false
             }
             Doing::Writing { key, number, .. } => match outcome {

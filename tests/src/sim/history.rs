@@ -25,11 +25,26 @@ pub struct Write {
     pub acknowledged_ns: Option<u64>,
 }
 
+/// One read that was answered.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// Of which key.
+    pub key: usize,
+    /// When it was sent.
+    pub begun_ns: u64,
+    /// When its answer came.
+    pub answered_ns: u64,
+    /// The writes whose values it showed.
+    pub shown: BTreeSet<WriteNumber>,
+}
+
 /// Everything that happened, for the checks and for the story.
 #[derive(Default)]
 pub struct History {
     /// By number.
     pub writes: BTreeMap<WriteNumber, Write>,
+    /// In the order of their answers.
+    pub reads: Vec<Read>,
     /// What happened to each key, in order of virtual time.
     pub story: Vec<(u64, usize, String)>,
     /// What a check found at once.

@@ -4,7 +4,7 @@ use gramme_core::base::hash;
 use gramme_core::port::{Op, Outcome, Quorum};
 use gramme_core::version::ObjectView;
 
-use super::checks::{Shown, acknowledged, converged, resurrected, siblings};
+use super::checks::{Shown, acknowledged, converged, latest, quorum, resurrected, siblings};
 use super::client::{is_cart, key_name, number_of};
 use super::swarm::Swarm;
 use super::world::World;
@@ -26,6 +26,8 @@ pub struct Report {
     pub virtual_ms: u64,
     /// Writes that were acknowledged.
     pub acknowledged: usize,
+    /// The checks that failed.
+    pub failed: Vec<&'static str>,
     /// What should have held and did not.
     pub violations: Vec<String>,
     /// What happened to the keys concerned, in order of virtual time.
@@ -38,21 +40,43 @@ pub fn run(seed: u64) -> Report {
     let safety_ns = world.swarm.safety_ms * 1_000_000 + 100_000_000;
     world.run_until(safety_ns);
     world.heal();
+    let mut checks: Vec<(&'static str, Vec<String>)> = Vec::new();
     // Hints find their nodes by themselves; what no hint tells of, a comparison finds.
-    for _ in 0..3 {
+    for round in 0..3 {
         let peace_ns = world.now_ns + PEACE_MS * 1_000_000;
         world.run_until(peace_ns);
+        if round == 0 && world.swarm.crashes == 0 {
+            checks.push(("hinted", held_alike(&mut world)));
+        }
         world.compare_all();
     }
     let peace_ns = world.now_ns + PEACE_MS * 1_000_000;
     world.run_until(peace_ns);
-    let mut violations = core::mem::take(&mut world.history.violations);
-    violations.extend(held_alike(&mut world));
-    let shown = show(&mut world, &mut violations);
-    violations.extend(acknowledged::check(&world.history, &shown, is_cart));
-    violations.extend(siblings::check(&world.history, &shown, is_cart));
-    violations.extend(resurrected::check(&world.history, &shown, is_cart));
-    violations.extend(converged::check(&shown));
+    checks.push(("held alike", held_alike(&mut world)));
+    let mut unread = Vec::new();
+    let shown = show(&mut world, &mut unread);
+    checks.push(("readable", unread));
+    let (history, swarm) = (&world.history, &world.swarm);
+    checks.push(("known values", history.violations.clone()));
+    checks.push((
+        "acknowledged",
+        acknowledged::check(history, &shown, is_cart),
+    ));
+    checks.push(("quorum", quorum::check(history, swarm, is_cart)));
+    checks.push(("siblings", siblings::check(history, &shown, is_cart)));
+    checks.push(("resurrected", resurrected::check(history, &shown, is_cart)));
+    checks.push(("latest", latest::check(history, (&shown, swarm), is_cart)));
+    checks.push(("converged", converged::check(&shown)));
+    checks.retain(|(_, found)| !found.is_empty());
+    let failed = checks.iter().map(|(name, _)| *name).collect();
+    let violations: Vec<String> = checks
+        .into_iter()
+        .flat_map(|(name, found)| {
+            found
+                .into_iter()
+                .map(move |what| format!("{what} [{name}]"))
+        })
+        .collect();
     let story = story(&world, &violations);
     Report {
         seed,
@@ -66,6 +90,7 @@ pub fn run(seed: u64) -> Report {
             .filter(|write| write.acknowledged_ns.is_some())
             .count(),
         swarm: world.swarm,
+        failed,
         violations,
         story,
     }

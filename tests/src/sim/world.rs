@@ -286,7 +286,10 @@ impl World {
             let after_ns = self.random.delay_ns(DETECTION_NS);
             self.after(after_ns, Action::View { node: other });
         }
-        let down_ns = self.random.delay_ns(1_000_000_000);
+        // Back at once, or when all have seen it; with a clock that was set anew.
+        let down_ns = [20_000_000, 1_000_000_000][self.random.index(2)];
+        let down_ns = self.random.delay_ns(down_ns);
+        self.nodes[node].skew_ms = self.random.below(self.swarm.skew_ms + 1);
         self.after(down_ns, Action::Restart(node));
     }
 

@@ -4,5 +4,6 @@ pub mod durability;
 pub mod hash;
 pub mod ids;
 pub mod limits;
+pub mod mutant;
 pub mod slots;
 pub mod time;

@@ -2,6 +2,7 @@
 //! object, merged, answered, and written back to those that lack it.
 
 use crate::base::ids::NodeId;
+use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::{Purpose, call, internal};
 use crate::port::{
@@ -40,7 +41,9 @@ impl Coordinator {
             };
             return fail(turn, request.id, failure);
         }
-        let needed = usize::from(wanted).min(row.read.len()).max(1);
+        let short = usize::from(mutant::is(Mutant::ReadOneShort));
+        let needed = usize::from(wanted).min(row.read.len());
+        let needed = needed.saturating_sub(short).max(1);
         let now_ns = turn.now.mono_ns;
         let mut replicas = vec![ReadReplica {
             node: view.me,
@@ -268,7 +271,7 @@ impl Coordinator {
                 wanted.push(at);
             }
         }
-        if !wanted.is_empty() {
+        if !wanted.is_empty() && !mutant::is(Mutant::DigestsIgnored) {
             for at in wanted {
                 if let Some(Slot::Read(slot)) = self.slots.get_mut(id) {
                     slot.replicas[at].state = ReadState::Waiting;
@@ -525,6 +528,7 @@ fn merge(replicas: &[ReadReplica]) -> Result<Option<Object>, ()> {
         };
         let object = ObjectView::parse(bytes).map_err(drop)?.to_owned();
         merged = Some(match merged {
+            Some(merged) if mutant::is(Mutant::ReadUnmerged) => merged,
             Some(merged) => merged.merge(&object),
             None => object,
         });

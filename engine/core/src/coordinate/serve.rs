@@ -2,6 +2,7 @@
 
 use crate::base::durability::Durability;
 use crate::base::ids::{NodeId, PartitionId};
+use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::{Purpose, internal};
 use crate::port::{
@@ -28,6 +29,17 @@ impl Coordinator {
         let partition = turn.view.slices.partition_of(key.token);
         if hint_for.is_none() && !is_kept_here(turn, partition) {
             return self.refuse_apply(turn, peer, call, Refusal::NotHere);
+        }
+        if mutant::is(Mutant::AppliedUnapplied) && self.queue() > 4 && call != NOBODY {
+            let (result, queue) = (Ok(true), self.queue());
+            return turn.answer_peer(
+                peer,
+                Message::Applied {
+                    call,
+                    result,
+                    queue,
+                },
+            );
         }
         let id = self.serve(peer, call, Served::Apply);
         let durability = if is_durable {
@@ -119,7 +131,9 @@ impl Coordinator {
         let queue = self.queue();
         let (peer, call) = (served.peer, served.call);
         // Not before the object is there: what is delivered for a hint is what lies beside it.
-        if let (Some(hint), Outcome::Written { .. }) = (&served.hint, &outcome) {
+        if let (Some(hint), Outcome::Written { .. }) = (&served.hint, &outcome)
+            && !mutant::is(Mutant::StandInForgets)
+        {
             let key = KeyName {
                 bucket: hint.bucket.as_slice(),
                 key: hint.key.as_slice(),

@@ -2,6 +2,7 @@
 //! waits for this shard's replica.
 
 use crate::base::ids::{NodeId, Token};
+use crate::base::mutant::{self, Mutant};
 use crate::port::{CallId, OwnedRequest, Peer, Receipt, RequestId};
 
 /// One replica of a write.
@@ -183,10 +184,10 @@ impl WriteSlot {
             stand_ins: 0,
             waiting: 0,
         };
-        let counted = self
-            .replicas
-            .iter()
-            .filter(|replica| replica.counts && !(self.is_strict && replica.hint_for.is_some()));
+        let counted = self.replicas.iter().filter(|replica| {
+            let is_ruled_out = self.is_strict && replica.hint_for.is_some();
+            replica.counts && (!is_ruled_out || mutant::is(Mutant::StandInCounts))
+        });
         for replica in counted {
             match replica.state {
                 Answer::Done(is_stable) => {

@@ -3,6 +3,7 @@
 
 use crate::base::durability::Durability;
 use crate::base::ids::NodeId;
+use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::{Purpose, call, internal};
 use crate::port::{
@@ -11,6 +12,7 @@ use crate::port::{
 };
 use crate::replica::hints::keep_hint;
 use crate::ring::{PartitionView, RingView};
+use crate::version::{Object, ObjectView};
 
 use super::slot::{Answer, LocalWritten, Slot, Then, WriteReplica, WriteSlot, receipt};
 use super::{
@@ -172,6 +174,9 @@ impl Coordinator {
             return;
         };
         slot.object = Some(object.of(&turn.effects.bytes).into());
+        if mutant::is(Mutant::LoneEvent) {
+            slot.object = slot.object.take().map(|object| lone_event(&object));
+        }
         let count = slot.replicas.len();
         for replica in 1..count {
             self.ask_or_replace(turn, id, replica);
@@ -231,7 +236,7 @@ impl Coordinator {
             return self.keep_hint(turn, id, target);
         }
         let target = failed.hint_for.unwrap_or(failed.node);
-        let is_needed = !slot.is_answered && !slot.is_strict;
+        let is_needed = !slot.is_answered && (!slot.is_strict || mutant::is(Mutant::StandInCounts));
         if is_needed && self.add_stand_in(turn, id, target) {
             return;
         }
@@ -412,6 +417,7 @@ impl Coordinator {
                 asked.state = Answer::Done(is_stable);
                 self.peers.answered(from, took_ns, queue);
             }
+            Err(_) if mutant::is(Mutant::RefusalCounts) => asked.state = Answer::Done(true),
             Err(_) => self.replica_failed(turn, id, replica),
         }
         self.settle_write(turn, id);
@@ -430,6 +436,11 @@ impl Coordinator {
             })
             .collect();
         for replica in &lost {
+            if mutant::is(Mutant::LostCounts)
+                && let Some(Slot::Write(slot)) = self.slots.get_mut(id)
+            {
+                slot.replicas[*replica].state = Answer::Done(true);
+            }
             self.replica_failed(turn, id, *replica);
         }
         if !lost.is_empty() {
@@ -445,8 +456,9 @@ impl Coordinator {
         let tally = slot.tally();
         if !slot.is_answered {
             let zones = zones_of(turn, slot);
-            let is_met = tally.acknowledged >= slot.needed
-                && tally.stable >= slot.stable_needed
+            let short = u8::from(mutant::is(Mutant::AckOneShort));
+            let is_met = tally.acknowledged + short >= slot.needed
+                && tally.stable + short >= slot.stable_needed
                 && zones >= slot.zones_needed;
             if is_met && let Some(local) = &slot.local {
                 let receipt = receipt(tally.acknowledged, zones, tally.stable, tally.stand_ins);
@@ -591,6 +603,18 @@ impl Coordinator {
         };
         turn.send(to, Lane::Token(key.token), message);
     }
+}
+
+/// Of [`Mutant::LoneEvent`]: the newest sibling alone, under the context of all.
+fn lone_event(object: &[u8]) -> Box<[u8]> {
+    let lone = ObjectView::parse(object).ok().and_then(|view| {
+        let whole = view.to_owned();
+        let newest = whole.latest().cloned().into_iter().collect();
+        Object::from_parts(newest, whole.context().clone()).ok()
+    });
+    let mut bytes = Vec::new();
+    lone.unwrap_or_default().encode(&mut bytes);
+    bytes.into()
 }
 
 fn is_failed_alive(view: &RingView, replica: &WriteReplica) -> bool {

@@ -4,6 +4,7 @@
 //! delivered is always the newest. It has a token that no client's key has, in the same slice as the key's own.
 
 use crate::base::ids::{NodeId, Token};
+use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::base::time::Now;
 use crate::port::ids::{Purpose, internal};
@@ -41,6 +42,9 @@ pub(crate) fn keep_hint(
     key: KeyName<&[u8]>,
     effects: &mut Effects,
 ) {
+    if mutant::is(Mutant::HintsSkipped) {
+        return;
+    }
     let name = hint_key(target, key);
     let op = Op::Put(Put {
         context: ContextArg::Latest,

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::base::hash;
 use crate::base::ids::{BatchNumber, PartitionId, SegmentId, Token};
 use crate::base::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX};
+use crate::base::mutant::{self, Mutant};
 use crate::base::time::{Hlc, HlcClock, Now};
 use crate::port::ids::purpose_of;
 use crate::port::{
@@ -627,6 +628,15 @@ impl Replica {
                 }
                 for waiter in &read.waiters {
                     self.request(now, &waiter.request(), None, effects);
+                }
+            }
+            Err(_) if mutant::is(Mutant::ReadErrorAbsent) => {
+                let nothing = crate::port::Held {
+                    fingerprint: 0,
+                    object: None,
+                };
+                for waiter in &read.waiters {
+                    effects.reply(waiter.request().id, Outcome::Held(nothing));
                 }
             }
             Err(failure) => {

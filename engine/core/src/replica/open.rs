@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use crate::base::ids::SegmentId;
 use crate::base::ids::{PartitionId, Token};
 use crate::base::limits::VALUE_BYTES_MAX;
+use crate::base::mutant::{self, Mutant};
 use crate::base::time::{Hlc, Now};
 use crate::port::{FileId, IoError, Source};
 use crate::replica::checkpoints::Checkpoints;
@@ -328,8 +329,12 @@ impl Replica {
             (None, Some(keys)) => log.set_roll(keys),
             (None, None) => {}
         }
-        let hlc =
-            Hlc(state.hlc_ceiling.max(header.hlc_ceiling)).max(Hlc::from_ms(now.wall_ms).before());
+        let promised = if mutant::is(Mutant::ClockForgotten) {
+            0
+        } else {
+            state.hlc_ceiling.max(header.hlc_ceiling)
+        };
+        let hlc = Hlc(promised).max(Hlc::from_ms(now.wall_ms).before());
         log.frontier = Frontier::new(config.slices.shards(), hlc.0);
         let shard = Self::from_parts(Parts {
             layout,

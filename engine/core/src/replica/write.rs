@@ -5,6 +5,7 @@
 //! section 3, "Writes without a read").
 
 use crate::base::ids::BatchNumber;
+use crate::base::mutant::{self, Mutant};
 use crate::base::time::{Hlc, Now};
 use crate::port::{
     Condition, ContextArg, Durability, Effect, Effects, Expiry, Failure, Op, Outcome, Request,
@@ -167,6 +168,7 @@ impl Replica {
             ContextArg::Latest => Ok(Mode::Latest),
             ContextArg::Blind => match blind_put.mode() {
                 Some(PutMode::Latest) => Ok(Mode::Latest),
+                Some(_) if mutant::is(Mutant::BlindIsLatest) => Ok(Mode::Latest),
                 Some(PutMode::Sibling) => Ok(Mode::Other(None, PutKind::Sibling)),
                 Some(PutMode::Supersede | PutMode::Context(_)) => {
                     Ok(Mode::Other(None, PutKind::Supersede))
@@ -285,7 +287,8 @@ impl Replica {
         let is_delete = matches!(write.source, Source::Tombstone);
         // Of a key that is unknown the tombstone says what is known from now on.
         let is_latest = matches!(plan.mode, Mode::Latest);
-        if is_delete && !existed && !plan.is_unknown && is_latest && !self.is_replicated {
+        let is_alone = !self.is_replicated || mutant::is(Mutant::DeleteOfNothing);
+        if is_delete && !existed && !plan.is_unknown && is_latest && is_alone {
             // Nothing to delete: one replica that holds nothing needs no tombstone. What it holds nothing by, a former
             // delete, may itself not be durable yet.
             let answer = Answer::default();
@@ -384,6 +387,9 @@ impl Replica {
         )?;
         self.note_written(key, fingerprint, flags, appended);
         self.tell_applied(request, key, effects);
+        if mutant::is(Mutant::DeleteLeavesNothing) && !key.token.is_hint() {
+            self.forget_tombstone(key.token, fingerprint);
+        }
         let context = want_context.then(|| {
             let start = effects.bytes.len() as u32;
             write_latest_context(&mut effects.bytes, key.token.0, dot);
@@ -524,6 +530,9 @@ impl Replica {
         let appended = appended?;
         self.note_written(key, fingerprint, flags, appended);
         self.tell_applied(request, key, effects);
+        if mutant::is(Mutant::DeleteLeavesNothing) && !key.token.is_hint() {
+            self.forget_tombstone(key.token, fingerprint);
+        }
         Ok(appended.batch)
     }
 
@@ -586,6 +595,7 @@ impl Replica {
                     .object_of(request.bucket, request.key)
                     .and_then(|held| ObjectView::parse(held).ok());
                 match held {
+                    Some(_) if mutant::is(Mutant::MergeReplaces) => view.to_owned(),
                     Some(held) => held.to_owned().merge(&view.to_owned()),
                     None => return effects.reply(request.id, Outcome::Failed(self.corrupt(entry))),
                 }
@@ -638,7 +648,7 @@ impl Replica {
         // A time that lies beyond what is on stable media may not leave: after a crash it could be used again.
         let is_ahead = self.clock.last().0 > self.log.ceiling_durable();
         let is_promise = durability != Durability::Buffered;
-        let is_firm = batch <= self.log.firm();
+        let is_firm = batch <= self.log.firm() || mutant::is(Mutant::DurableUnsynced);
         if !is_firm && (is_promise || is_ahead && batch > self.log.durable()) {
             self.log.fill_spares |= is_promise;
             return self.answer_when_durable(now, request, (batch, is_promise), answer, effects);

@@ -15,6 +15,7 @@
 //! unknown until it is written again.
 
 use crate::base::ids::{BatchNumber, SegmentId};
+use crate::base::mutant::{self, Mutant};
 use crate::port::{IoError, Source};
 use crate::store::format::{
     BATCH_HEADER_BYTES, BatchHeader, FLAG_CONTROL, FLAG_FRONTIER, Record, RecordError,
@@ -313,7 +314,7 @@ impl<F: FnMut(Replayed<'_>)> Replay<'_, F> {
             records += 1;
         });
         let mut lost = Vec::new();
-        if !is_whole || records != header.records {
+        if (!is_whole || records != header.records) && !mutant::is(Mutant::TornTaken) {
             let ahead = self.look_ahead(tail, later, end_of(&header))?;
             if ahead.promised <= last.0 {
                 self.cut(Some(&header), &ahead);
@@ -332,6 +333,7 @@ impl<F: FnMut(Replayed<'_>)> Replay<'_, F> {
                 }
             }
             Ok(record) if record.header.flags & FLAG_CONTROL != 0 => {}
+            Ok(record) if mutant::is(Mutant::TailForgotten) => keys.push(key_of(&record.header)),
             Ok(record) => {
                 keys.push(key_of(&record.header));
                 each(Replayed::Record(tail.id, offset, record));

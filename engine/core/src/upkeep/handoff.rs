@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::hash;
 use crate::base::ids::{NodeId, PartitionId, Token};
+use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::{Held, KeyName, Op, Outcome, Refusal};
 use crate::replica::hints::{delete_hint, read_hint_key};
@@ -76,6 +77,8 @@ pub(super) struct Handoff {
     targets: BTreeMap<NodeId, Target>,
     under_way: BTreeSet<Place>,
     hints_at_end: usize,
+    /// Whether a hint was left that no target's `is_waiting` stands for: it or its object could not be read.
+    has_left: bool,
     next_look_ns: u64,
 }
 
@@ -90,7 +93,7 @@ impl Handoff {
             target.is_waiting && target.not_before_ns <= now_ns && is_reachable(turn, *node)
         };
         self.targets.iter().any(is_deliverable)
-            || hints > self.hints_at_end && now_ns >= self.next_look_ns
+            || (self.has_left || hints > self.hints_at_end) && now_ns >= self.next_look_ns
     }
 }
 
@@ -113,6 +116,7 @@ impl Upkeep {
                 return;
             }
             self.handoff.is_passing = true;
+            self.handoff.has_left = false;
             (self.handoff.partition, self.handoff.from) = (0, None);
             for target in self.handoff.targets.values_mut() {
                 target.is_waiting = false;
@@ -214,7 +218,10 @@ impl Upkeep {
             };
             match name {
                 Some(name) => self.hint_named(turn, id, name),
-                None => self.end_delivery(turn, id),
+                None => {
+                    self.handoff.has_left = true;
+                    self.end_delivery(turn, id);
+                }
             }
         }
     }
@@ -258,6 +265,7 @@ impl Upkeep {
         }) = outcome
         else {
             self.stats.hints_failed += 1;
+            self.handoff.has_left = true;
             return self.end_delivery(turn, id);
         };
         delivery.object_fingerprint = fingerprint;
@@ -284,6 +292,9 @@ impl Upkeep {
             self.handoff.targets.entry(to).or_default().under_way += 1;
             self.spend(turn, u64::from(object.end - object.start));
             send_object(turn, to, id, key, object);
+        }
+        if mutant::is(Mutant::HintForgottenEarly) {
+            self.hint_delivered(turn, id);
         }
     }
 
@@ -325,7 +336,7 @@ impl Upkeep {
                 }
             }
             Err(_) => {
-                delivery.has_failed = true;
+                delivery.has_failed = !mutant::is(Mutant::HintForgottenRefused);
                 self.target_failed(turn, from);
             }
         }
@@ -369,6 +380,12 @@ impl Upkeep {
             let (name, token) = (delivery.name.clone(), delivery.token);
             delete_hint(turn.replica, turn.now, &name, token, turn.effects);
             self.stats.hints_delivered += 1;
+            // Or hints that come later would not be seen until there are more than there were.
+            let hints = turn.replica.hints();
+            self.handoff.hints_at_end = self.handoff.hints_at_end.min(hints);
+        } else if let Some((node, ..)) = read_hint_key(&delivery.name) {
+            // A pass may have gone by while this was under way, and does not come back for it by itself.
+            self.handoff.targets.entry(node).or_default().is_waiting = true;
         }
         self.end_delivery(turn, id);
     }

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::ids::{PartitionId, ShardIndex, Token};
 use crate::base::limits::MESSAGE_AGE_MS_MAX;
+use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::upkeep_call;
 use crate::port::{CallId, Lane, Message, Peer, TokenRange};
@@ -105,7 +106,7 @@ fn leads(turn: &Turn<'_>, row: &PartitionView) -> bool {
     is_settled(row)
         && me.is_some()
         && row.read.first().copied() == me
-        && turn.view.nodes.iter().all(|node| node.is_alive)
+        && (mutant::is(Mutant::ReapedAlone) || turn.view.nodes.iter().all(|node| node.is_alive))
 }
 
 /// Whether this shard has exactly that tombstone or nothing, and no hint for the key.
@@ -265,6 +266,12 @@ impl Upkeep {
         let row = turn.view.partition(reaping.partition);
         let is_still = row.is_some_and(|row| leads(turn, row)) && reaping.epoch == turn.view.epoch;
         if reaping.pairs.is_empty() || !is_still {
+            return self.end_reaping(id);
+        }
+        if mutant::is(Mutant::ReapedAlone) {
+            for (token, fingerprint) in &reaping.pairs {
+                turn.replica.forget_tombstone(*token, *fingerprint);
+            }
             return self.end_reaping(id);
         }
         reaping.sequence += 1;
@@ -430,6 +437,9 @@ impl Upkeep {
 
 /// What was written before this moment may be reaped.
 fn horizon_ms(turn: &Turn<'_>) -> u64 {
+    if mutant::is(Mutant::ReapedAlone) {
+        return turn.now.wall_ms;
+    }
     let drift_ms = turn.replica.config().clock_drift_ms_max;
     turn.now
         .wall_ms

@@ -6,6 +6,7 @@
 
 use crate::base::hash;
 use crate::base::ids::{NodeId, PartitionId, ShardIndex, Token};
+use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::upkeep_call;
 use crate::port::{CallId, KeyName, Lane, Message, Op, Outcome, Peer, Refusal, TokenRange};
@@ -128,6 +129,12 @@ impl Upkeep {
         if session.merging == 0 && session.pulling.is_none() && session.pulls.is_empty() {
             push_what_merged(turn, session);
         }
+        if mutant::is(Mutant::CompareNoPull) {
+            session.pulls.clear();
+        }
+        if mutant::is(Mutant::CompareNoPush) {
+            session.pushes.clear();
+        }
         let backlog = session.pulls.len() + session.pushes.len();
         let is_failed = session.has_failed;
         let next = session.comparing.is_none() && backlog < BACKLOG_KEYS_MAX && !is_failed;
@@ -197,7 +204,7 @@ impl Upkeep {
         };
         let (range, shard, sent) = asked.what;
         let held = turn.replica.sum_of(range);
-        if theirs != sent && theirs != held {
+        if theirs != sent && theirs != held && !mutant::is(Mutant::CompareBlind) {
             let mut pairs = read_pairs(list);
             pairs.retain(|(token, _)| range.first <= *token && *token <= range.last);
             let own: Vec<(Token, u64)> = if Session::wants_own(held, range) {

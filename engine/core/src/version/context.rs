@@ -15,6 +15,7 @@
 
 use super::dot::{Actor, Dot};
 use super::format::{ObjectError, RawDots};
+use crate::base::mutant::{self, Mutant};
 use crate::base::time::Hlc;
 
 /// A set of dots: vector, floor and exceptions, in normal form.
@@ -179,5 +180,8 @@ impl Context {
                 .and_then(|i| vector.get(i));
             dot.hlc > floor && dot.is_possible() && entry.is_some_and(|entry| dot.hlc < entry.hlc)
         });
+        if mutant::is(Mutant::ExceptionsDropped) {
+            self.exceptions.clear();
+        }
     }
 }

@@ -16,6 +16,7 @@ use super::format::{
 };
 use super::opaque::ClientContext;
 use super::view::{Content, SiblingView, fits_short_form};
+use crate::base::mutant::{self, Mutant};
 use crate::base::time::Hlc;
 
 /// One of a key's concurrent values, owned.
@@ -162,7 +163,11 @@ impl Object {
         for sibling in &self.siblings {
             match other.sibling(sibling.dot) {
                 Some(twin) => siblings.push(agreed(sibling, twin).clone()),
-                None if !other.context.covers(sibling.dot) => siblings.push(sibling.clone()),
+                None if mutant::is(Mutant::MergeKeepsSeen)
+                    || !other.context.covers(sibling.dot) =>
+                {
+                    siblings.push(sibling.clone());
+                }
                 None => {}
             }
         }
@@ -171,10 +176,18 @@ impl Object {
         };
         siblings.extend(other.siblings.iter().filter(is_news).cloned());
         siblings.sort_unstable_by_key(|sibling| sibling.dot);
-        Self {
-            siblings,
-            context: self.context.union(&other.context),
+        if mutant::is(Mutant::MergeDropsSibling) {
+            let newest = siblings.iter().map(|sibling| sibling.dot.rank()).max();
+            siblings.retain(|sibling| Some(sibling.dot.rank()) == newest);
         }
+        let mut context = self.context.union(&other.context);
+        if mutant::is(Mutant::MergeForgetsContext) {
+            context = self.context.clone();
+            siblings
+                .iter()
+                .for_each(|sibling| context.record(sibling.dot));
+        }
+        Self { siblings, context }
     }
 
     /// Lets go of the values that have expired; their dots stay as tombstones, and so does the expiry.

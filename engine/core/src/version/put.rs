@@ -21,6 +21,7 @@ use super::opaque::ClientContext;
 use super::policy::Conflict;
 use super::view::{Content, ObjectView, SiblingView};
 use crate::base::ids::NodeId;
+use crate::base::mutant::{self, Mutant};
 use crate::base::time::Hlc;
 
 /// What the put follows.
@@ -126,7 +127,7 @@ impl core::error::Error for PutError {}
 /// Whether a put with this context dominates what the index holds, so that nothing need be read ([`Local::Unread`],
 /// or [`Local::Absent`] where the index certainly has no entry).
 pub fn dominates_without_read(index: Option<Fingerprint>, context: &ClientContext) -> bool {
-    index.is_none() || index == context.seen
+    index.is_none() || index == context.seen || mutant::is(Mutant::UnreadUnchecked)
 }
 
 /// Whether a replica may put a coordinator's object in the place of its own without reading it: it holds nothing, or
@@ -214,6 +215,9 @@ fn put_after(
             }
             birth = present_birth(&known, input).filter(|_| view.siblings().next().is_some());
             context = known.union(seen);
+            if mutant::is(Mutant::SeenForgotten) {
+                context = known;
+            }
         }
     }
     let dot = Dot {
@@ -250,6 +254,9 @@ fn survivors_of<'a>(
     view.siblings()
         .filter(|sibling| !(is_first && sibling.is_dead(input.now.ms())))
         .filter(|sibling| {
+            if mutant::is(Mutant::SeenKept) {
+                return true;
+            }
             !view
                 .siblings()
                 .any(|other| other.is_same_write(*sibling) && seen.covers(other.dot))
@@ -303,7 +310,10 @@ fn repeated(view: &ObjectView<'_>, mode: PutMode<'_>, input: &PutInput<'_>) -> O
 }
 
 /// All of `context` but the unseen siblings. It names the object's fingerprint only where it covers the whole object.
-fn returned(context: &Context, fingerprint: Fingerprint, unseen: Vec<Dot>) -> ClientContext {
+fn returned(context: &Context, fingerprint: Fingerprint, mut unseen: Vec<Dot>) -> ClientContext {
+    if mutant::is(Mutant::ContextTooWide) {
+        unseen.clear();
+    }
     let seen = unseen.is_empty().then_some(fingerprint);
     ClientContext {
         greatest: context.max_hlc(),

@@ -2,6 +2,8 @@
 
 pub mod acknowledged;
 pub mod converged;
+pub mod latest;
+pub mod quorum;
 pub mod resurrected;
 pub mod siblings;
 

@@ -1,0 +1,92 @@
+//! Mutants: one deliberate fault each, at the place where the engine keeps the promise that it breaks. The simulator
+//! turns one on at a time, to see that some check of its finds it (DeMillo et al., 1978); a check that no mutant fails
+//! proves nothing.
+//!
+//! Without the feature `mutants` the question is a constant `false`, and nothing of this is in the program. No package
+//! of a server has that feature.
+//!
+//! Why not a patch for each: a patch rots in silence when the code moves on; these compile or do not.
+
+/// Names the mutants, each with what it does wrong.
+macro_rules! mutants {
+    ($($name:ident: $what:literal,)*) => {
+        /// A deliberate fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Mutant {
+            $(#[doc = $what] $name,)*
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// What it does wrong.
+            pub const fn what(self) -> &'static str {
+                match self {
+                    $(Self::$name => $what,)*
+                }
+            }
+        }
+    };
+}
+
+mutants! {
+    AckOneShort: "a write is acknowledged by one replica fewer than W",
+    RefusalCounts: "a replica that refuses a write counts as one that has it",
+    LostCounts: "a replica whose connection breaks counts as one that has the write",
+    StandInCounts: "a stand-in counts though the client asked for the key's own replicas",
+    AppliedUnapplied: "a busy replica acknowledges a write that it drops",
+    DurableUnsynced: "what is not on stable media yet is said to be",
+    ReadOneShort: "a read is content with one replica fewer than R",
+    ReadUnmerged: "a read answers the first object, not the join of all",
+    ReadErrorAbsent: "a record that cannot be read is answered as a key that is not there",
+    DigestsIgnored: "a read never asks for the objects whose fingerprints differ",
+    HintsSkipped: "no hint is kept for a node that is away",
+    StandInForgets: "a stand-in keeps the object and no hint",
+    HintForgottenEarly: "a hint is forgotten when it is sent, not when it has arrived",
+    HintForgottenRefused: "a hint is forgotten though its node refused it",
+    CompareBlind: "replicas that compare find nothing different",
+    CompareNoPush: "a comparison pulls what is missing here and pushes nothing",
+    CompareNoPull: "a comparison pushes what is missing there and pulls nothing",
+    MergeDropsSibling: "a merge keeps the newest sibling only",
+    MergeKeepsSeen: "a merge keeps siblings that the other side has seen and overwritten",
+    MergeForgetsContext: "a merge keeps the own context, not the union",
+    MergeReplaces: "an incoming object takes the place of what is held",
+    LoneEvent: "the other replicas get the new sibling alone, under the whole context",
+    DeleteLeavesNothing: "a delete leaves no tombstone",
+    DeleteOfNothing: "a delete of what this replica does not hold writes nothing, though others may hold it",
+    ReapedAlone: "a node forgets tombstones without asking the others or waiting",
+    ContextTooWide: "a put returns a context that covers siblings which its client never saw",
+    ExceptionsDropped: "a context forgets its exceptions",
+    SeenForgotten: "a put does not cover what its client has seen",
+    SeenKept: "a put keeps the siblings that its client has seen",
+    UnreadUnchecked: "a put with any context is taken for one that has seen all",
+    BlindIsLatest: "a put without a context overwrites what is there",
+    TailForgotten: "a start after a crash does not replay the log behind the checkpoint",
+    TornTaken: "a start after a crash goes on behind a torn batch",
+    ClockForgotten: "a start after a crash forgets how far the clock had been promised",
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static ON: core::cell::Cell<Option<Mutant>> = const { core::cell::Cell::new(None) };
+}
+
+/// Turns one on, or all off, for the engines of this thread.
+#[cfg(feature = "mutants")]
+pub fn set(mutant: Option<Mutant>) {
+    ON.set(mutant);
+}
+
+/// Whether this one is on.
+#[cfg(feature = "mutants")]
+pub(crate) fn is(mutant: Mutant) -> bool {
+    ON.get() == Some(mutant)
+}
+
+/// Never.
+#[cfg(not(feature = "mutants"))]
+#[inline(always)]
+pub(crate) const fn is(_: Mutant) -> bool {
+    false
+}

@@ -1,0 +1,49 @@
+//! Of keys that are written blind, the last writer's value stays: none is shown that was acknowledged long before another
+//! acknowledged write or delete of the key began. Long is more than clocks can be apart.
+
+use crate::sim::checks::Shown;
+use crate::sim::history::{History, Write};
+use crate::sim::swarm::Swarm;
+
+/// How far a clock may run ahead of its wall clock after a crash.
+const AHEAD_NS: u64 = 1_000_000_000;
+
+/// Values that are shown though a later writer took their place.
+pub fn check(
+    history: &History,
+    (shown, swarm): (&Shown, &Swarm),
+    is_cart: impl Fn(usize) -> bool,
+) -> Vec<String> {
+    let apart_ns = if swarm.crashes == 0 {
+        swarm.skew_ms * 1_000_000 + 2_000_000
+    } else {
+        swarm.skew_ms * 1_000_000 + AHEAD_NS
+    };
+    let mut found = Vec::new();
+    for ((node, key), values) in shown {
+        if is_cart(*key) {
+            continue;
+        }
+        for number in values {
+            let Some(ended_ns) = history
+                .writes
+                .get(number)
+                .filter(|write| write.is_once())
+                .and_then(|write| write.acknowledged_ns)
+            else {
+                continue;
+            };
+            let is_later = |write: &Write| {
+                write.key == *key
+                    && write.acknowledged_ns.is_some()
+                    && write.begun_ns > ended_ns + apart_ns
+            };
+            if let Some((later, _)) = history.writes.iter().find(|(_, write)| is_later(write)) {
+                found.push(format!(
+                    "key {key} at node {node}: w{number} is shown, though w{later} was written long after it"
+                ));
+            }
+        }
+    }
+    found
+}
