@@ -175,7 +175,9 @@ impl Worker {
             *freed_ns = answered_ns;
         }
         if answered_ns >= self.pump.edge_ns() {
-            let gauges = self.gauges(answered_ns, None);
+            // What is due by now waits for this thread too.
+            let due = self.source.due_ns(answered_ns);
+            let gauges = self.gauges(answered_ns, due);
             self.pump.tick(answered_ns, gauges);
         }
         // A thread (or its session's slot) is the connection here: until it is free, the request waits.

@@ -41,8 +41,6 @@ use crate::store::place::{Place, PlaceLayout};
 pub(super) const CEILING_AHEAD_MS: u64 = 200;
 /// Failed writes in a row after which the shard turns read-only.
 pub(super) const WRITE_FAULTS_MAX: u32 = 3;
-/// What a commit must hold to be written beside others.
-const COMMIT_BESIDE_BYTES: usize = 32 << 10;
 /// How often it is asked at least whether other shards have what this one depends on.
 const OTHERS_STEP_NS: u64 = 1_000_000;
 /// How often waiting requests are looked at for their deadlines.
@@ -998,12 +996,7 @@ impl Replica {
         let Some(tick) = self.log.open_tick() else {
             return;
         };
-        // While one commit is on its way the next gathers who comes meanwhile; another beside it pays when there is much
-        // to write.
-        let in_flight = self.log.in_flight();
-        let is_free = in_flight == 0
-            || in_flight < self.config.commits_in_flight_max as usize
-                && self.log.open_bytes() >= COMMIT_BESIDE_BYTES;
+        let is_free = self.log.in_flight() < self.config.commits_in_flight_max as usize;
         let is_old = self.commit_tick(now.mono_ns) > tick;
         if self.is_stopping || is_free && (self.is_commit_urgent || is_old) {
             self.log.close_batch(effects);

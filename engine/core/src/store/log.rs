@@ -333,17 +333,6 @@ impl Log {
         self.open.as_ref().map(|open| open.began_ns)
     }
 
-    /// What the open batch holds so far.
-    pub fn open_bytes(&self) -> usize {
-        let buffer = self
-            .current
-            .and_then(|id| self.buffers[id as usize].as_ref());
-        match (&self.open, buffer) {
-            (Some(open), Some(buffer)) => buffer.filled() - open.start,
-            _ => 0,
-        }
-    }
-
     /// Commits on their way.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
