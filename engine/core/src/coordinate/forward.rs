@@ -1,18 +1,17 @@
 //! The way to a node that holds the key: a request that came to another one is coordinated there, with one hop.
 
-use crate::base::ids::NodeId;
+use crate::base::ids::{NodeId, Token};
 use crate::base::slots::SlotId;
 use crate::port::ids::call;
 use crate::port::{
-    CallId, Condition, ContextArg, Failure, KeyName, Lane, Message, Op, Outcome, OwnedRequest,
-    Request,
+    CallId, Condition, ContextArg, Failure, Lane, Message, Op, Outcome, OwnedRequest, Request,
 };
 use crate::version::WriteId;
 
 use super::gather::resumed;
 use super::read::keep_outcome;
 use super::slot::{ForwardSlot, Slot};
-use super::{Coordinator, DEADLINE_NS_DEFAULT, GIVE_UP_NS, Turn, fail, slot_of};
+use super::{Coordinator, GIVE_UP_NS, Turn, deadline_ns, fail, slot_of};
 
 impl Coordinator {
     pub(super) fn begin_forward(&mut self, turn: &mut Turn<'_>, request: &Request<'_>) {
@@ -30,46 +29,35 @@ impl Coordinator {
         request: &Request<'_>,
         failure: Failure,
     ) {
-        let now_ns = turn.now.mono_ns;
-        let deadline_ns = request
-            .deadline_ns
-            .unwrap_or(now_ns.saturating_add(DEADLINE_NS_DEFAULT));
         let named = self.named(turn, request);
-        let slot = ForwardSlot {
-            id: request.id,
-            request: OwnedRequest::new(&named),
-            deadline_ns,
-            asked_ns: now_ns,
-            to: turn.view.me,
-            tried: vec![turn.view.me],
-            attempt: 0,
-            resume: None,
-        };
         self.stats.forwards += 1;
-        let id = self.slots.insert(Slot::Forward(Box::new(slot)));
+        let id = self.insert_forward(turn, &named, None);
         self.forward_next(turn, id, failure);
     }
 
     /// Hands a walk to a node that holds its partition; at the end of that, it goes on at `resume`.
-    pub(super) fn forward_scan(
+    pub(super) fn forward_scan(&mut self, turn: &mut Turn<'_>, request: &Request<'_>, resume: u64) {
+        let id = self.insert_forward(turn, request, Some(resume));
+        self.forward_next(turn, id, Failure::NoHolder);
+    }
+
+    fn insert_forward(
         &mut self,
-        turn: &mut Turn<'_>,
+        turn: &Turn<'_>,
         request: &Request<'_>,
-        deadline_ns: u64,
-        resume: u64,
-    ) {
+        resume: Option<u64>,
+    ) -> SlotId {
         let slot = ForwardSlot {
             id: request.id,
             request: OwnedRequest::new(request),
-            deadline_ns,
+            deadline_ns: deadline_ns(turn, request),
             asked_ns: turn.now.mono_ns,
             to: turn.view.me,
             tried: vec![turn.view.me],
             attempt: 0,
-            resume: Some(resume),
+            resume,
         };
-        let id = self.slots.insert(Slot::Forward(Box::new(slot)));
-        self.forward_next(turn, id, Failure::NoHolder);
+        self.slots.insert(Slot::Forward(Box::new(slot)))
     }
 
     /// A causal write gets a write id, so that it may be tried through two coordinators and stay one write.
@@ -130,15 +118,10 @@ impl Coordinator {
         let message = Message::Request {
             call: call(id, u16::from(attempt)),
             shape,
-            key: KeyName {
-                bucket: turn.effects.keep(request.bucket),
-                key: turn.effects.keep(request.key),
-                token: request.token,
-            },
+            key: turn.effects.keep_key(request.key_name()),
             value: turn.effects.keep(value),
             context: turn.effects.keep(context),
         };
-        let token = request.token;
         turn.send(to, Lane::Token(token), message);
         self.arm(at_ns, id);
     }
@@ -160,26 +143,15 @@ impl Coordinator {
         fail(turn, slot.id, failure);
     }
 
-    pub(super) fn holders_by_cost(
-        &self,
-        turn: &Turn<'_>,
-        token: crate::base::ids::Token,
-    ) -> Vec<NodeId> {
-        let Some(row) = turn.view.of_token(token) else {
-            return Vec::new();
-        };
-        // Those that were slow lately come last: they hold the key, and a stand-in does not.
-        let mut nodes: Vec<(bool, u64, NodeId)> = row
-            .read
-            .iter()
-            .filter(|number| turn.view.node(**number).is_alive)
-            .map(|number| {
-                let node = turn.view.node(*number).id;
-                (!self.is_usable(turn, *number), self.peers.cost(node), node)
-            })
-            .collect();
-        nodes.sort_by_key(|(is_avoided, cost, _)| (*is_avoided, *cost));
-        nodes.into_iter().map(|(_, _, node)| node).collect()
+    /// The nodes that hold a token's keys and seem alive, best first. Those that were slow lately come last: they hold the
+    /// key, and a stand-in does not.
+    pub(super) fn holders_by_cost(&self, turn: &Turn<'_>, token: Token) -> Vec<NodeId> {
+        let row = turn.view.of_token(token);
+        let readers = row.map_or(&[][..], |row| &row.read).iter().copied();
+        self.by_cost(
+            turn,
+            readers.filter(|number| turn.view.node(*number).is_alive),
+        )
     }
 
     /// A peer's answer to a forwarded request.

@@ -10,7 +10,7 @@ use crate::port::{Failure, KeyName, Lane, Message, Op, Outcome, Request};
 use crate::ring::RingView;
 
 use super::slot::{CountSlot, ScanSlot, Slot};
-use super::{Coordinator, DEADLINE_NS_DEFAULT, GIVE_UP_NS, Turn, fail, local, me};
+use super::{Coordinator, GIVE_UP_NS, Turn, fail};
 
 impl Coordinator {
     /// How many keys the partitions have for which this node answers; on the control shard, those of all other nodes
@@ -104,7 +104,7 @@ impl Coordinator {
         let shard = turn.replica.config().shard;
         let first_elsewhere = next_elsewhere(turn.view, None);
         if request.is_forwarded || first_elsewhere.is_none() {
-            return local(turn, *request);
+            return turn.ask_replica(*request);
         }
         let partition = turn.view.slices.partition_of(Token(cursor));
         if cursor != 0 && !is_read_here(turn.view, partition) {
@@ -120,7 +120,7 @@ impl Coordinator {
             id: internal(Purpose::Slot, id),
             ..*request
         };
-        local(turn, own);
+        turn.ask_replica(own);
     }
 
     /// The own part of a walk has answered: at its end the partitions of other nodes begin.
@@ -170,11 +170,7 @@ impl Coordinator {
             },
             _ => moved,
         };
-        let now_ns = turn.now.mono_ns;
-        let deadline_ns = request
-            .deadline_ns
-            .unwrap_or(now_ns.saturating_add(DEADLINE_NS_DEFAULT));
-        self.forward_scan(turn, &named, deadline_ns, resume);
+        self.forward_scan(turn, &named, resume);
     }
 }
 
@@ -194,7 +190,8 @@ pub(super) fn resumed(outcome: Outcome, resume: u64) -> Outcome {
 
 fn is_read_here(view: &RingView, partition: PartitionId) -> bool {
     let row = view.partition(partition);
-    me(view).is_some_and(|number| row.is_some_and(|row| row.read.contains(&number)))
+    view.my_number()
+        .is_some_and(|number| row.is_some_and(|row| row.read.contains(&number)))
 }
 
 /// The first partition behind `after` that this node does not read.
@@ -213,7 +210,9 @@ fn first_of(view: &RingView, partition: PartitionId, shard: ShardIndex) -> u64 {
 /// The keys of the partitions whose first reader that seems alive is this node.
 fn count_here(turn: &Turn<'_>) -> u64 {
     let view = turn.view;
-    let Some(number) = me(view) else { return 0 };
+    let Some(number) = view.my_number() else {
+        return 0;
+    };
     (0..view.slices.partitions())
         .map(PartitionId)
         .filter(|partition| {

@@ -29,7 +29,7 @@ pub(crate) mod bench_tests;
 mod coordinate_tests;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use crate::base::ids::NodeId;
 use crate::base::slots::{SlotId, Slots};
@@ -106,7 +106,7 @@ impl Coordinator {
                 self.begin_write(turn, request);
             }
             // What one shard holds itself.
-            Op::Fetch { .. } => local(turn, *request),
+            Op::Fetch { .. } => turn.ask_replica(*request),
             Op::Scan { cursor, .. } => self.begin_scan(turn, request, cursor),
             Op::Count => self.begin_count(turn, request),
             Op::Cluster { .. } => fail(turn, request.id, Failure::NoHolder),
@@ -233,6 +233,19 @@ impl Coordinator {
         self.timers.push(Reverse((at_ns, id)));
     }
 
+    /// Nodes by how much they are worth asking: those that seem away, or were slow lately, come last; equal costs keep
+    /// their order.
+    fn by_cost(&self, turn: &Turn<'_>, numbers: impl Iterator<Item = u16>) -> Vec<NodeId> {
+        let mut nodes: Vec<(bool, u64, NodeId)> = numbers
+            .map(|number| {
+                let node = turn.view.node(number).id;
+                (!self.is_usable(turn, number), self.peers.cost(node), node)
+            })
+            .collect();
+        nodes.sort_by_key(|(is_away, cost, _)| (*is_away, *cost));
+        nodes.into_iter().map(|(_, _, node)| node).collect()
+    }
+
     /// Whether a node is worth asking.
     fn is_usable(&self, turn: &Turn<'_>, number: u16) -> bool {
         let node = turn.view.node(number);
@@ -245,15 +258,27 @@ fn fail(turn: &mut Turn<'_>, id: RequestId, failure: Failure) {
     turn.effects.reply(id, Outcome::Failed(failure));
 }
 
-/// Hands a request to this shard's own replica.
-fn local(turn: &mut Turn<'_>, request: Request<'_>) {
-    turn.replica
-        .step(turn.now, crate::port::Event::Request(request), turn.effects);
+/// When a request's client stops waiting.
+fn deadline_ns(turn: &Turn<'_>, request: &Request<'_>) -> u64 {
+    let latest_ns = turn.now.mono_ns.saturating_add(DEADLINE_NS_DEFAULT);
+    request.deadline_ns.unwrap_or(latest_ns)
 }
 
-/// This node's number in the view.
-fn me(view: &RingView) -> Option<u16> {
-    view.number_of(view.me)
+const fn no_quorum(got: u8, needed: u8) -> Failure {
+    Failure::Quorum {
+        got,
+        needed,
+        is_in_doubt: false,
+    }
+}
+
+/// In how many zones these nodes are.
+fn zones_of(view: &RingView, nodes: impl Iterator<Item = NodeId>) -> u8 {
+    let numbers = nodes.filter_map(|node| view.number_of(node));
+    let zones: BTreeSet<&str> = numbers
+        .map(|number| view.node(number).zone.as_str())
+        .collect();
+    zones.len() as u8
 }
 
 /// The slot of a call, and which of its replicas was asked.

@@ -4,27 +4,27 @@
 use crate::base::ids::NodeId;
 use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
-use crate::port::ids::{Purpose, call, internal};
+use crate::port::ids::{NOBODY, Purpose, call, internal};
 use crate::port::{
     ByteRange, CallId, Durability, Failure, Held, KeyName, Lane, Message, Op, Outcome,
-    OwnedRequest, Quorum, Refusal, Request,
+    OwnedRequest, Refusal, Request, RequestId,
 };
 use crate::version::{Object, ObjectView};
 
 use super::slot::{ReadReplica, ReadSlot, ReadState, Slot, Then, receipt};
 use super::write::pick;
 use super::{
-    Coordinator, DEADLINE_NS_DEFAULT, GIVE_UP_NS, HEDGE_AFTER_NS, RETRY_FOR_NS, RETRY_STEP_NS,
-    Turn, fail, local, me, slot_of,
+    Coordinator, GIVE_UP_NS, HEDGE_AFTER_NS, RETRY_FOR_NS, RETRY_STEP_NS, Turn, deadline_ns, fail,
+    no_quorum, slot_of, zones_of,
 };
 
 impl Coordinator {
     pub(super) fn begin_read(&mut self, turn: &mut Turn<'_>, request: &Request<'_>, then: Then) {
         let view = turn.view;
         let Some(row) = view.of_token(request.token) else {
-            return local(turn, *request);
+            return turn.ask_replica(*request);
         };
-        let number = me(view);
+        let number = view.my_number();
         let Some(number) = number.filter(|number| row.read.contains(number)) else {
             return self.begin_forward(turn, request);
         };
@@ -34,12 +34,8 @@ impl Coordinator {
         let n = pick(request.quorum.n, bucket.n);
         let wanted = pick(request.quorum.r, bucket.r);
         if wanted > n || usize::from(request.quorum.r) > row.read.len() {
-            let failure = Failure::Quorum {
-                got: row.read.len().min(usize::from(n)) as u8,
-                needed: wanted,
-                is_in_doubt: false,
-            };
-            return fail(turn, request.id, failure);
+            let got = row.read.len().min(usize::from(n)) as u8;
+            return fail(turn, request.id, no_quorum(got, wanted));
         }
         let short = usize::from(mutant::is(Mutant::ReadOneShort));
         let needed = usize::from(wanted).min(row.read.len());
@@ -56,9 +52,7 @@ impl Coordinator {
             asked_ns: now_ns,
             state: ReadState::Waiting,
         }));
-        let deadline_ns = request
-            .deadline_ns
-            .unwrap_or(now_ns.saturating_add(DEADLINE_NS_DEFAULT));
+        let deadline_ns = deadline_ns(turn, request);
         let asked = replicas.len();
         let slot = ReadSlot {
             id: request.id,
@@ -81,20 +75,10 @@ impl Coordinator {
         self.read_here(turn, id);
     }
 
-    /// The nodes of a read set but this one: those that are worth asking, best first; then those that seem away.
+    /// The nodes of a read set but this one, best first.
     fn best_of(&self, turn: &Turn<'_>, read: &[u16], number: u16) -> Vec<NodeId> {
-        let mut others: Vec<(bool, u64, NodeId)> = read
-            .iter()
-            .copied()
-            .filter(|other| *other != number)
-            .map(|other| {
-                let node = turn.view.node(other).id;
-                (!self.is_usable(turn, other), self.peers.cost(node), node)
-            })
-            .collect();
-        // Equal costs keep the partition's order.
-        others.sort_by_key(|(is_away, cost, _)| (*is_away, *cost));
-        others.into_iter().map(|(_, _, node)| node).collect()
+        let others = read.iter().copied().filter(|other| *other != number);
+        self.by_cost(turn, others)
     }
 
     fn read_here(&mut self, turn: &mut Turn<'_>, id: SlotId) {
@@ -107,8 +91,7 @@ impl Coordinator {
             op: Op::Fetch { wants_object: true },
             ..request
         };
-        turn.replica
-            .step(turn.now, crate::port::Event::Request(own), turn.effects);
+        turn.ask_replica(own);
     }
 
     fn ask_replica(&mut self, turn: &mut Turn<'_>, id: SlotId, replica: usize, wants_object: bool) {
@@ -116,11 +99,7 @@ impl Coordinator {
             return;
         };
         let request = slot.request.request();
-        let key = KeyName {
-            bucket: turn.effects.keep(request.bucket),
-            key: turn.effects.keep(request.key),
-            token: request.token,
-        };
+        let key = turn.effects.keep_key(request.key_name());
         slot.replicas[replica].asked_ns = turn.now.mono_ns;
         let to = slot.replicas[replica].node;
         let message = Message::Fetch {
@@ -206,7 +185,7 @@ impl Coordinator {
         };
         let token = slot.request.request().token;
         let asked: Vec<NodeId> = slot.replicas.iter().map(|replica| replica.node).collect();
-        let (Some(row), Some(number)) = (turn.view.of_token(token), me(turn.view)) else {
+        let (Some(row), Some(number)) = (turn.view.of_token(token), turn.view.my_number()) else {
             return false;
         };
         let next = self
@@ -280,17 +259,7 @@ impl Coordinator {
             }
             return;
         }
-        // An object that was asked for is still on its way while a waiting replica was asked for one: with enough
-        // answers, those that wait were hedges, or are asked for objects that differ.
-        let is_object_on_its_way = slot
-            .replicas
-            .iter()
-            .skip(1)
-            .any(|replica| matches!(replica.state, ReadState::Waiting))
-            && answered < needed;
-        if is_object_on_its_way {
-            return;
-        }
+        // Those that wait are hedges, which are not needed any more.
         self.conclude_read(turn, id);
     }
 
@@ -300,18 +269,12 @@ impl Coordinator {
             return;
         };
         let token = slot.request.request().token;
-        let mut fingerprints: Vec<u64> = slot.replicas.iter().filter_map(held).collect();
+        let fingerprints: Vec<u64> = slot.replicas.iter().filter_map(held).collect();
         let is_equal = fingerprints.windows(2).all(|pair| pair[0] == pair[1]);
         let replicas = fingerprints.len() as u8;
-        fingerprints.sort_unstable();
-        fingerprints.dedup();
         let merged = match merge(&slot.replicas) {
             Ok(merged) => merged,
-            Err(()) => {
-                turn.effects
-                    .reply(slot.id, Outcome::Failed(Failure::BadObject));
-                return;
-            }
+            Err(()) => return fail(turn, slot.id, Failure::BadObject),
         };
         self.stats.digests_differed += u64::from(!is_equal);
         let mut encoded = Vec::new();
@@ -323,11 +286,7 @@ impl Coordinator {
         let is_behind =
             |replica: &ReadReplica| held(replica).is_some_and(|held| held != fingerprint);
         let request = slot.request.request();
-        let key = KeyName {
-            bucket: request.bucket,
-            key: request.key,
-            token,
-        };
+        let key = request.key_name();
         for replica in slot.replicas[1..]
             .iter()
             .filter(|replica| is_behind(replica))
@@ -342,31 +301,22 @@ impl Coordinator {
                 request.id = slot.id;
                 return self.coordinate_write(turn, &request, false);
             }
-            let (bucket, name) = (request.bucket.to_vec(), request.key.to_vec());
+            let kept = slot.request.clone();
             slot.is_mending = true;
             let id = self.slots.insert(Slot::Read(slot));
-            self.mend(
-                turn,
-                internal(Purpose::Slot, id),
-                (&bucket, &name, token),
-                &encoded,
-            );
-            return;
+            let key = kept.request().key_name();
+            return mend(turn, internal(Purpose::Slot, id), key, &encoded);
         }
         if is_mended {
-            let nobody = SlotId {
-                index: 0,
-                generation: 0,
-            };
             self.stats.read_repairs += 1;
-            self.mend(
-                turn,
-                internal(Purpose::Nobody, nobody),
-                (request.bucket, request.key, token),
-                &encoded,
-            );
+            mend(turn, NOBODY, key, &encoded);
         }
-        let receipt = receipt(replicas, zones_of(turn, &slot), 0, 0);
+        let answered = slot
+            .replicas
+            .iter()
+            .filter(|replica| held(replica).is_some());
+        let zones = zones_of(turn.view, answered.map(|replica| replica.node));
+        let receipt = receipt(replicas, zones, 0, 0);
         let is_there =
             ObjectView::parse(&encoded).is_ok_and(|view| !view.is_tombstone_only(turn.now.wall_ms));
         let outcome = match request.op {
@@ -381,37 +331,13 @@ impl Coordinator {
         turn.effects.reply(slot.id, outcome);
     }
 
-    /// Brings the own replica up.
-    fn mend(
-        &mut self,
-        turn: &mut Turn<'_>,
-        id: crate::port::RequestId,
-        (bucket, key, token): (&[u8], &[u8], crate::base::ids::Token),
-        object: &[u8],
-    ) {
-        let request = Request {
-            id,
-            deadline_ns: None,
-            bucket,
-            key,
-            token,
-            durability: Some(Durability::Buffered),
-            quorum: Quorum::default(),
-            wants_object: false,
-            is_forwarded: true,
-            op: Op::Merge { object },
-        };
-        local(turn, request);
-    }
-
     /// The own replica has the newest: the write that waited for it begins.
     fn mended(&mut self, turn: &mut Turn<'_>, id: SlotId, outcome: Outcome) {
         let Some(Slot::Read(slot)) = self.slots.remove(id) else {
             return;
         };
         if let Outcome::Failed(failure) = outcome {
-            turn.effects.reply(slot.id, Outcome::Failed(failure));
-            return;
+            return fail(turn, slot.id, failure);
         }
         let mut request = slot.request.request();
         request.id = slot.id;
@@ -463,13 +389,9 @@ impl Coordinator {
         let failure = match slot.local_failure {
             // Alone with a damaged record: that is what there is to say.
             Some(failure) if slot.needed == 1 && slot.replicas.len() == 1 => failure,
-            _ => Failure::Quorum {
-                got,
-                needed: slot.needed,
-                is_in_doubt: false,
-            },
+            _ => no_quorum(got, slot.needed),
         };
-        turn.effects.reply(slot.id, Outcome::Failed(failure));
+        fail(turn, slot.id, failure);
     }
 
     /// A hedge for the slow, an end for the silent, and the client's deadline.
@@ -536,17 +458,9 @@ fn merge(replicas: &[ReadReplica]) -> Result<Option<Object>, ()> {
     Ok(merged)
 }
 
-fn zones_of(turn: &Turn<'_>, slot: &ReadSlot) -> u8 {
-    let mut zones: Vec<&str> = slot
-        .replicas
-        .iter()
-        .filter(|replica| held(replica).is_some())
-        .filter_map(|replica| turn.view.number_of(replica.node))
-        .map(|number| turn.view.node(number).zone.as_str())
-        .collect();
-    zones.sort_unstable();
-    zones.dedup();
-    zones.len() as u8
+/// Brings the own replica up.
+fn mend(turn: &mut Turn<'_>, id: RequestId, key: KeyName<&[u8]>, object: &[u8]) {
+    turn.ask_own(id, key, Durability::Buffered, Op::Merge { object });
 }
 
 /// Bytes of an outcome that came with a message, kept for the client.

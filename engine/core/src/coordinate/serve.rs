@@ -6,15 +6,12 @@ use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::{Purpose, internal};
 use crate::port::{
-    CallId, Failure, Held, KeyName, Message, Op, Outcome, Peer, Quorum, Refusal, Request,
+    ByteRange, CallId, Failure, Held, KeyName, Message, Op, Outcome, Peer, Refusal, Request,
 };
 use crate::replica::hints::keep_hint;
 
 use super::slot::{PendingHint, Served, ServedSlot, Slot};
-use super::{Coordinator, Turn, me};
-
-/// A repair that nobody waits for.
-const NOBODY: CallId = CallId(u64::MAX);
+use super::{Coordinator, Turn};
 
 impl Coordinator {
     pub(super) fn serve_apply(
@@ -28,18 +25,10 @@ impl Coordinator {
     ) {
         let partition = turn.view.slices.partition_of(key.token);
         if hint_for.is_none() && !is_kept_here(turn, partition) {
-            return self.refuse_apply(turn, peer, call, Refusal::NotHere);
+            return self.answer_apply(turn, peer, call, Err(Refusal::NotHere));
         }
-        if mutant::is(Mutant::AppliedUnapplied) && self.queue() > 4 && call != NOBODY {
-            let (result, queue) = (Ok(true), self.queue());
-            return turn.answer_peer(
-                peer,
-                Message::Applied {
-                    call,
-                    result,
-                    queue,
-                },
-            );
+        if mutant::is(Mutant::AppliedUnapplied) && self.queue() > 4 && call != CallId::NOBODY {
+            return self.answer_apply(turn, peer, call, Ok(true));
         }
         let id = self.serve(peer, call, Served::Apply);
         let durability = if is_durable {
@@ -55,17 +44,40 @@ impl Coordinator {
                 token: key.token,
             }));
         }
-        ask(turn, id, key, Some(durability), Op::Merge { object });
+        let id = internal(Purpose::Slot, id);
+        turn.ask_own(id, key, durability, Op::Merge { object });
     }
 
-    fn refuse_apply(&mut self, turn: &mut Turn<'_>, peer: Peer, call: CallId, why: Refusal) {
-        if call == NOBODY {
+    fn answer_apply(
+        &self,
+        turn: &mut Turn<'_>,
+        peer: Peer,
+        call: CallId,
+        result: Result<bool, Refusal>,
+    ) {
+        if call == CallId::NOBODY {
             return;
         }
         let queue = self.queue();
         let message = Message::Applied {
             call,
-            result: Err(why),
+            result,
+            queue,
+        };
+        turn.answer_peer(peer, message);
+    }
+
+    fn answer_fetch(
+        &self,
+        turn: &mut Turn<'_>,
+        peer: Peer,
+        call: CallId,
+        result: Result<Held<ByteRange>, Refusal>,
+    ) {
+        let queue = self.queue();
+        let message = Message::Fetched {
+            call,
+            result,
             queue,
         };
         turn.answer_peer(peer, message);
@@ -79,22 +91,17 @@ impl Coordinator {
         wants_object: bool,
     ) {
         let partition = turn.view.slices.partition_of(key.token);
-        let is_holder = me(turn.view).is_some_and(|number| {
+        let is_holder = turn.view.my_number().is_some_and(|number| {
             turn.view
                 .partition(partition)
                 .is_some_and(|row| row.read.contains(&number) || row.is_draining_here)
         });
         if !is_holder {
-            let queue = self.queue();
-            let message = Message::Fetched {
-                call,
-                result: Err(Refusal::NotHere),
-                queue,
-            };
-            return turn.answer_peer(peer, message);
+            return self.answer_fetch(turn, peer, call, Err(Refusal::NotHere));
         }
         let id = self.serve(peer, call, Served::Fetch);
-        ask(turn, id, key, None, Op::Fetch { wants_object });
+        let id = internal(Purpose::Slot, id);
+        turn.ask_own(id, key, Durability::Buffered, Op::Fetch { wants_object });
     }
 
     /// Coordinates a forwarded request here.
@@ -128,7 +135,6 @@ impl Coordinator {
         let Some(Slot::Served(served)) = self.slots.remove(id) else {
             return;
         };
-        let queue = self.queue();
         let (peer, call) = (served.peer, served.call);
         // Not before the object is there: what is delivered for a hint is what lies beside it.
         if let (Some(hint), Outcome::Written { .. }) = (&served.hint, &outcome)
@@ -139,53 +145,34 @@ impl Coordinator {
                 key: hint.key.as_slice(),
                 token: hint.token,
             };
-            keep_hint(turn.replica, turn.now, hint.target, key, turn.effects);
+            keep_hint(turn, hint.target, key);
             self.stats.hints_kept += 1;
         }
         match served.kind {
             Served::Request => {
-                let bytes = gather(turn, outcome);
-                turn.answer_peer(
-                    peer,
-                    Message::Outcome {
-                        call,
-                        outcome: bytes.0,
-                        bytes: bytes.1,
-                    },
-                );
+                let (outcome, bytes) = gather(turn, outcome);
+                let message = Message::Outcome {
+                    call,
+                    outcome,
+                    bytes,
+                };
+                turn.answer_peer(peer, message);
             }
-            Served::Apply if call == NOBODY => {}
             Served::Apply => {
                 let result = match outcome {
                     Outcome::Written { receipt, .. } => Ok(receipt.on_stable_media > 0),
                     Outcome::Failed(failure) => Err(refusal(failure)),
                     _ => Err(Refusal::Unreadable),
                 };
-                let message = Message::Applied {
-                    call,
-                    result,
-                    queue,
-                };
-                turn.answer_peer(peer, message);
+                self.answer_apply(turn, peer, call, result);
             }
             Served::Fetch => {
                 let result = match outcome {
-                    Outcome::Held(Held {
-                        fingerprint,
-                        object,
-                    }) => Ok(Held {
-                        fingerprint,
-                        object,
-                    }),
+                    Outcome::Held(held) => Ok(held),
                     Outcome::Failed(failure) => Err(refusal(failure)),
                     _ => Err(Refusal::Unreadable),
                 };
-                let message = Message::Fetched {
-                    call,
-                    result,
-                    queue,
-                };
-                turn.answer_peer(peer, message);
+                self.answer_fetch(turn, peer, call, result);
             }
         }
     }
@@ -197,35 +184,12 @@ impl Coordinator {
 
 /// Whether this node holds a partition, is to hold it, or drains it.
 fn is_kept_here(turn: &Turn<'_>, partition: PartitionId) -> bool {
-    let Some(number) = me(turn.view) else {
+    let Some(number) = turn.view.my_number() else {
         return false;
     };
     turn.view
         .partition(partition)
         .is_some_and(|row| row.write.contains(&number) || row.is_draining_here)
-}
-
-fn ask(
-    turn: &mut Turn<'_>,
-    id: SlotId,
-    key: KeyName<&[u8]>,
-    durability: Option<Durability>,
-    op: Op<'_>,
-) {
-    let request = Request {
-        id: internal(Purpose::Slot, id),
-        deadline_ns: None,
-        bucket: key.bucket,
-        key: key.key,
-        token: key.token,
-        durability,
-        quorum: Quorum::default(),
-        wants_object: false,
-        is_forwarded: true,
-        op,
-    };
-    turn.replica
-        .step(turn.now, crate::port::Event::Request(request), turn.effects);
 }
 
 fn refusal(failure: Failure) -> Refusal {
@@ -240,13 +204,13 @@ fn refusal(failure: Failure) -> Refusal {
 }
 
 /// The outcome's bytes in one range, and the outcome that refers to them there.
-fn gather(turn: &mut Turn<'_>, outcome: Outcome) -> (Outcome, crate::port::ByteRange) {
+fn gather(turn: &mut Turn<'_>, outcome: Outcome) -> (Outcome, ByteRange) {
     let mut bytes = Vec::new();
     let all = &turn.effects.bytes;
     let outcome = outcome.map(|range| {
         let start = bytes.len() as u32;
         bytes.extend_from_slice(range.of(all));
-        crate::port::ByteRange {
+        ByteRange {
             start,
             end: bytes.len() as u32,
         }

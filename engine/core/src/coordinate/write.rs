@@ -16,8 +16,8 @@ use crate::version::{Object, ObjectView};
 
 use super::slot::{Answer, LocalWritten, Slot, Then, WriteReplica, WriteSlot, receipt};
 use super::{
-    Coordinator, DEADLINE_NS_DEFAULT, GIVE_UP_NS, RETRY_FOR_NS, RETRY_STEP_NS, STAND_IN_AFTER_NS,
-    Turn, fail, local, me, slot_of,
+    Coordinator, GIVE_UP_NS, RETRY_FOR_NS, RETRY_STEP_NS, STAND_IN_AFTER_NS, Turn, deadline_ns,
+    fail, no_quorum, slot_of, zones_of,
 };
 
 /// Whether a write must know the newest object before it decides: what it writes or answers is made from what is there,
@@ -42,9 +42,9 @@ fn needs_newest(op: &Op<'_>) -> bool {
 impl Coordinator {
     pub(super) fn begin_write(&mut self, turn: &mut Turn<'_>, request: &Request<'_>) {
         let Some(row) = turn.view.of_token(request.token) else {
-            return local(turn, *request);
+            return turn.ask_replica(*request);
         };
-        let number = me(turn.view);
+        let number = turn.view.my_number();
         if number.is_none_or(|number| !row.read.contains(&number)) {
             return self.begin_forward(turn, request);
         }
@@ -62,7 +62,7 @@ impl Coordinator {
         is_stand_in: bool,
     ) {
         let view = turn.view;
-        let (Some(row), Some(number)) = (view.of_token(request.token), me(view)) else {
+        let (Some(row), Some(number)) = (view.of_token(request.token), view.my_number()) else {
             return fail(turn, request.id, Failure::NoHolder);
         };
         let Some(bucket) = view.bucket(request.bucket) else {
@@ -121,9 +121,7 @@ impl Coordinator {
                 .filter(|other| **other != number)
                 .map(|other| replica(view.node(*other).id, false)),
         );
-        let deadline_ns = request
-            .deadline_ns
-            .unwrap_or(now_ns.saturating_add(DEADLINE_NS_DEFAULT));
+        let deadline_ns = deadline_ns(turn, request);
         let slot = WriteSlot {
             id: request.id,
             request: OwnedRequest::new(request),
@@ -160,7 +158,7 @@ impl Coordinator {
             wants_object: true,
             ..*request
         };
-        local(turn, own);
+        turn.ask_replica(own);
     }
 
     /// The own replica has the object in its log: the others get it.
@@ -177,6 +175,13 @@ impl Coordinator {
         if mutant::is(Mutant::LoneEvent) {
             slot.object = slot.object.take().map(|object| lone_event(&object));
         }
+        self.replicate(turn, id);
+    }
+
+    fn replicate(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
         let count = slot.replicas.len();
         for replica in 1..count {
             self.ask_or_replace(turn, id, replica);
@@ -204,11 +209,7 @@ impl Coordinator {
         let Some(object) = &slot.object else { return };
         let message = Message::Apply {
             call: call(id, replica as u16),
-            key: KeyName {
-                bucket: turn.effects.keep(request.bucket),
-                key: turn.effects.keep(request.key),
-                token: request.token,
-            },
+            key: turn.effects.keep_key(request.key_name()),
             object: turn.effects.keep(object),
             is_durable: slot.is_durable,
             hint_for: slot.replicas[replica].hint_for,
@@ -285,13 +286,7 @@ impl Coordinator {
             return;
         }
         slot.hinted.push(target);
-        let request = slot.request.request();
-        let key = KeyName {
-            bucket: request.bucket,
-            key: request.key,
-            token: request.token,
-        };
-        keep_hint(turn.replica, turn.now, target, key, turn.effects);
+        keep_hint(turn, target, slot.request.request().key_name());
         self.stats.hints_kept += 1;
     }
 
@@ -313,23 +308,23 @@ impl Coordinator {
                     previous: previous.map(bytes),
                 });
                 slot.replicas[0].state = Answer::Done(receipt.on_stable_media > 0);
-                let stands_in = slot.replicas[0].hint_for.is_some();
+                let stands_in_for = slot.replicas[0].hint_for;
                 if slot.object.is_none() {
                     self.replicate_without_object(turn, id);
                 }
-                if stands_in {
-                    self.hint_all(turn, id);
+                // The others that hold the key were replaced, or hinted, each by itself.
+                if let Some(target) = stands_in_for {
+                    self.keep_hint(turn, id, target);
                 }
                 self.settle_write(turn, id);
             }
-            Outcome::Failed(failure) if slot.object.is_some() => {
+            Outcome::Failed(_) if slot.object.is_some() => {
                 slot.replicas[0].state = Answer::Failed;
                 slot.local = Some(LocalWritten {
                     existed: true,
                     context: None,
                     previous: None,
                 });
-                let _ = failure;
                 self.settle_write(turn, id);
             }
             Outcome::Failed(failure) => self.local_refused(turn, id, failure),
@@ -349,24 +344,10 @@ impl Coordinator {
         };
         if let Op::Merge { object } = slot.request.request().op {
             slot.object = Some(object.into());
-            let count = slot.replicas.len();
-            for replica in 1..count {
-                self.ask_or_replace(turn, id, replica);
-            }
-            return;
+            return self.replicate(turn, id);
         }
         for replica in &mut slot.replicas[1..] {
             replica.state = Answer::Done(false);
-        }
-    }
-
-    /// A stand-in that coordinates keeps a hint for each node that holds the key.
-    fn hint_all(&mut self, turn: &mut Turn<'_>, id: SlotId) {
-        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
-            return;
-        };
-        if let Some(target) = slot.replicas[0].hint_for {
-            self.keep_hint(turn, id, target);
         }
     }
 
@@ -455,7 +436,11 @@ impl Coordinator {
         };
         let tally = slot.tally();
         if !slot.is_answered {
-            let zones = zones_of(turn, slot);
+            let acknowledged = slot
+                .replicas
+                .iter()
+                .filter(|replica| replica.counts && matches!(replica.state, Answer::Done(_)));
+            let zones = zones_of(turn.view, acknowledged.map(|replica| replica.node));
             let short = u8::from(mutant::is(Mutant::AckOneShort));
             let is_met = tally.acknowledged + short >= slot.needed
                 && tally.stable + short >= slot.stable_needed
@@ -590,12 +575,8 @@ impl Coordinator {
     ) {
         self.stats.read_repairs += 1;
         let message = Message::Apply {
-            call: CallId(u64::MAX),
-            key: KeyName {
-                bucket: turn.effects.keep(key.bucket),
-                key: turn.effects.keep(key.key),
-                token: key.token,
-            },
+            call: CallId::NOBODY,
+            key: turn.effects.keep_key(key),
             object: turn.effects.keep(object),
             is_durable: false,
             hint_for: None,
@@ -635,14 +616,6 @@ pub(super) const fn pick(asked: u8, bucket: u8) -> u8 {
     if asked == 0 { bucket } else { asked }
 }
 
-const fn no_quorum(got: u8, needed: u8) -> Failure {
-    Failure::Quorum {
-        got,
-        needed,
-        is_in_doubt: false,
-    }
-}
-
 const fn in_doubt(got: u8, needed: u8) -> Failure {
     Failure::Quorum {
         got,
@@ -656,18 +629,4 @@ fn stand_ins_alive(turn: &Turn<'_>, row: &PartitionView) -> usize {
         .iter()
         .filter(|number| turn.view.node(**number).is_alive)
         .count()
-}
-
-/// In how many zones the acknowledgements are.
-fn zones_of(turn: &Turn<'_>, slot: &WriteSlot) -> u8 {
-    let mut zones: Vec<&str> = slot
-        .replicas
-        .iter()
-        .filter(|replica| matches!(replica.state, Answer::Done(_)) && replica.counts)
-        .filter_map(|replica| turn.view.number_of(replica.node))
-        .map(|number| turn.view.node(number).zone.as_str())
-        .collect();
-    zones.sort_unstable();
-    zones.dedup();
-    zones.len() as u8
 }

@@ -1,7 +1,7 @@
 //! What the shard asks of the outside.
 
 use crate::base::ids::ShardIndex;
-use crate::port::{FileId, Note, Outcome, RequestId, Send, Ticket};
+use crate::port::{FileId, KeyName, Note, Outcome, RequestId, Send, Ticket};
 
 /// Bytes in [`Effects::bytes`], valid until [`Effects::clear`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -144,6 +144,15 @@ impl Effects {
         ByteRange {
             start,
             end: self.bytes.len() as u32,
+        }
+    }
+
+    /// Appends the names of a key.
+    pub(crate) fn keep_key(&mut self, key: KeyName<&[u8]>) -> KeyName<ByteRange> {
+        KeyName {
+            bucket: self.keep(key.bucket),
+            key: self.keep(key.key),
+            token: key.token,
         }
     }
 

@@ -22,11 +22,25 @@ pub(crate) enum Purpose {
     Upkeep = 2,
 }
 
-/// A request of the shard to its own replica.
-pub(crate) fn internal(purpose: Purpose, slot: SlotId) -> RequestId {
-    let (index, generation) = (u64::from(slot.index), u64::from(slot.generation));
-    RequestId(INTERNAL | (purpose as u64) << 56 | generation << 32 | index)
+/// A slot in the lower 48 bits of an id.
+const fn slot_bits(slot: SlotId) -> u64 {
+    (slot.generation as u64) << 32 | slot.index as u64
 }
+
+const fn slot_of(bits: u64) -> SlotId {
+    SlotId {
+        index: bits as u32,
+        generation: (bits >> 32) as u16,
+    }
+}
+
+/// A request of the shard to its own replica.
+pub(crate) const fn internal(purpose: Purpose, slot: SlotId) -> RequestId {
+    RequestId(INTERNAL | (purpose as u64) << 56 | slot_bits(slot))
+}
+
+/// The id of all requests whose answers nobody waits for.
+pub(crate) const NOBODY: RequestId = internal(Purpose::Nobody, slot_of(0));
 
 /// Whose it is, when it is one of the shard's own.
 pub(crate) fn purpose_of(id: RequestId) -> Option<(Purpose, SlotId)> {
@@ -38,42 +52,30 @@ pub(crate) fn purpose_of(id: RequestId) -> Option<(Purpose, SlotId)> {
         1 => Purpose::Nobody,
         _ => Purpose::Upkeep,
     };
-    let slot = SlotId {
-        index: id.0 as u32,
-        generation: (id.0 >> 32) as u16,
-    };
-    Some((purpose, slot))
+    Some((purpose, slot_of(id.0)))
 }
 
 /// A question of the background; of those of one slot the sequence tells a late answer to a former one apart.
 pub(crate) fn upkeep_call(slot: SlotId, sequence: u16) -> CallId {
     let sequence = u64::from(sequence & UPKEEP_SEQUENCE_MAX);
-    CallId(UPKEEP_CALL | sequence << 48 | u64::from(slot.generation) << 32 | u64::from(slot.index))
+    CallId(UPKEEP_CALL | sequence << 48 | slot_bits(slot))
 }
 
 /// Which slot of the background asked, and its sequence, when it did.
 pub(crate) fn of_upkeep_call(call: CallId) -> Option<(SlotId, u16)> {
     let is_its = call.0 >> 62 == UPKEEP_CALL >> 62;
-    let slot = SlotId {
-        index: call.0 as u32,
-        generation: (call.0 >> 32) as u16,
-    };
-    is_its.then_some((slot, (call.0 >> 48) as u16 & UPKEEP_SEQUENCE_MAX))
+    let sequence = (call.0 >> 48) as u16 & UPKEEP_SEQUENCE_MAX;
+    is_its.then_some((slot_of(call.0), sequence))
 }
 
 /// A question to the replica with this number within its slot.
 pub(crate) fn call(slot: SlotId, replica: u16) -> CallId {
-    let (index, generation) = (u64::from(slot.index), u64::from(slot.generation));
-    CallId(u64::from(replica) << 48 | generation << 32 | index)
+    CallId(u64::from(replica) << 48 | slot_bits(slot))
 }
 
 /// Which slot and replica a call was.
 pub(crate) fn of_call(call: CallId) -> (SlotId, u16) {
-    let slot = SlotId {
-        index: call.0 as u32,
-        generation: (call.0 >> 32) as u16,
-    };
-    (slot, (call.0 >> 48) as u16)
+    (slot_of(call.0), (call.0 >> 48) as u16)
 }
 
 #[cfg(test)]
@@ -95,7 +97,7 @@ mod tests {
             Some((slot, 16383))
         );
         assert_eq!(of_upkeep_call(call(slot, 255)), None);
-        assert_eq!(of_upkeep_call(CallId(u64::MAX)), None);
+        assert_eq!(of_upkeep_call(CallId::NOBODY), None);
         assert_eq!(purpose_of(RequestId(3 << 56)), None);
     }
 }

@@ -239,6 +239,32 @@ pub struct KeyName<B> {
     pub token: Token,
 }
 
+impl TokenRange {
+    /// Of one token.
+    pub const fn one(token: Token) -> Self {
+        Self {
+            first: token,
+            last: token,
+        }
+    }
+}
+
+impl CallId {
+    /// Of a message whose answer nobody waits for.
+    pub(crate) const NOBODY: Self = Self(u64::MAX);
+}
+
+impl<'a> Request<'a> {
+    /// Its key, by its names.
+    pub(crate) const fn key_name(&self) -> KeyName<&'a [u8]> {
+        KeyName {
+            bucket: self.bucket,
+            key: self.key,
+            token: self.token,
+        }
+    }
+}
+
 impl<B: Copy> KeyName<B> {
     fn map<C>(self, f: &impl Fn(B) -> C) -> KeyName<C> {
         KeyName {

@@ -398,9 +398,7 @@ impl Replica {
     }
 
     fn reap(&mut self, header: &RecordHeader) {
-        if let Some(former) = self.index.remove(header.token, header.tag15) {
-            self.digest.replace(header.token, former.fingerprint, 0);
-            self.subtract_live(former.place);
+        if self.forget_entry(header.token, header.tag15) {
             self.stats.tombstones_reaped += 1;
         }
     }

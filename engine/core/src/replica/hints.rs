@@ -5,13 +5,9 @@
 
 use crate::base::ids::{NodeId, Token};
 use crate::base::mutant::{self, Mutant};
-use crate::base::slots::SlotId;
-use crate::base::time::Now;
-use crate::port::ids::{Purpose, internal};
-use crate::port::{
-    Condition, ContextArg, Durability, Effects, Event, Expiry, KeyName, Op, Put, Quorum, Request,
-};
-use crate::replica::Replica;
+use crate::port::ids::NOBODY;
+use crate::port::{Condition, ContextArg, Durability, Expiry, KeyName, Op, Put};
+use crate::replica::turn::Turn;
 
 /// The bucket of hints; no client can name it.
 pub(crate) const HINT_BUCKET: &[u8] = b"\0hint";
@@ -35,17 +31,10 @@ pub(crate) fn read_hint_key(bytes: &[u8]) -> Option<(NodeId, &[u8], &[u8])> {
 }
 
 /// Keeps a hint; the object is in the log already, or will be.
-pub(crate) fn keep_hint(
-    replica: &mut Replica,
-    now: Now,
-    target: NodeId,
-    key: KeyName<&[u8]>,
-    effects: &mut Effects,
-) {
+pub(crate) fn keep_hint(turn: &mut Turn<'_>, target: NodeId, key: KeyName<&[u8]>) {
     if mutant::is(Mutant::HintsSkipped) {
         return;
     }
-    let name = hint_key(target, key);
     let op = Op::Put(Put {
         context: ContextArg::Latest,
         value: &[],
@@ -55,47 +44,27 @@ pub(crate) fn keep_hint(
         want_context: false,
         write_id: None,
     });
-    replica.step(
-        now,
-        Event::Request(request(&name, key.token.of_hint(), op)),
-        effects,
-    );
+    ask(turn, &hint_key(target, key), key.token.of_hint(), op);
 }
 
 /// Forgets a hint that was delivered.
-pub(crate) fn delete_hint(
-    replica: &mut Replica,
-    now: Now,
-    name: &[u8],
-    token: Token,
-    effects: &mut Effects,
-) {
+pub(crate) fn delete_hint(turn: &mut Turn<'_>, name: &[u8], token: Token) {
     let op = Op::Delete {
         context: ContextArg::Latest,
         want_previous: false,
         want_context: false,
         write_id: None,
     };
-    replica.step(now, Event::Request(request(name, token, op)), effects);
+    ask(turn, name, token, op);
 }
 
-fn request<'a>(name: &'a [u8], token: Token, op: Op<'a>) -> Request<'a> {
-    let nobody = SlotId {
-        index: 0,
-        generation: 0,
-    };
-    Request {
-        id: internal(Purpose::Nobody, nobody),
-        deadline_ns: None,
+fn ask(turn: &mut Turn<'_>, name: &[u8], token: Token, op: Op<'_>) {
+    let key = KeyName {
         bucket: HINT_BUCKET,
         key: name,
         token,
-        durability: Some(Durability::Buffered),
-        quorum: Quorum::default(),
-        wants_object: false,
-        is_forwarded: false,
-        op,
-    }
+    };
+    turn.ask_own(NOBODY, key, Durability::Buffered, op);
 }
 
 #[cfg(test)]

@@ -128,10 +128,7 @@ impl Replica {
         if !self.is_replicated || !is_there || token.is_hint() {
             return;
         }
-        if let Some(entry) = self.index.remove(token, place.tag15()) {
-            self.digest.replace(token, entry.fingerprint, 0);
-            self.subtract_live(place);
-        }
+        self.forget_entry(token, place.tag15());
         self.taint(self.config.slices.partition_of(token));
     }
 

@@ -692,6 +692,16 @@ impl Replica {
         }
     }
 
+    /// Forgets what the index knows of a key; false when it knows nothing.
+    pub(super) fn forget_entry(&mut self, token: Token, tag15: u16) -> bool {
+        let Some(former) = self.index.remove(token, tag15) else {
+            return false;
+        };
+        self.digest.replace(token, former.fingerprint, 0);
+        self.subtract_live(former.place);
+        true
+    }
+
     pub(super) fn subtract_live(&mut self, place: Place) {
         let bytes = u64::from(place.bytes_upper());
         self.live_bytes = self.live_bytes.saturating_sub(bytes);

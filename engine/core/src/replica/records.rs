@@ -94,8 +94,7 @@ impl Replica {
             .step_by(nth)
             .collect();
         for (token, entry) in &lost {
-            self.index.remove(*token, entry.place.tag15());
-            self.digest.replace(*token, entry.fingerprint, 0);
+            self.forget_entry(*token, entry.place.tag15());
         }
         lost.len()
     }
@@ -180,9 +179,7 @@ impl Replica {
         let Some((_, entry)) = found else {
             return false;
         };
-        self.index.remove(token, entry.place.tag15());
-        self.digest.replace(token, entry.fingerprint, 0);
-        self.subtract_live(entry.place);
+        self.forget_entry(token, entry.place.tag15());
         self.stats.tombstones_reaped += 1;
         true
     }

@@ -2,7 +2,10 @@
 
 use crate::base::ids::NodeId;
 use crate::base::time::Now;
-use crate::port::{ByteRange, Effects, Event, Lane, Message, Peer, Request, Send};
+use crate::port::{
+    ByteRange, Durability, Effects, Event, KeyName, Lane, Message, Op, Peer, Quorum, Request,
+    RequestId, Send,
+};
 use crate::replica::Replica;
 use crate::ring::RingView;
 
@@ -29,5 +32,27 @@ impl Turn<'_> {
     pub(crate) fn ask_replica(&mut self, request: Request<'_>) {
         self.replica
             .step(self.now, Event::Request(request), self.effects);
+    }
+
+    /// Asks this shard's own replica something of the shard's own about a key; the answer comes back by the id.
+    pub(crate) fn ask_own(
+        &mut self,
+        id: RequestId,
+        key: KeyName<&[u8]>,
+        durability: Durability,
+        op: Op<'_>,
+    ) {
+        self.ask_replica(Request {
+            id,
+            deadline_ns: None,
+            bucket: key.bucket,
+            key: key.key,
+            token: key.token,
+            durability: Some(durability),
+            quorum: Quorum::default(),
+            wants_object: false,
+            is_forwarded: true,
+            op,
+        });
     }
 }

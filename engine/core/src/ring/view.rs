@@ -124,6 +124,11 @@ impl RingView {
         u16::try_from(at).ok()
     }
 
+    /// This node's number; none where it is no member.
+    pub fn my_number(&self) -> Option<u16> {
+        self.number_of(self.me)
+    }
+
     /// The rules of a bucket.
     pub fn bucket(&self, name: &[u8]) -> Option<&BucketView> {
         self.buckets.iter().find(|bucket| bucket.name == name)

@@ -334,7 +334,7 @@ fn rules_of(bucket: &BucketView) -> Bucket {
 
 /// By partition, whether this node answers reads of it; empty where it is alone.
 fn answered_here(view: &RingView) -> Vec<bool> {
-    let number = view.number_of(view.me);
+    let number = view.my_number();
     let is_answered =
         |row: &crate::ring::PartitionView| number.is_some_and(|number| row.read.contains(&number));
     view.partitions.iter().map(is_answered).collect()

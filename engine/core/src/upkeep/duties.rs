@@ -151,7 +151,7 @@ impl Upkeep {
     pub(super) fn find_duties(&mut self, former: Option<&RingView>, turn: &mut Turn<'_>) {
         let now_ns = turn.now.mono_ns;
         let view = turn.view;
-        let Some(me) = view.number_of(view.me) else {
+        let Some(me) = view.my_number() else {
             return;
         };
         let (mut pending, mut draining) = (BTreeSet::new(), BTreeSet::new());
@@ -238,7 +238,7 @@ impl Upkeep {
     /// The control shard hears which partitions this shard cannot vouch for any more.
     fn tell_lost(&mut self, turn: &mut Turn<'_>) {
         let taints = turn.replica.taints();
-        let is_member = turn.view.number_of(turn.view.me).is_some();
+        let is_member = turn.view.my_number().is_some();
         if !is_member || taints == self.duties.taints_told {
             return;
         }
@@ -260,7 +260,7 @@ impl Upkeep {
 
     fn find_leftovers(&mut self, turn: &mut Turn<'_>) {
         let now_ns = turn.now.mono_ns;
-        let Some(me) = turn.view.number_of(turn.view.me) else {
+        let Some(me) = turn.view.my_number() else {
             return;
         };
         if self.duties.leftovers_ns > now_ns {
@@ -334,7 +334,7 @@ impl Upkeep {
     fn start_handover(&mut self, turn: &mut Turn<'_>, partition: PartitionId) {
         let now_ns = turn.now.mono_ns;
         let view = turn.view;
-        let (Some(row), Some(me)) = (view.partition(partition), view.number_of(view.me)) else {
+        let (Some(row), Some(me)) = (view.partition(partition), view.my_number()) else {
             return;
         };
         let held = turn.replica.sum_of(turn.replica.slice(partition));
@@ -476,7 +476,7 @@ impl Upkeep {
     /// Compares the next pairs of partition and peer.
     fn start_repairs(&mut self, turn: &mut Turn<'_>) {
         let now_ns = turn.now.mono_ns;
-        let Some(me) = turn.view.number_of(turn.view.me) else {
+        let Some(me) = turn.view.my_number() else {
             return;
         };
         loop {

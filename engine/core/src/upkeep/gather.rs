@@ -74,10 +74,7 @@ impl Gather {
         let mut places: Vec<(Token, Place)> = Vec::new();
         for token in tokens {
             let first = places.len();
-            let range = TokenRange {
-                first: *token,
-                last: *token,
-            };
+            let range = TokenRange::one(*token);
             // Of a token that is another shard's nothing is known here.
             gather.is_incomplete |= turn.replica.own_part(range).is_none();
             places.extend(places_of(turn, *token));
@@ -169,10 +166,7 @@ impl Gather {
 
 /// Where the records of a token lie.
 fn places_of(turn: &Turn<'_>, token: Token) -> Vec<(Token, Place)> {
-    let range = TokenRange {
-        first: token,
-        last: token,
-    };
+    let range = TokenRange::one(token);
     if turn.replica.own_part(range).is_none() {
         return Vec::new();
     }

@@ -108,7 +108,7 @@ impl Upkeep {
     /// Starts deliveries as far as credit and budget go.
     pub(super) fn deliver_hints(&mut self, turn: &mut Turn<'_>) {
         // A view that does not know this node knows nothing of the others either.
-        if turn.view.number_of(turn.view.me).is_none() {
+        if turn.view.my_number().is_none() {
             return;
         }
         if !self.handoff.is_passing {
@@ -220,7 +220,7 @@ impl Upkeep {
                 Some(name) => self.hint_named(turn, id, name),
                 None => {
                     self.handoff.has_left = true;
-                    self.end_delivery(turn, id);
+                    self.end_delivery(id);
                 }
             }
         }
@@ -234,7 +234,7 @@ impl Upkeep {
         delivery.name = name;
         let Some((node, bucket, key)) = read_hint_key(&delivery.name) else {
             self.stats.hints_failed += 1;
-            return self.end_delivery(turn, id);
+            return self.end_delivery(id);
         };
         let target = self.handoff.targets.entry(node).or_default();
         target.is_waiting = true;
@@ -242,7 +242,7 @@ impl Upkeep {
             && target.not_before_ns <= turn.now.mono_ns
             && is_reachable(turn, node);
         if !is_ready {
-            return self.end_delivery(turn, id);
+            return self.end_delivery(id);
         }
         delivery.is_for_present = turn.view.number_of(node).is_none();
         let (bucket, key) = (bucket.to_vec(), key.to_vec());
@@ -266,7 +266,7 @@ impl Upkeep {
         else {
             self.stats.hints_failed += 1;
             self.handoff.has_left = true;
-            return self.end_delivery(turn, id);
+            return self.end_delivery(id);
         };
         delivery.object_fingerprint = fingerprint;
         let name = delivery.name.clone();
@@ -348,7 +348,7 @@ impl Upkeep {
         }
         if delivery.has_failed {
             self.stats.hints_failed += 1;
-            return self.end_delivery(turn, id);
+            return self.end_delivery(id);
         }
         self.hint_delivered(turn, id);
         self.deliver_hints(turn);
@@ -378,7 +378,7 @@ impl Upkeep {
             && object.unwrap_or(0) == delivery.object_fingerprint;
         if is_same {
             let (name, token) = (delivery.name.clone(), delivery.token);
-            delete_hint(turn.replica, turn.now, &name, token, turn.effects);
+            delete_hint(turn, &name, token);
             self.stats.hints_delivered += 1;
             // Or hints that come later would not be seen until there are more than there were.
             let hints = turn.replica.hints();
@@ -387,10 +387,10 @@ impl Upkeep {
             // A pass may have gone by while this was under way, and does not come back for it by itself.
             self.handoff.targets.entry(node).or_default().is_waiting = true;
         }
-        self.end_delivery(turn, id);
+        self.end_delivery(id);
     }
 
-    fn end_delivery(&mut self, _turn: &mut Turn<'_>, id: SlotId) {
+    fn end_delivery(&mut self, id: SlotId) {
         if let Some(Job::Hint(delivery)) = self.jobs.remove(id) {
             self.handoff.under_way.remove(&delivery.place);
             for node in delivery.waiting {
@@ -423,7 +423,7 @@ impl Upkeep {
                 self.target_failed(turn, node);
             }
             self.stats.hints_failed += 1;
-            self.end_delivery(turn, id);
+            self.end_delivery(id);
         }
     }
 }

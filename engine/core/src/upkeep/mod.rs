@@ -26,10 +26,8 @@ mod session;
 
 use crate::base::ids::{NodeId, PartitionId};
 use crate::base::slots::{SlotId, Slots};
-use crate::port::ids::{internal, of_upkeep_call, upkeep_call};
-use crate::port::{
-    ByteRange, CallId, Durability, KeyName, Lane, Message, Op, Outcome, Peer, Quorum, Request,
-};
+use crate::port::ids::{Purpose, internal, of_upkeep_call, upkeep_call};
+use crate::port::{ByteRange, CallId, Durability, KeyName, Lane, Message, Op, Outcome, Peer};
 use crate::replica::records::RangeSum;
 use crate::replica::turn::Turn;
 use crate::ring::RingView;
@@ -294,11 +292,7 @@ fn send_object(
     let call = upkeep_call(job, 0);
     let message = Message::Apply {
         call,
-        key: KeyName {
-            bucket: turn.effects.keep(key.bucket),
-            key: turn.effects.keep(key.key),
-            token: key.token,
-        },
+        key: turn.effects.keep_key(key),
         object,
         is_durable: true,
         hint_for: None,
@@ -310,18 +304,12 @@ fn send_object(
 
 /// Asks this shard's own replica; the answer comes back to the job.
 fn ask(turn: &mut Turn<'_>, job: SlotId, key: KeyName<&[u8]>, op: Op<'_>) {
-    turn.ask_replica(Request {
-        id: internal(crate::port::ids::Purpose::Upkeep, job),
-        deadline_ns: None,
-        bucket: key.bucket,
-        key: key.key,
-        token: key.token,
-        durability: Some(Durability::Buffered),
-        quorum: Quorum::default(),
-        wants_object: false,
-        is_forwarded: true,
+    turn.ask_own(
+        internal(Purpose::Upkeep, job),
+        key,
+        Durability::Buffered,
         op,
-    });
+    );
 }
 
 #[cfg(test)]

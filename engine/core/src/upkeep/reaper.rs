@@ -102,7 +102,7 @@ fn is_settled(row: &PartitionView) -> bool {
 
 /// Whether this node leads: all are alive, and it is the first reader.
 fn leads(turn: &Turn<'_>, row: &PartitionView) -> bool {
-    let me = turn.view.number_of(turn.view.me);
+    let me = turn.view.my_number();
     is_settled(row)
         && me.is_some()
         && row.read.first().copied() == me
@@ -111,10 +111,7 @@ fn leads(turn: &Turn<'_>, row: &PartitionView) -> bool {
 
 /// Whether this shard has exactly that tombstone or nothing, and no hint for the key.
 fn may_forget(turn: &Turn<'_>, (token, fingerprint): (Token, u64)) -> bool {
-    let range = TokenRange {
-        first: token,
-        last: token,
-    };
+    let range = TokenRange::one(token);
     let partition = turn.view.slices.partition_of(token);
     if token.is_hint()
         || turn.replica.own_part(range).is_none()

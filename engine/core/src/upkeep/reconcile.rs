@@ -54,7 +54,7 @@ pub(super) struct Served {
 
 /// Whether a row says that this node holds the partition.
 pub(super) fn holds(turn: &Turn<'_>, row: &PartitionView) -> bool {
-    let me = turn.view.number_of(turn.view.me);
+    let me = turn.view.my_number();
     me.is_some_and(|me| row.read.contains(&me) || row.write.contains(&me) && !row.is_pending_here)
         || row.is_draining_here
 }
@@ -518,10 +518,7 @@ fn is_silent<T>(now_ns: u64, asked: &mut Option<Asked<T>>, has_failed: &mut bool
 /// Keys that both had: what came of the merge goes back where it is not what the peer has.
 fn push_what_merged(turn: &Turn<'_>, session: &mut Session) {
     for (token, theirs) in core::mem::take(&mut session.merged) {
-        let range = TokenRange {
-            first: token,
-            last: token,
-        };
+        let range = TokenRange::one(token);
         let pairs = turn.replica.pairs(range);
         let mut prints: Vec<u64> = pairs.map(|(_, entry)| entry.fingerprint).collect();
         prints.sort_unstable();
