@@ -9,12 +9,8 @@
 use std::fmt;
 
 use gramme_core::base::ids::{NodeId, ShardIndex};
-use gramme_core::port::{Condition, ContextArg, Durability, Expiry, Receipt};
+use gramme_core::port::{ContextArg, Receipt};
 use gramme_core::version::WriteId;
-use rkyv::Portable;
-use rkyv::api::high::HighValidator;
-use rkyv::bytecheck::CheckBytes;
-use rkyv::rancor::Error;
 
 use super::body::{
     ANSWER_CONTEXT, ANSWER_EXISTED, ANSWER_PREVIOUS, ArchivedAnswerBody, ArchivedErrorBody,
@@ -28,6 +24,8 @@ use super::message::{
     Quorum, Reply, Ring, RingNode, Write,
 };
 use super::peer::PeerKind;
+use super::tail::{BodyKind, Tail, archive};
+use super::words::{condition_of, durability_of, expiry_of};
 
 /// A frame that was read.
 #[derive(Clone, Debug)]
@@ -152,7 +150,7 @@ pub fn parse(bytes: &[u8]) -> Parse<'_> {
 fn read<'a>(header: &Header, rest: &'a [u8]) -> Result<Message<'a>, FrameError> {
     let kind = header.kind;
     let (body, tail) = rest.split_at(header.body_bytes as usize);
-    let mut tail = Tail { kind, bytes: tail };
+    let mut tail = Tail::new(kind, tail);
     let message = match kind {
         Kind::Hello => {
             let body: &ArchivedHelloBody = archive(kind, body)?;
@@ -168,19 +166,9 @@ fn read<'a>(header: &Header, rest: &'a [u8]) -> Result<Message<'a>, FrameError> 
             let write = write(body, &mut tail)?;
             Message::Put(Put {
                 write,
-                expiry: match body.expiry {
-                    0 => Expiry::Default,
-                    1 => Expiry::Never,
-                    2 => Expiry::AtMs(body.expires_at_ms.to_native()),
-                    3 => Expiry::Keep,
-                    _ => return Err(tail.bad("has an unknown expiry")),
-                },
-                condition: match body.condition {
-                    0 => Condition::Always,
-                    1 => Condition::IfAbsent,
-                    2 => Condition::IfPresent,
-                    _ => return Err(tail.bad("has an unknown condition")),
-                },
+                expiry: expiry_of(body.expiry, body.expires_at_ms.to_native())
+                    .map_err(|what| tail.bad(what))?,
+                condition: condition_of(body.condition).map_err(|what| tail.bad(what))?,
                 value: tail.rest(),
             })
         }
@@ -196,52 +184,19 @@ fn read<'a>(header: &Header, rest: &'a [u8]) -> Result<Message<'a>, FrameError> 
         Kind::Pong => Message::Pong,
     };
     let has_body = !matches!(kind, Kind::Ping | Kind::Pong | Kind::Operate | Kind::Report);
-    if !has_body && !body.is_empty() || !tail.bytes.is_empty() {
+    if !has_body && !body.is_empty() || tail.len() > 0 {
         return Err(tail.bad("has bytes after its end"));
     }
     Ok(message)
 }
 
-/// The checked access.
-fn archive<A>(kind: Kind, body: &[u8]) -> Result<&A, FrameError>
-where
-    A: Portable + for<'a> CheckBytes<HighValidator<'a, Error>>,
-{
-    rkyv::access::<A, Error>(body).map_err(|_| FrameError::Body {
-        kind,
-        what: "is not an archive",
-    })
-}
-
-/// What follows the archive.
-struct Tail<'a> {
-    kind: Kind,
-    bytes: &'a [u8],
-}
-
-impl<'a> Tail<'a> {
-    fn bad(&self, what: &'static str) -> FrameError {
-        FrameError::Body {
-            kind: self.kind,
-            what,
-        }
-    }
-
-    fn take(&mut self, bytes: u32) -> Result<&'a [u8], FrameError> {
-        let (part, rest) = self
-            .bytes
-            .split_at_checked(bytes as usize)
-            .ok_or(self.bad("is cut off"))?;
-        self.bytes = rest;
-        Ok(part)
-    }
-
-    fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.bytes)
+impl BodyKind for Kind {
+    fn bad(self, what: &'static str) -> FrameError {
+        FrameError::Body { kind: self, what }
     }
 }
 
-fn get<'a>(body: &ArchivedGetBody, tail: &mut Tail<'a>) -> Result<Get<'a>, FrameError> {
+fn get<'a>(body: &ArchivedGetBody, tail: &mut Tail<'a, Kind>) -> Result<Get<'a>, FrameError> {
     Ok(Get {
         bucket: tail.take(u32::from(body.bucket_bytes.to_native()))?,
         key: tail.take(body.key_bytes.to_native())?,
@@ -254,7 +209,7 @@ fn get<'a>(body: &ArchivedGetBody, tail: &mut Tail<'a>) -> Result<Get<'a>, Frame
     })
 }
 
-fn write<'a>(body: &ArchivedWriteBody, tail: &mut Tail<'a>) -> Result<Write<'a>, FrameError> {
+fn write<'a>(body: &ArchivedWriteBody, tail: &mut Tail<'a, Kind>) -> Result<Write<'a>, FrameError> {
     let target = get(&body.target, tail)?;
     let context = tail.take(body.context_bytes.to_native())?;
     if body.flags & !(WRITE_WANT_CONTEXT | WRITE_WANT_PREVIOUS | WRITE_ID) != 0 {
@@ -268,13 +223,7 @@ fn write<'a>(body: &ArchivedWriteBody, tail: &mut Tail<'a>) -> Result<Write<'a>,
             (2, bytes) => ContextArg::Opaque(bytes),
             _ => return Err(tail.bad("has an unknown form of context")),
         },
-        durability: match body.durability {
-            0 => None,
-            1 => Some(Durability::Buffered),
-            2 => Some(Durability::One),
-            3 => Some(Durability::All),
-            _ => return Err(tail.bad("has an unknown durability")),
-        },
+        durability: durability_of(body.durability).map_err(|what| tail.bad(what))?,
         write_id: (body.flags & WRITE_ID != 0).then(|| WriteId {
             client: body.write_client.to_native(),
             sequence: body.write_sequence.to_native(),
@@ -284,7 +233,10 @@ fn write<'a>(body: &ArchivedWriteBody, tail: &mut Tail<'a>) -> Result<Write<'a>,
     })
 }
 
-fn answer<'a>(body: &ArchivedAnswerBody, tail: &mut Tail<'a>) -> Result<Answer<'a>, FrameError> {
+fn answer<'a>(
+    body: &ArchivedAnswerBody,
+    tail: &mut Tail<'a, Kind>,
+) -> Result<Answer<'a>, FrameError> {
     let context = tail.take(body.context_bytes.to_native())?;
     let context = (body.flags & ANSWER_CONTEXT != 0).then_some(context);
     let object = tail.rest();
@@ -316,7 +268,10 @@ fn answer<'a>(body: &ArchivedAnswerBody, tail: &mut Tail<'a>) -> Result<Answer<'
     })
 }
 
-fn problem<'a>(body: &ArchivedErrorBody, tail: &mut Tail<'a>) -> Result<Problem<'a>, FrameError> {
+fn problem<'a>(
+    body: &ArchivedErrorBody,
+    tail: &mut Tail<'a, Kind>,
+) -> Result<Problem<'a>, FrameError> {
     let message = tail.take(body.message_bytes.to_native())?;
     Ok(Problem {
         code: ErrorCode::from_number(body.code.to_native())
@@ -332,7 +287,7 @@ fn problem<'a>(body: &ArchivedErrorBody, tail: &mut Tail<'a>) -> Result<Problem<
     })
 }
 
-fn peer(body: &ArchivedPeerHelloBody, tail: &Tail<'_>) -> Result<PeerHello, FrameError> {
+fn peer(body: &ArchivedPeerHelloBody, tail: &Tail<'_, Kind>) -> Result<PeerHello, FrameError> {
     Ok(PeerHello {
         version_max: body.version_max,
         cluster: body.cluster.to_native(),

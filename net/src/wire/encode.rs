@@ -3,7 +3,6 @@
 //! Owns the writing of frames: header, archived body, tail; each byte of a value is copied once.
 //! Never checks limits of keys and values: the client's edge does.
 
-use gramme_core::port::{Condition, ContextArg, Durability, Expiry};
 use rkyv::Serialize;
 use rkyv::api::high::HighSerializer;
 use rkyv::rancor::Error;
@@ -16,6 +15,7 @@ use super::body::{
 };
 use super::header::{FLAG_CHECKSUM, HEADER_BYTES, Header, Kind, finish};
 use super::message::{Answer, Effect, Get, Message, PeerLane, Reply, Ring, Write};
+use super::words;
 
 /// Appends one frame. `checksum` where it crosses machines.
 pub fn encode(out: &mut Vec<u8>, request_id: u64, checksum: bool, message: &Message<'_>) {
@@ -35,21 +35,11 @@ pub fn encode(out: &mut Vec<u8>, request_id: u64, checksum: bool, message: &Mess
             frame(out, &get_body(get), &[get.bucket, get.key]),
         ),
         Message::Put(put) => {
-            let (expiry, expires_at_ms) = match put.expiry {
-                Expiry::Default => (0, 0),
-                Expiry::Never => (1, 0),
-                Expiry::AtMs(at_ms) => (2, at_ms),
-                Expiry::Keep => (3, 0),
-            };
-            let condition = match put.condition {
-                Condition::Always => 0,
-                Condition::IfAbsent => 1,
-                Condition::IfPresent => 2,
-            };
+            let (expiry, expires_at_ms) = words::expiry(put.expiry);
             let body = WriteBody {
                 expiry,
                 expires_at_ms,
-                condition,
+                condition: words::condition(put.condition),
                 ..write_body(&put.write)
             };
             (Kind::Put, write_frame(out, &body, &put.write, put.value))
@@ -117,10 +107,7 @@ where
 }
 
 fn write_frame(out: &mut Vec<u8>, body: &WriteBody, write: &Write<'_>, value: &[u8]) -> usize {
-    let context = match write.context {
-        ContextArg::Blind | ContextArg::Latest => &[],
-        ContextArg::Opaque(bytes) => bytes,
-    };
+    let context = write.context.bytes();
     let tail = [write.target.bucket, write.target.key, context, value];
     frame(out, body, &tail)
 }
@@ -200,25 +187,14 @@ fn get_body(get: &Get<'_>) -> GetBody {
 }
 
 fn write_body(write: &Write<'_>) -> WriteBody {
-    let (context, context_bytes) = match write.context {
-        ContextArg::Blind => (0, 0),
-        ContextArg::Latest => (1, 0),
-        ContextArg::Opaque(bytes) => (2, length(bytes)),
-    };
-    let durability = match write.durability {
-        None => 0,
-        Some(Durability::Buffered) => 1,
-        Some(Durability::One) => 2,
-        Some(Durability::All) => 3,
-    };
     WriteBody {
         target: get_body(&write.target),
         flags: flag(write.want_context, WRITE_WANT_CONTEXT)
             | flag(write.want_previous, WRITE_WANT_PREVIOUS)
             | flag(write.write_id.is_some(), WRITE_ID),
-        durability,
-        context,
-        context_bytes,
+        durability: words::durability(write.durability),
+        context: words::context_form(&write.context),
+        context_bytes: length(write.context.bytes()),
         write_client: write.write_id.map_or(0, |id| id.client),
         write_sequence: write.write_id.map_or(0, |id| id.sequence),
         ..WriteBody::default()

@@ -7,6 +7,8 @@
 //! - `header`: 24 bytes before every frame, checked before anything else;
 //! - `body`: the archived part of each kind, flat;
 //! - `message`: what a frame says, borrowed from the buffer;
+//! - `words`: the numbers that stand for a request's rules;
+//! - `tail`: an archive and what follows it, read with their checks;
 //! - `encode`: a message appended to a send buffer;
 //! - `decode`: a message read from a receive buffer;
 //! - [`peer`]: the frames that nodes send each other after their hello.
@@ -17,6 +19,8 @@ mod encode;
 mod header;
 mod message;
 pub mod peer;
+mod tail;
+mod words;
 
 #[cfg(test)]
 mod wire_tests;

@@ -55,10 +55,13 @@ impl OwnedRequest {
     }
 }
 
-fn context_bytes<'a>(context: &ContextArg<'a>) -> &'a [u8] {
-    match context {
-        ContextArg::Opaque(bytes) => bytes,
-        ContextArg::Blind | ContextArg::Latest => &[],
+impl<'a> ContextArg<'a> {
+    /// The opaque context's bytes; empty where it has none.
+    pub const fn bytes(&self) -> &'a [u8] {
+        match self {
+            Self::Opaque(bytes) => bytes,
+            Self::Blind | Self::Latest => &[],
+        }
     }
 }
 
@@ -76,8 +79,8 @@ impl<'a> Op<'a> {
     /// Its bytes: the value (or object), and the opaque context; empty where it has none.
     pub fn parts(&self) -> (&'a [u8], &'a [u8]) {
         match self {
-            Op::Put(put) => (put.value, context_bytes(&put.context)),
-            Op::Delete { context, .. } => (&[], context_bytes(context)),
+            Op::Put(put) => (put.value, put.context.bytes()),
+            Op::Delete { context, .. } => (&[], context.bytes()),
             Op::Merge { object } => (object, &[]),
             Op::Cluster { command } => (command, &[]),
             Op::Get

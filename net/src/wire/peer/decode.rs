@@ -6,8 +6,8 @@
 use gramme_core::base::hash;
 use gramme_core::base::ids::{NodeId, PartitionId, ShardIndex, Token};
 use gramme_core::port::{
-    CallId, Condition, ContextArg, Durability, Expiry, Held, KeyName, Lane, Message, Op, Put,
-    Quorum, Refusal, Request, RequestId, TokenRange,
+    CallId, ContextArg, Held, KeyName, Lane, Message, Op, Put, Quorum, Refusal, Request, RequestId,
+    TokenRange,
 };
 use gramme_core::version::WriteId;
 use rkyv::Portable;
@@ -17,6 +17,8 @@ use rkyv::rancor::Error;
 
 use super::super::FrameError;
 use super::super::header::{FLAG_CHECKSUM, Fields, HEADER_BYTES};
+use super::super::tail::{self, BodyKind};
+use super::super::words::{condition_of, durability_of, expiry_of};
 use super::body::{
     APPLY_BACKGROUND, APPLY_DURABLE, APPLY_HINT, ArchivedAppliedBody, ArchivedApplyBody,
     ArchivedCompareBody, ArchivedFetchBody, ArchivedFetchedBody, ArchivedGossipBody,
@@ -80,7 +82,7 @@ pub fn parse_peer(bytes: &[u8]) -> PeerParse<'_> {
 }
 
 fn read<'a>(kind: PeerKind, fields: &Fields, frame: &'a [u8]) -> Result<PeerFrame<'a>, FrameError> {
-    let bad = |what| FrameError::PeerBody { kind, what };
+    let bad = |what| kind.bad(what);
     let lane = match fields.flags & !FLAG_CHECKSUM {
         FLAG_LANE_TOKEN => Lane::Token(Token(fields.id)),
         FLAG_LANE_CONTROL if fields.id == 0 => Lane::Control,
@@ -98,9 +100,9 @@ fn read<'a>(kind: PeerKind, fields: &Fields, frame: &'a [u8]) -> Result<PeerFram
         .ok_or(bad("is longer than its frame"))?;
     let mut sent_ms = [0; 8];
     sent_ms.copy_from_slice(&start[HEADER_BYTES..]);
-    let mut tail = Tail { kind, bytes: tail };
+    let mut tail = Tail::new(kind, tail);
     let message = message(kind, body, &mut tail)?;
-    if !tail.bytes.is_empty() {
+    if tail.len() > 0 {
         return Err(tail.bad("has bytes after its end"));
     }
     Ok(PeerFrame {
@@ -230,6 +232,12 @@ fn message<'a>(
     })
 }
 
+impl BodyKind for PeerKind {
+    fn bad(self, what: &'static str) -> FrameError {
+        FrameError::PeerBody { kind: self, what }
+    }
+}
+
 /// The checked access.
 fn archive<A>(kind: PeerKind, body: &[u8]) -> Result<&A, FrameError>
 where
@@ -237,47 +245,18 @@ where
 {
     // rkyv looks for the archive at the end of what it gets; more than it needs would be passed over silently.
     if body.len() != size_of::<A>() {
-        return Err(FrameError::PeerBody {
-            kind,
-            what: "has another length than its archive",
-        });
+        return Err(kind.bad("has another length than its archive"));
     }
-    rkyv::access::<A, Error>(body).map_err(|_| FrameError::PeerBody {
-        kind,
-        what: "is not an archive",
-    })
+    tail::archive(kind, body)
 }
 
-/// What follows the archive.
-struct Tail<'a> {
-    kind: PeerKind,
-    bytes: &'a [u8],
-}
+type Tail<'a> = tail::Tail<'a, PeerKind>;
 
+/// The parts that only frames between nodes have.
 impl<'a> Tail<'a> {
-    fn bad(&self, what: &'static str) -> FrameError {
-        FrameError::PeerBody {
-            kind: self.kind,
-            what,
-        }
-    }
-
-    fn take(&mut self, bytes: u32) -> Result<&'a [u8], FrameError> {
-        let (part, rest) = self
-            .bytes
-            .split_at_checked(bytes as usize)
-            .ok_or(self.bad("is cut off"))?;
-        self.bytes = rest;
-        Ok(part)
-    }
-
-    fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.bytes)
-    }
-
     /// The rest, which is a list of items of this length.
     fn list(&mut self, item_bytes: usize) -> Result<&'a [u8], FrameError> {
-        if self.bytes.len().is_multiple_of(item_bytes) {
+        if self.len().is_multiple_of(item_bytes) {
             Ok(self.rest())
         } else {
             Err(self.bad("has half an item"))
@@ -359,13 +338,7 @@ fn request<'a>(
         bucket: &[],
         key: &[],
         token: key.token,
-        durability: match body.durability {
-            0 => None,
-            1 => Some(Durability::Buffered),
-            2 => Some(Durability::One),
-            3 => Some(Durability::All),
-            _ => return Err(tail.bad("has an unknown durability")),
-        },
+        durability: durability_of(body.durability).map_err(|what| tail.bad(what))?,
         quorum: Quorum {
             n: body.n,
             r: body.r,
@@ -400,13 +373,8 @@ fn op(body: &ArchivedRequestBody, flags: u16, tail: &Tail<'_>) -> Result<Op<'sta
         2 => ContextArg::Opaque(&[]),
         _ => return Err(tail.bad("has an unknown form of context")),
     };
-    let expiry = match body.expiry {
-        0 => Expiry::Default,
-        1 => Expiry::Never,
-        2 => Expiry::AtMs(body.expires_at_ms.to_native()),
-        3 => Expiry::Keep,
-        _ => return Err(tail.bad("has an unknown expiry")),
-    };
+    let expiry =
+        expiry_of(body.expiry, body.expires_at_ms.to_native()).map_err(|what| tail.bad(what))?;
     Ok(match body.op {
         1 => Op::Get,
         2 => Op::Exists,
@@ -417,12 +385,7 @@ fn op(body: &ArchivedRequestBody, flags: u16, tail: &Tail<'_>) -> Result<Op<'sta
             context,
             value: &[],
             expiry,
-            condition: match body.condition {
-                0 => Condition::Always,
-                1 => Condition::IfAbsent,
-                2 => Condition::IfPresent,
-                _ => return Err(tail.bad("has an unknown condition")),
-            },
+            condition: condition_of(body.condition).map_err(|what| tail.bad(what))?,
             want_previous,
             want_context,
             write_id,

@@ -1,11 +1,10 @@
 //! A message between nodes appended to a send buffer; each byte of an object is copied once.
 
-use gramme_core::port::{
-    Condition, ContextArg, Durability, Expiry, KeyName, Lane, Message, Op, Refusal, Request,
-};
+use gramme_core::port::{CallId, KeyName, Lane, Message, Op, Refusal, Request, TokenRange};
 
 use super::super::encode::{flag, frame, length};
 use super::super::header::{FLAG_CHECKSUM, Fields, finish};
+use super::super::words;
 use super::body::{
     APPLY_BACKGROUND, APPLY_DURABLE, APPLY_HINT, AppliedBody, ApplyBody, CompareBody, FetchBody,
     FetchedBody, GossipBody, KeyBody, OutcomeBody, PullBody, REQUEST_DEADLINE, REQUEST_FORWARDED,
@@ -137,13 +136,7 @@ fn body(out: &mut Vec<u8>, message: &Message<&[u8]>) -> (PeerKind, usize) {
             sum,
             count,
         } => {
-            let body = CompareBody {
-                call: call.0,
-                first: range.first.0,
-                last: range.last.0,
-                sum,
-                count,
-            };
+            let body = compare_body(call, range, (sum, count));
             (PeerKind::Compare, frame(out, &body, &[]))
         }
         Message::Compared {
@@ -153,13 +146,7 @@ fn body(out: &mut Vec<u8>, message: &Message<&[u8]>) -> (PeerKind, usize) {
             count,
             list,
         } => {
-            let body = CompareBody {
-                call: call.0,
-                first: range.first.0,
-                last: range.last.0,
-                sum,
-                count,
-            };
+            let body = compare_body(call, range, (sum, count));
             (PeerKind::Compared, frame(out, &body, &[list]))
         }
         Message::Pull { call, lane, tokens } => {
@@ -214,6 +201,16 @@ fn key_body(key: &KeyName<&[u8]>) -> KeyBody {
     }
 }
 
+const fn compare_body(call: CallId, range: TokenRange, (sum, count): (u64, u64)) -> CompareBody {
+    CompareBody {
+        call: call.0,
+        first: range.first.0,
+        last: range.last.0,
+        sum,
+        count,
+    }
+}
+
 const fn refusal(refusal: Refusal) -> u8 {
     match refusal {
         Refusal::NotHere => 1,
@@ -241,12 +238,7 @@ fn request_body(shape: &Request<'_>) -> RequestBody {
         r: shape.quorum.r,
         w: shape.quorum.w,
         zones: shape.quorum.zones,
-        durability: match shape.durability {
-            None => 0,
-            Some(Durability::Buffered) => 1,
-            Some(Durability::One) => 2,
-            Some(Durability::All) => 3,
-        },
+        durability: words::durability(shape.durability),
         ..RequestBody::default()
     };
     match shape.op {
@@ -258,13 +250,9 @@ fn request_body(shape: &Request<'_>) -> RequestBody {
         }
         Op::Put(put) => {
             body.op = 4;
-            body.context = context_form(&put.context);
-            (body.expiry, body.expires_at_ms) = expiry(put.expiry);
-            body.condition = match put.condition {
-                Condition::Always => 0,
-                Condition::IfAbsent => 1,
-                Condition::IfPresent => 2,
-            };
+            body.context = words::context_form(&put.context);
+            (body.expiry, body.expires_at_ms) = words::expiry(put.expiry);
+            body.condition = words::condition(put.condition);
             body.flags |= flag16(put.want_previous, REQUEST_WANT_PREVIOUS)
                 | flag16(put.want_context, REQUEST_WANT_CONTEXT);
             write_id(&mut body, put.write_id);
@@ -276,18 +264,18 @@ fn request_body(shape: &Request<'_>) -> RequestBody {
             write_id: id,
         } => {
             body.op = 5;
-            body.context = context_form(&context);
+            body.context = words::context_form(&context);
             body.flags |= flag16(want_previous, REQUEST_WANT_PREVIOUS)
                 | flag16(want_context, REQUEST_WANT_CONTEXT);
             write_id(&mut body, id);
         }
         Op::Merge { .. } => body.op = 6,
         Op::SetExpiry {
-            expiry: new,
+            expiry,
             want_previous,
         } => {
             body.op = 7;
-            (body.expiry, body.expires_at_ms) = expiry(new);
+            (body.expiry, body.expires_at_ms) = words::expiry(expiry);
             body.flags |= flag16(want_previous, REQUEST_WANT_PREVIOUS);
         }
         Op::Scan { cursor, count } => {
@@ -298,23 +286,6 @@ fn request_body(shape: &Request<'_>) -> RequestBody {
         Op::Count => body.op = 10,
     }
     body
-}
-
-const fn context_form(context: &ContextArg<'_>) -> u8 {
-    match context {
-        ContextArg::Blind => 0,
-        ContextArg::Latest => 1,
-        ContextArg::Opaque(_) => 2,
-    }
-}
-
-const fn expiry(expiry: Expiry) -> (u8, u64) {
-    match expiry {
-        Expiry::Default => (0, 0),
-        Expiry::Never => (1, 0),
-        Expiry::AtMs(at_ms) => (2, at_ms),
-        Expiry::Keep => (3, 0),
-    }
 }
 
 fn write_id(body: &mut RequestBody, id: Option<gramme_core::version::WriteId>) {
