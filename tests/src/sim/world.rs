@@ -29,7 +29,6 @@ enum Action {
     Deliver {
         from: Peer,
         to: usize,
-        to_life: Option<u32>,
         send: Box<Send>,
         bytes: Arc<Vec<u8>>,
     },
@@ -191,10 +190,9 @@ impl World {
             Action::Deliver {
                 from,
                 to,
-                to_life,
                 send,
                 bytes,
-            } => self.deliver(from, to, to_life, send, bytes),
+            } => self.deliver(from, to, send, bytes),
             Action::PeerLost { to, life, node } => {
                 if self.nodes[to].is_up && self.nodes[to].life == life {
                     self.note_trace(1);
@@ -453,14 +451,7 @@ impl World {
         self.after(after_ns, Action::Tick { node, life });
     }
 
-    fn deliver(
-        &mut self,
-        from: Peer,
-        to: usize,
-        to_life: Option<u32>,
-        send: Box<Send>,
-        bytes: Arc<Vec<u8>>,
-    ) {
+    fn deliver(&mut self, from: Peer, to: usize, send: Box<Send>, bytes: Arc<Vec<u8>>) {
         let sender = (from.node.0 - 1) as usize;
         if self.cut.contains(&(sender, to)) {
             return;
@@ -484,7 +475,6 @@ impl World {
             return self.held_back.entry(to).or_default().push(Action::Deliver {
                 from,
                 to,
-                to_life,
                 send,
                 bytes,
             });
@@ -686,7 +676,6 @@ impl World {
             let action = Action::Deliver {
                 from,
                 to,
-                to_life: None,
                 send: Box::new(send),
                 bytes: Arc::clone(bytes),
             };

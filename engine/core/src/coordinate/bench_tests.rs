@@ -5,38 +5,17 @@ use std::sync::Arc;
 
 use crate::base::durability::Durability;
 use crate::base::hash;
-use crate::base::ids::{NodeId, SegmentId, ShardIndex, Token};
+use crate::base::ids::{NodeId, ShardIndex, Token};
 use crate::base::time::Now;
 use crate::port::{
-    Condition, ContextArg, Effect, Effects, Event, Expiry, FileId, IoError, Lane, Message, Note,
-    Op, Outcome, Peer, Put, Quorum, Request, RequestId, Send, Source,
+    Condition, ContextArg, Effect, Effects, Event, Expiry, FileId, Lane, Message, Note, Op,
+    Outcome, Peer, Put, Quorum, Request, RequestId, Send,
 };
+use crate::replica::bench_tests::Disk;
 use crate::replica::{Bucket, ShardConfig};
 use crate::ring::{BucketView, NodeView, PartitionView, RingView, Slices};
 use crate::shard::Shard;
 use crate::version::{BlindPut, Conflict, ObjectView};
-
-#[derive(Default)]
-struct Disk(BTreeMap<FileId, Vec<u8>>);
-
-impl Source for Disk {
-    fn segments(&self) -> Vec<(SegmentId, u64)> {
-        let is_segment = |(file, bytes): (&FileId, &Vec<u8>)| match file {
-            FileId::Segment(id) => Some((*id, bytes.len() as u64)),
-            FileId::Checkpoint(_) => None,
-        };
-        self.0.iter().filter_map(is_segment).collect()
-    }
-    fn read(&mut self, file: FileId, offset: u64, into: &mut [u8]) -> Result<usize, IoError> {
-        let Some(held) = self.0.get(&file) else {
-            return Ok(0);
-        };
-        let from = (offset as usize).min(held.len());
-        let bytes = into.len().min(held.len() - from);
-        into[..bytes].copy_from_slice(&held[from..from + bytes]);
-        Ok(bytes)
-    }
-}
 
 /// One shard and its disk.
 struct Core {
@@ -248,7 +227,7 @@ impl Net {
     /// Flips a byte of every record with a value on a node's disk, and takes the node's memory away by a restart.
     pub(crate) fn rot(&mut self, node: usize, value: &[u8]) {
         for core in &mut self.nodes[node].cores {
-            for (file, bytes) in &mut core.disk.0 {
+            for (file, bytes) in &mut core.disk.files {
                 if !matches!(file, FileId::Segment(_)) {
                     continue;
                 }
@@ -290,7 +269,7 @@ impl Net {
                     data,
                 } => {
                     let bytes = node.shard.log_bytes(data).to_vec();
-                    let held = node.disk.0.entry(file).or_default();
+                    let held = node.disk.files.entry(file).or_default();
                     let end = offset as usize + bytes.len();
                     if held.len() < end {
                         held.resize(end, 0);
@@ -305,7 +284,7 @@ impl Net {
                     bytes,
                     ..
                 } => {
-                    let held = node.disk.0.entry(file).or_default();
+                    let held = node.disk.files.entry(file).or_default();
                     let end = held.len().min((offset + u64::from(bytes)) as usize);
                     done.push((1, ticket, held[(offset as usize).min(end)..end].to_vec()));
                 }
@@ -315,12 +294,12 @@ impl Net {
                     bytes,
                     ..
                 } => {
-                    let held = node.disk.0.entry(file).or_default();
+                    let held = node.disk.files.entry(file).or_default();
                     held.resize(bytes as usize, 0);
                     done.push((2, ticket, Vec::new()));
                 }
                 Effect::Remove { file } => {
-                    node.disk.0.remove(&file);
+                    node.disk.files.remove(&file);
                 }
                 Effect::Applied { .. } => unreachable!("the shard keeps these"),
                 Effect::Stopped => {}

@@ -29,7 +29,7 @@ pub use open::{OpenError, RecoveryReport};
 pub use status::{Damage, ShardStatus, WriteState};
 
 #[cfg(test)]
-mod bench_tests;
+pub(crate) mod bench_tests;
 #[cfg(test)]
 mod causal_tests;
 #[cfg(test)]
