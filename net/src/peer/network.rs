@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use gramme_core::base::ids::NodeId;
 use gramme_core::port::{Lane, Message, Outcome, Peer, RequestId};
-use gramme_core::ring::{NodeView, RingView, Slices};
+use gramme_core::ring::{NodeView, RingView};
 use gramme_engine::edge::{Edge, EdgeMessage, PeerSend, Port};
 use gramme_engine::ring::{Completion, Ring};
 
@@ -89,8 +89,8 @@ impl Network {
             Lane::Control => Some(Target::Control(to)),
             Lane::Shard(shard) => Some(Target::Shard(to, shard)),
             Lane::Token(token) => {
-                let partitions = self.view.as_ref()?.slices.partitions();
-                let slices = Slices::new(partitions, self.node(to)?.shards)?;
+                let slices = self.view.as_ref()?.slices;
+                let slices = slices.of_shards(self.node(to)?.shards)?;
                 Some(Target::Shard(to, slices.shard_of(token)))
             }
         }
