@@ -64,6 +64,8 @@ mutants! {
     BlindIsLatest: "a put without a context overwrites what is there",
     TailForgotten: "a start after a crash does not replay the log behind the checkpoint",
     TornTaken: "a start after a crash goes on behind a torn batch",
+    BirthContinued: "a start after a crash goes on with histories of which it forgot the end",
+    AppliedAhead: "a write leaves for other replicas before its time is promised on stable media",
     ClockForgotten: "a start after a crash forgets how far the clock had been promised",
 }
 

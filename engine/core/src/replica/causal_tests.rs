@@ -1,5 +1,6 @@
 //! Contexts, siblings and the buckets' rules through the shard, with what is there in memory and on disk.
 
+use crate::base::time::Hlc;
 use crate::port::{Condition, ContextArg, Durability, Expiry, Failure, Op, Outcome, Put};
 use crate::replica::Bucket;
 use crate::replica::bench_tests::{Bench, config};
@@ -134,6 +135,32 @@ fn a_put_with_the_context_of_all_siblings_replaces_them() {
         rig.put(put(ContextArg::Opaque(&context), b"merged"));
         assert_eq!(rig.read().0, [b"merged".to_vec()]);
     });
+}
+
+/// The birth of the history that the newest sibling of the key is of.
+fn birth(rig: &mut Rig) -> Hlc {
+    let (Outcome::Object { object, .. }, bytes) = rig.ask(Op::Get) else {
+        panic!("the key is there");
+    };
+    let view = ObjectView::parse(object.of(&bytes)).expect("an object");
+    view.latest().expect("it has one").dot.actor.birth
+}
+
+#[test]
+fn a_history_goes_on_behind_a_clean_stop_and_never_behind_a_crash() {
+    let mut rig = Rig::new(Conflict::Siblings, BlindPut::Supersede, false);
+    rig.put(put(ContextArg::Blind, b"one"));
+    let first = birth(&mut rig);
+    rig.bench.stop_and_start();
+    rig.put(put(ContextArg::Blind, b"two"));
+    assert_eq!(birth(&mut rig), first, "nothing was forgotten");
+    rig.bench.crash();
+    rig.put(put(ContextArg::Blind, b"three"));
+    let second = birth(&mut rig);
+    assert!(second > first, "others may have what was forgotten");
+    rig.bench.stop_and_start();
+    rig.put(put(ContextArg::Blind, b"four"));
+    assert_eq!(birth(&mut rig), second);
 }
 
 #[test]

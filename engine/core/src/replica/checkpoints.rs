@@ -286,6 +286,7 @@ impl Replica {
         };
         self.checkpoints.next.hlc_ceiling = self.log.hlc_ceiling.max(self.clock.last().0);
         self.checkpoints.next.lost = self.log.lost;
+        self.checkpoints.next.whole_since = self.whole_since.0;
         self.checkpoints.next.is_tainted = !self.tainted.is_empty();
         let header = self.checkpoints.next.encode();
         let bytes = self

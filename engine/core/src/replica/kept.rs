@@ -6,6 +6,10 @@
 //! It is live in the index, so checkpoints and the cleaner keep it. With [`FLAG_DROP`] it says besides that every key of
 //! the partition that lies before it in the log is gone; a copy that the cleaner makes does not say so again.
 //!
+//! A crash is a loss of the whole shard: what had left for other replicas and was not on stable media here comes back as
+//! theirs. So every start but one after a clean stop raises the moment for all partitions (`whole_since`); checkpoints
+//! carry it.
+//!
 //! Why not a file: it must be ordered among the records of the very keys it speaks of.
 
 use crate::base::hash;
@@ -46,7 +50,8 @@ impl Replica {
     /// From when on this shard has held a token's partition without loss.
     pub(super) fn since(&self, token: Token) -> Hlc {
         let partition = self.config.slices.partition_of(token);
-        self.since_of.get(&partition).copied().unwrap_or_default()
+        let since = self.since_of.get(&partition).copied().unwrap_or_default();
+        since.max(self.whole_since)
     }
 
     /// From now on no birth of a partition from before is continued; lost with a crash unless it is marked.

@@ -82,6 +82,13 @@ struct CommitWaiter {
     previous: Option<Box<[u8]>>,
 }
 
+/// An object that is told to the coordinator when its batch is on stable media.
+pub(super) struct AppliedAhead {
+    pub(super) batch: BatchNumber,
+    pub(super) id: RequestId,
+    pub(super) object: Box<[u8]>,
+}
+
 /// A record whose write failed.
 struct FailedRecord {
     segment: SegmentId,
@@ -114,6 +121,8 @@ pub struct Replica {
     reads: BTreeMap<Ticket, PendingRead>,
     reading: BTreeMap<u64, Ticket>,
     commit_waiters: VecDeque<CommitWaiter>,
+    /// Objects for the other replicas whose times are not on stable media as possibly used.
+    pub(super) applied_ahead: VecDeque<AppliedAhead>,
     stalled: VecDeque<OwnedRequest>,
     pub(super) waiting: u32,
     /// Reads for the background that have ended.
@@ -133,6 +142,8 @@ pub struct Replica {
     pub(super) taints: u64,
     /// From when on a partition was held without loss, where it was gained or dropped: births before are not continued.
     pub(super) since_of: BTreeMap<PartitionId, Hlc>,
+    /// The same for all: the last start after a crash.
+    pub(super) whole_since: Hlc,
     pub(super) is_stopping: bool,
     pub(super) has_stopped: bool,
     pub(super) live_bytes: u64,
@@ -156,6 +167,7 @@ pub(super) struct Parts {
     pub(super) log: Log,
     pub(super) cache: RecordCache,
     pub(super) hlc: Hlc,
+    pub(super) whole_since: Hlc,
     pub(super) checkpoints: Checkpoints,
     pub(super) damage: Vec<Damage>,
     pub(super) tainted: BTreeSet<PartitionId>,
@@ -175,6 +187,7 @@ impl Replica {
             reads: BTreeMap::new(),
             reading: BTreeMap::new(),
             commit_waiters: VecDeque::with_capacity(1024),
+            applied_ahead: VecDeque::new(),
             stalled: VecDeque::new(),
             waiting: 0,
             upkeep_reads: Vec::new(),
@@ -189,6 +202,7 @@ impl Replica {
             taints: parts.tainted.len() as u64,
             tainted: parts.tainted,
             since_of: BTreeMap::new(),
+            whole_since: parts.whole_since,
             is_stopping: false,
             has_stopped: false,
             live_bytes: parts.live_bytes,
@@ -780,6 +794,14 @@ impl Replica {
 
     fn release_durable(&mut self, now: Now, effects: &mut Effects) {
         let (durable, firm) = (self.log.durable(), self.log.firm());
+        while let Some(applied) = self
+            .applied_ahead
+            .pop_front_if(|applied| applied.batch <= durable)
+        {
+            let object = effects.keep(&applied.object);
+            let id = applied.id;
+            effects.list.push(Effect::Applied { id, object });
+        }
         let is_over = |waiter: &mut CommitWaiter| {
             waiter.batch <= firm || waiter.batch <= durable && !waiter.is_promise
         };
@@ -821,6 +843,7 @@ impl Replica {
         }
         if is_lost {
             self.is_read_only = true;
+            self.applied_ahead.clear();
             for waiter in core::mem::take(&mut self.commit_waiters) {
                 self.waiting -= 1;
                 effects.reply(waiter.id, Outcome::Failed(Failure::InDoubt));
@@ -835,6 +858,9 @@ impl Replica {
             .filter(|waiter| waiter.batch > durable)
         {
             waiter.batch = batch;
+        }
+        for applied in &mut self.applied_ahead {
+            applied.batch = batch;
         }
         if self.commit_waiters.iter().any(|waiter| waiter.is_promise) {
             self.log.promise(batch);

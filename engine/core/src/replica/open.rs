@@ -335,6 +335,13 @@ impl Replica {
             state.hlc_ceiling.max(header.hlc_ceiling)
         };
         let hlc = Hlc(promised).max(Hlc::from_ms(now.wall_ms).before());
+        // What was not on stable media at a crash is forgotten here, and others may have it: no birth goes on.
+        let is_clean = state.resume.is_some() || mutant::is(Mutant::BirthContinued);
+        let whole_since = if is_clean {
+            Hlc(header.whole_since)
+        } else {
+            hlc
+        };
         log.frontier = Frontier::new(config.slices.shards(), hlc.0);
         let shard = Self::from_parts(Parts {
             layout,
@@ -343,6 +350,7 @@ impl Replica {
             log,
             cache: RecordCache::new(config.memory_bytes / 2),
             hlc,
+            whole_since,
             checkpoints: Checkpoints::new(slot, header.sequence, header.replay_generation),
             damage: report.damage.clone(),
             tainted,

@@ -11,7 +11,7 @@ use crate::port::{
     Condition, ContextArg, Durability, Effect, Effects, Expiry, Failure, Op, Outcome, Request,
 };
 use crate::replica::Replica;
-use crate::replica::machine::{Admission, Answer, CEILING_AHEAD_MS, Fetched, KeyId};
+use crate::replica::machine::{Admission, Answer, AppliedAhead, CEILING_AHEAD_MS, Fetched, KeyId};
 use crate::store::format::{FLAG_EXPIRES, FLAG_TOMBSTONE};
 use crate::store::index::Entry;
 use crate::store::log::{Appended, CLEANER_RESERVE, Head, NoRoom};
@@ -536,8 +536,9 @@ impl Replica {
         Ok(appended.batch)
     }
 
-    /// Tells the coordinator the object that was just appended.
-    fn tell_applied(&self, request: &Request<'_>, key: KeyId, effects: &mut Effects) {
+    /// Tells the coordinator the object that was just appended: at once, or when no crash can make this node use the
+    /// object's time again.
+    fn tell_applied(&mut self, request: &Request<'_>, key: KeyId, effects: &mut Effects) {
         if !request.wants_object {
             return;
         }
@@ -546,8 +547,15 @@ impl Replica {
             .get(key.token, key.tag15)
             .and_then(|entry| self.find(entry.place, key.token, None))
             .and_then(|record| record.object_of(request.bucket, request.key));
-        let object = effects.keep(object.expect("what was just appended is in memory"));
+        let object = object.expect("what was just appended is in memory");
         let id = request.id;
+        if self.is_time_ahead() && !mutant::is(Mutant::AppliedAhead) {
+            let (batch, object) = (self.log.newest(), object.into());
+            self.applied_ahead
+                .push_back(AppliedAhead { batch, id, object });
+            return;
+        }
+        let object = effects.keep(object);
         effects.list.push(Effect::Applied { id, object });
     }
 
@@ -636,6 +644,12 @@ impl Replica {
         self.log.frontier.hlc = self.log.frontier.hlc.max(hlc.0);
     }
 
+    /// Whether a time that was used lies beyond what is on stable media as possibly used. It may not leave: after a crash
+    /// it could be used again.
+    fn is_time_ahead(&self) -> bool {
+        self.clock.last().0 > self.log.ceiling_durable()
+    }
+
     fn answer(
         &mut self,
         now: Now,
@@ -645,8 +659,7 @@ impl Replica {
         answer: Answer,
         effects: &mut Effects,
     ) {
-        // A time that lies beyond what is on stable media may not leave: after a crash it could be used again.
-        let is_ahead = self.clock.last().0 > self.log.ceiling_durable();
+        let is_ahead = self.is_time_ahead();
         let is_promise = durability != Durability::Buffered;
         let is_firm = batch <= self.log.firm() || mutant::is(Mutant::DurableUnsynced);
         if !is_firm && (is_promise || is_ahead && batch > self.log.durable()) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! block 0                                     pieces, from block 1 on, each padded to a block
-//!  0  8 bytes magic "GRMCKPT2"                 0 u32 crc32c of bytes 4..12+payload
+//!  0  8 bytes magic "GRMCKPT3"                 0 u32 crc32c of bytes 4..12+payload
 //!  8  u32 crc32c of bytes 12..HEADER_BYTES     4 u32 payload bytes
 //! 12  u32 flags (1: clean stop,               8 u32 kind: 1 segments in use, 2 entries
 //!     2: keys without an entry are unknown)
@@ -15,6 +15,7 @@
 //! 64  u64 owner ‖ shape (folded)
 //! 72  u32 replay: offset      76 u32 xor of the pieces' checksums
 //! 80  u32 lost: segment       84 u32 lost: offset       88 u64 lost: generation; 0: nothing is
+//! 96  u64 nothing was forgotten since this time of the hybrid clock
 //! ```
 //! The header is written last, when everything that the pieces name is on stable media: a checkpoint that was
 //! interrupted has no valid header, or one whose sums do not fit. Two slots take turns, so one is always whole.
@@ -33,7 +34,7 @@ use crate::store::recovery::ReplayFrom;
 use crate::store::segment::SegmentUse;
 
 /// The header's length; it has a block of its own.
-pub const HEADER_BYTES: usize = 96;
+pub const HEADER_BYTES: usize = 104;
 /// A piece's header.
 const PIECE_HEADER_BYTES: usize = 12;
 /// A piece's greatest length, padding and all.
@@ -47,7 +48,7 @@ const USE_BYTES: usize = 24;
 const _: () = assert!(PIECE_HEADER_BYTES + TAGS as usize * ENTRY_BYTES <= PIECE_BYTES_MAX);
 const _: () = assert!(PIECE_HEADER_BYTES + SEGMENTS_MAX as usize * USE_BYTES <= PIECE_BYTES_MAX);
 
-const MAGIC: &[u8; 8] = b"GRMCKPT2";
+const MAGIC: &[u8; 8] = b"GRMCKPT3";
 const KIND_SEGMENTS: u32 = 1;
 const KIND_ENTRIES: u32 = 2;
 
@@ -78,6 +79,8 @@ pub struct CheckpointHeader {
     pub lost: LostPlace,
     /// Whether keys that have no entry are unknown.
     pub is_tainted: bool,
+    /// The last start that may have forgotten writes which others have: births up to then are not continued.
+    pub whole_since: u64,
 }
 
 /// What must be the same for a checkpoint to be this shard's.
@@ -105,6 +108,7 @@ impl CheckpointHeader {
             (56, self.hlc_ceiling),
             (64, self.shape),
             (88, self.lost.generation),
+            (96, self.whole_since),
         ] {
             out[at..at + 8].copy_from_slice(&value.to_le_bytes());
         }
@@ -149,6 +153,7 @@ impl CheckpointHeader {
             replay_generation: u64_at(40)?,
             replay_last: BatchNumber(u64_at(48)?),
             hlc_ceiling: u64_at(56)?,
+            whole_since: u64_at(96)?,
             shape: u64_at(64)?,
             replay_offset: u32_at(72)?,
             sums: u32_at(76)?,

@@ -332,15 +332,17 @@ fn the_header_has_exactly_these_bytes() {
             segment: SegmentId(9),
         },
         is_tainted: true,
+        whole_since: 7,
     };
-    let mut golden = Vec::from(*b"GRMCKPT2");
-    golden.extend_from_slice(&0x44df_2f53u32.to_le_bytes());
+    let mut golden = Vec::from(*b"GRMCKPT3");
+    golden.extend_from_slice(&0xbe8b_d0a9u32.to_le_bytes());
     golden.extend_from_slice(&[3, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1]);
     golden.extend_from_slice(&[0, 0x10, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
     golden.extend_from_slice(&[4, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0]);
     golden.extend_from_slice(&[6, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
     golden.extend_from_slice(&[0, 0x20, 0, 0, 0xdd, 0xcc, 0xbb, 0xaa]);
     golden.extend_from_slice(&[9, 0, 0, 0, 0, 2, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0]);
+    golden.extend_from_slice(&7u64.to_le_bytes());
     assert_eq!(header.encode().as_slice(), golden);
     assert_eq!(CheckpointHeader::decode(&golden), Some(header));
 }
