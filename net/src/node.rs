@@ -189,22 +189,13 @@ struct Sockets {
 impl Sockets {
     fn bind(config: &Config, shards: u16) -> Result<Self, StartError> {
         let (resp, resp_address) = bind("resp", config.resp)?;
-        let (native, native_address) = bind("listen", config.listen)?;
+        let (native, native_address, own) = Self::bind_native(config.listen, shards)?;
         let (admin, admin_address) = bind("admin", config.admin)?;
         let addresses = Addresses {
             resp: resp_address,
             native: native_address,
             admin: admin_address,
         };
-        let mut own = Vec::new();
-        for shard in 0..shards {
-            let port = shard_port(native_address, shard).ok_or_else(|| StartError::Listen {
-                name: "listen",
-                address: native_address,
-                error: io::Error::other("the shards listen on the ports behind it, and those end at 65535; choose a lower one"),
-            })?;
-            own.push(bind("listen", SocketAddr::new(native_address.ip(), port))?.0);
-        }
         Ok(Self {
             resp,
             native,
@@ -212,6 +203,52 @@ impl Sockets {
             shards: own,
             addresses,
         })
+    }
+
+    /// The native port and those of the shards behind it. Where the first is ours to choose (port 0), one of the others
+    /// may be taken: then another first is tried.
+    fn bind_native(
+        address: SocketAddr,
+        shards: u16,
+    ) -> Result<(TcpListener, SocketAddr, Vec<TcpListener>), StartError> {
+        let mut tries_left = if address.port() == 0 {
+            FREE_PORTS_TRIES
+        } else {
+            1
+        };
+        loop {
+            tries_left -= 1;
+            let (native, native_address) = bind("listen", address)?;
+            let own: Result<Vec<TcpListener>, StartError> = (0..shards)
+                .map(|shard| Self::bind_shard(native_address, shard, tries_left == 0))
+                .collect();
+            match own {
+                Ok(own) => return Ok((native, native_address, own)),
+                Err(error) if tries_left == 0 => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn bind_shard(
+        native: SocketAddr,
+        shard: u16,
+        is_patient: bool,
+    ) -> Result<TcpListener, StartError> {
+        let failed = |address, error| StartError::Listen {
+            name: "listen",
+            address,
+            error,
+        };
+        let Some(port) = shard_port(native, shard) else {
+            let what = "the shards listen on the ports behind it, and those end at 65535; choose a lower one";
+            return Err(failed(native, io::Error::other(what)));
+        };
+        let address = SocketAddr::new(native.ip(), port);
+        if is_patient {
+            return Ok(bind("listen", address)?.0);
+        }
+        TcpListener::bind(address).map_err(|error| failed(address, error))
     }
 
     /// The sockets by the shard that accepts on them, and the admin server's.
@@ -246,6 +283,9 @@ impl Sockets {
         (listeners, self.admin)
     }
 }
+
+/// Ports that are tried where any will do.
+const FREE_PORTS_TRIES: u32 = 16;
 
 /// How long a port may be in use at a start before that is an error: when a node was killed, the kernel ends its ring,
 /// and with it the sockets that it accepted on, a moment after the process.
