@@ -91,7 +91,6 @@ fn node(directory: &Path) -> Node {
 }
 
 #[test]
-#[ignore = "writes to a node of two shards can hang for seconds: a known fault, see ARCHITECTURE.md"]
 fn a_node_serves_the_load_through_its_own_protocol() {
     let directory = scratch("native");
     let node = node(&directory);

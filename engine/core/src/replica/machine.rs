@@ -260,7 +260,9 @@ impl Replica {
     /// When it wants an `Event::Tick`, on the clock of `Now::mono_ns`.
     pub fn next_deadline_ns(&self) -> Option<u64> {
         let interval_ns = self.config.commit_interval_ns.max(1);
-        let commit = self.log.open_tick();
+        // While enough commits are on their way, nothing can be done before one of them ends. A loop that looked on would
+        // keep its core from the kernel's worker that is to end it.
+        let commit = self.log.open_tick().filter(|_| self.is_commit_free());
         let commit = commit.map(|tick| tick.saturating_add(1).saturating_mul(interval_ns));
         let others = self.is_awaiting_others;
         let others = others.then(|| {
@@ -1028,13 +1030,17 @@ impl Replica {
         self.log.frontier.accept();
     }
 
+    /// Whether another commit may be sent on its way.
+    fn is_commit_free(&self) -> bool {
+        self.log.in_flight() < self.config.commits_in_flight_max as usize
+    }
+
     fn close_due_batch(&mut self, now: Now, effects: &mut Effects) {
         let Some(tick) = self.log.open_tick() else {
             return;
         };
-        let is_free = self.log.in_flight() < self.config.commits_in_flight_max as usize;
         let is_old = self.commit_tick(now.mono_ns) > tick;
-        if self.is_stopping || is_free && (self.is_commit_urgent || is_old) {
+        if self.is_stopping || self.is_commit_free() && (self.is_commit_urgent || is_old) {
             self.log.close_batch(effects);
             self.is_commit_urgent = false;
         }
