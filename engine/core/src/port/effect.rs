@@ -73,8 +73,8 @@ pub enum Effect {
         /// Whether the cleaner or a checkpoint wants it, not a client.
         background: bool,
     },
-    /// Make the file be there with `bytes` of allocated space, keeping what it has; with `fill`, written once with
-    /// zeros where it was not (a durable write runs faster on blocks that were written before).
+    /// Make the file be there with `bytes` of allocated space, keeping what it has; its first `fill_bytes` written once
+    /// with zeros where they were not (a durable write runs faster on blocks that were written before).
     Prepare {
         /// For `PrepareDone`.
         ticket: Ticket,
@@ -82,8 +82,8 @@ pub enum Effect {
         file: FileId,
         /// Its space.
         bytes: u64,
-        /// Whether to write it once.
-        fill: bool,
+        /// How much of it to write once.
+        fill_bytes: u64,
     },
     /// Delete the file; nothing waits for it.
     Remove {

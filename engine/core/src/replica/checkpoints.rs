@@ -184,7 +184,7 @@ impl Replica {
             ticket,
             file: self.checkpoints.file(),
             bytes,
-            fill: false,
+            fill_bytes: 0,
         });
     }
 

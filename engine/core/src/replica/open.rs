@@ -4,6 +4,7 @@ use core::cell::RefCell;
 use core::fmt;
 use std::collections::BTreeSet;
 
+use crate::base::durability::Durability;
 use crate::base::ids::SegmentId;
 use crate::base::ids::{PartitionId, Token};
 use crate::base::limits::VALUE_BYTES_MAX;
@@ -11,7 +12,7 @@ use crate::base::mutant::{self, Mutant};
 use crate::base::time::{Hlc, Now};
 use crate::port::{FileId, IoError, Source};
 use crate::replica::checkpoints::Checkpoints;
-use crate::replica::config::ShardConfig;
+use crate::replica::config::{Bucket, ShardConfig};
 use crate::replica::kept::replay_mark;
 use crate::replica::machine::{Parts, Replica};
 use crate::replica::status::Damage;
@@ -324,6 +325,8 @@ impl Replica {
             state.next_number,
         );
         log.lost = lost;
+        let is_durable = |bucket: &Bucket| bucket.durability != Durability::Buffered;
+        log.fill_spares = config.buckets.iter().any(is_durable);
         match (state.resume, &state.last_keys) {
             (Some(id), _) => log.resume(id),
             (None, Some(keys)) => log.set_roll(keys),

@@ -39,8 +39,8 @@ impl Bench {
         }
     }
 
-    fn prepare(&mut self, file: FileId, bytes: u64, fill: bool) -> Result<(), IoError> {
-        self.disk.prepare(Ticket(7), file, bytes, fill);
+    fn prepare(&mut self, file: FileId, bytes: u64, fill_bytes: u64) -> Result<(), IoError> {
+        self.disk.prepare(Ticket(7), file, bytes, fill_bytes);
         let message = self.inbox.recv_timeout(Duration::from_secs(20));
         let Ok(Message::Prepared { ticket, result }) = message else {
             panic!("no answer to a preparation");
@@ -103,9 +103,10 @@ fn blocks(count: usize, byte: u8) -> Buffer {
 #[test]
 fn what_is_written_is_read_back_and_the_rest_of_a_prepared_file_is_zero() {
     let mut bench = Bench::new();
-    for fill in [false, true] {
-        let file = FileId::Segment(SegmentId(u32::from(fill)));
-        bench.prepare(file, 3 << 20, fill).expect("prepared");
+    for fill_bytes in [0, 1 << 20, 3 << 20] {
+        let file = FileId::Segment(SegmentId(fill_bytes >> 20));
+        let prepared = bench.prepare(file, 3 << 20, u64::from(fill_bytes));
+        prepared.expect("prepared");
         let data = blocks(2, 0xab);
         let done = bench.write(file, 8192, data.bytes(2 * BLOCK));
         assert!(matches!(
@@ -129,11 +130,11 @@ fn what_is_written_is_read_back_and_the_rest_of_a_prepared_file_is_zero() {
 #[test]
 fn preparing_again_keeps_what_is_there() {
     let mut bench = Bench::new();
-    bench.prepare(SEGMENT, 1 << 20, true).expect("prepared");
+    bench.prepare(SEGMENT, 1 << 20, 1 << 20).expect("prepared");
     let data = blocks(1, 7);
     bench.write(SEGMENT, 0, data.bytes(BLOCK));
     bench
-        .prepare(SEGMENT, 2 << 20, true)
+        .prepare(SEGMENT, 2 << 20, 2 << 20)
         .expect("prepared again");
     assert_eq!(bench.read(SEGMENT, 0, 4096).expect("read"), vec![7; 4096]);
     assert!(bench.directory.path().join("segment-0000002a.log").exists());
@@ -143,7 +144,7 @@ fn preparing_again_keeps_what_is_there() {
 fn a_read_past_the_end_is_short_and_one_of_no_file_fails() {
     let mut bench = Bench::new();
     let file = FileId::Checkpoint(1);
-    bench.prepare(file, 8192, false).expect("prepared");
+    bench.prepare(file, 8192, 0).expect("prepared");
     assert_eq!(bench.read(file, 4096, 16384).expect("read").len(), 4096);
     assert_eq!(bench.read(file, 1 << 20, 4096).expect("read").len(), 0);
     let missing = bench.read(FileId::Checkpoint(0), 0, 4096);
@@ -159,11 +160,11 @@ fn a_read_past_the_end_is_short_and_one_of_no_file_fails() {
 #[test]
 fn a_removed_file_is_gone_though_it_was_open() {
     let mut bench = Bench::new();
-    bench.prepare(SEGMENT, 8192, false).expect("prepared");
+    bench.prepare(SEGMENT, 8192, 0).expect("prepared");
     bench.disk.remove(SEGMENT);
     // The helper thread works in order.
     bench
-        .prepare(FileId::Checkpoint(0), 4096, false)
+        .prepare(FileId::Checkpoint(0), 4096, 0)
         .expect("prepared");
     assert!(!bench.directory.path().join(file_name(SEGMENT)).exists());
     assert!(bench.read(SEGMENT, 0, 4096).is_err());
@@ -172,7 +173,7 @@ fn a_removed_file_is_gone_though_it_was_open() {
 #[test]
 fn more_reads_than_the_device_bears_wait_and_all_are_served_in_order() {
     let mut bench = Bench::new();
-    bench.prepare(SEGMENT, 1 << 20, true).expect("prepared");
+    bench.prepare(SEGMENT, 1 << 20, 1 << 20).expect("prepared");
     let asked = 4 * READS_MAX as u64;
     for number in 0..asked {
         let place = (SEGMENT, number * BLOCK as u64);

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, unbounded};
 use gramme_core::port::{FileId, IoError, IoKind, Ticket};
@@ -21,6 +22,10 @@ use crate::mailbox::{Address, Message};
 
 /// Zeros are written in pieces of this size.
 const FILL_BYTES: usize = 1 << 20;
+
+/// A long fill leaves room for commits: a pause after each piece, but for the first bytes, which a start waits for.
+const FILL_PAUSE: Duration = Duration::from_millis(4);
+const FILL_BYTES_AT_ONCE: u64 = 32 << 20;
 
 /// A file that is ready.
 #[derive(Debug)]
@@ -35,7 +40,7 @@ pub(super) enum Job {
         ticket: Ticket,
         file: FileId,
         bytes: u64,
-        fill: bool,
+        fill_bytes: u64,
     },
     Remove {
         file: FileId,
@@ -67,9 +72,9 @@ pub(super) fn start(
                     ticket,
                     file,
                     bytes,
-                    fill,
+                    fill_bytes,
                 } => {
-                    let result = prepare(&directory, file, bytes, fill)
+                    let result = prepare(&directory, file, bytes, fill_bytes)
                         .map(|descriptor| Prepared { file, descriptor })
                         .map_err(|error| {
                             let path = directory.join(file_name(file));
@@ -122,17 +127,18 @@ fn open_direct(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     }
 }
 
-fn prepare(directory: &Path, file: FileId, bytes: u64, fill: bool) -> io::Result<OwnedFd> {
+fn prepare(directory: &Path, file: FileId, bytes: u64, fill_bytes: u64) -> io::Result<OwnedFd> {
     let path = directory.join(file_name(file));
     let descriptor = open(&path, true)?;
     let length = rustix::fs::fstat(&descriptor)?.st_size;
     let length = u64::try_from(length).unwrap_or(0);
-    if fill && length < bytes {
+    if length < fill_bytes {
         // The space first, so that a full disk is noticed before the long write; the length grows with the zeros, so
         // that an interrupted fill goes on where it was.
         allocate(&descriptor, bytes, FallocateFlags::KEEP_SIZE)?;
-        write_zeros(&path, length, bytes)?;
-    } else {
+        write_zeros(&path, length, fill_bytes)?;
+    }
+    if fill_bytes < bytes {
         allocate(&descriptor, bytes, FallocateFlags::empty())?;
     }
     rustix::fs::fsync(&descriptor)?;
@@ -162,6 +168,9 @@ fn write_zeros(path: &Path, from: u64, upto: u64) -> io::Result<()> {
         let rest = usize::try_from(upto - offset).unwrap_or(FILL_BYTES);
         file.write_all_at(zeros.bytes(rest.min(FILL_BYTES)), offset)?;
         offset += FILL_BYTES as u64;
+        if (FILL_BYTES_AT_ONCE..upto).contains(&offset) {
+            std::thread::sleep(FILL_PAUSE);
+        }
     }
     Ok(())
 }

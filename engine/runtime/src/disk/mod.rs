@@ -184,12 +184,12 @@ impl Disk {
     }
 
     /// Has a file made ready; the answer is a message, and then [`prepared`](Self::prepared).
-    pub(crate) fn prepare(&mut self, ticket: Ticket, file: FileId, bytes: u64, fill: bool) {
+    pub(crate) fn prepare(&mut self, ticket: Ticket, file: FileId, bytes: u64, fill_bytes: u64) {
         self.send(Job::Prepare {
             ticket,
             file,
             bytes,
-            fill,
+            fill_bytes,
         });
     }
 

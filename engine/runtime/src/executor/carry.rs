@@ -81,8 +81,8 @@ impl Core {
                 ticket,
                 file,
                 bytes,
-                fill,
-            } => self.disk.prepare(ticket, file, bytes, fill),
+                fill_bytes,
+            } => self.disk.prepare(ticket, file, bytes, fill_bytes),
             Effect::Remove { file } => self.disk.remove(file),
             Effect::Applied { .. } => unreachable!("the shard's coordinator takes it"),
             Effect::Stopped => {
