@@ -137,6 +137,7 @@ fn errors_say_what_to_do_and_have_their_exit_codes() {
     let shell = Shell::new();
     for (args, code, expected) in [
         (vec!["put", "k", "v", "--bucket", "nowhere"], 3, "bucket"),
+        (vec!["get", "k", "--bucket", "nowhere"], 3, "bucket"),
         (vec!["put", "k", "v", "--n", "1", "--w", "2"], 2, "exceed"),
         (vec!["put", "k", "v", "--context", "!"], 2, "not a context"),
         (

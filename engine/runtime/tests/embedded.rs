@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use gramme_engine::core::base::ids::ShardIndex;
-use gramme_engine::core::port::Durability;
+use gramme_engine::core::port::{Durability, Failure};
 use gramme_engine::merge::Union;
 use gramme_engine::{Engine, EngineConfig, Error, Options};
 
@@ -81,6 +81,22 @@ fn what_is_put_is_read_deleted_and_absent() {
         matches!(refused, Err(Error::Stopped { in_doubt: false })),
         "{refused:?}"
     );
+}
+
+#[test]
+fn a_bucket_that_is_not_configured_is_an_error_for_reads_too() {
+    let dir = directory();
+    let engine = Engine::open(config(&dir, 2)).expect("opened");
+    let nowhere = Options {
+        bucket: Some(b"nowhere"),
+        ..PLAIN
+    };
+    let is_no_bucket = |error: &Error| matches!(error, Error::Failed(Failure::NoBucket));
+    let read = engine.get_blocking(b"key", &nowhere).map(drop);
+    assert!(read.as_ref().is_err_and(is_no_bucket), "{read:?}");
+    let walked = engine.keys_blocking(ShardIndex(1), 0, 10, &nowhere);
+    assert!(walked.as_ref().is_err_and(is_no_bucket), "{walked:?}");
+    engine.stop().expect("stopped");
 }
 
 #[test]

@@ -248,17 +248,22 @@ fn a_context_that_is_none_is_refused_and_nothing_happens() {
             "{bytes:?}: {outcome:?}"
         );
     }
-    let id = rig.bench.send_in(
-        b"missing",
-        KEY,
+    for op in [
         Op::Put(put(ContextArg::Latest, b"new")),
-        None,
-    );
-    let (outcome, _) = rig.bench.wait(id);
-    assert!(
-        matches!(outcome, Outcome::Failed(Failure::NoBucket)),
-        "{outcome:?}"
-    );
+        Op::Get,
+        Op::Exists,
+        Op::Scan {
+            cursor: 0,
+            count: 10,
+        },
+    ] {
+        let id = rig.bench.send_in(b"missing", KEY, op, None);
+        let (outcome, _) = rig.bench.wait(id);
+        assert!(
+            matches!(outcome, Outcome::Failed(Failure::NoBucket)),
+            "{op:?}: {outcome:?}"
+        );
+    }
     let long = vec![0; (1 << 20) + 1];
     let (outcome, _) = rig.ask(Op::Put(put(ContextArg::Latest, &long)));
     assert!(

@@ -423,6 +423,11 @@ impl Replica {
         if is_clients && request.bucket.first() == Some(&0) {
             return effects.reply(request.id, Outcome::Failed(Failure::NoBucket));
         }
+        // A name that was mistyped must not look like a bucket without keys.
+        let is_read = matches!(request.op, Op::Get | Op::Exists | Op::Scan { .. });
+        if is_read && self.bucket(request.bucket).is_none() {
+            return effects.reply(request.id, Outcome::Failed(Failure::NoBucket));
+        }
         match &request.op {
             Op::Get => self.get(now, request, fetched, effects),
             Op::Exists => self.exists(now, request, fetched, effects),
