@@ -47,6 +47,27 @@ fn commands_named_in_the_readme_exist() {
     }
 }
 
+/// Each step that the script does stands in the page, in its order, and the page has no other.
+#[test]
+fn the_walk_through_is_the_scripts() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = fs::read_to_string(root.join("deploy/three-machines.sh")).unwrap();
+    let page = fs::read_to_string(root.join("WALKTHROUGH.md")).unwrap();
+    let of_script: Vec<&str> = script
+        .lines()
+        .filter_map(|line| line.split_once("echo '## ")?.1.strip_suffix('\''))
+        .collect();
+    let of_page: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .collect();
+    assert_eq!(of_script, of_page);
+    assert!(
+        !page.contains("Could not connect"),
+        "a step failed when the page was made"
+    );
+}
+
 /// The node names knobs in what it says at its start, and shares no code with this package.
 #[test]
 fn the_knobs_that_a_node_warns_of_exist() {
