@@ -238,6 +238,57 @@ fn a_retried_write_is_one_write() {
 }
 
 #[test]
+fn a_retried_last_writer_is_one_write_with_the_outcome_of_its_first_try() {
+    for rule in [BlindPut::Latest, BlindPut::Sibling] {
+        let mut rig = Rig::new(Conflict::Siblings, rule, false);
+        let write_id = |sequence| {
+            let client = 9;
+            Some(WriteId { client, sequence })
+        };
+        let mine = Put {
+            write_id: write_id(1),
+            condition: crate::port::Condition::IfAbsent,
+            ..put(ContextArg::Latest, b"mine")
+        };
+        let first = rig.put(mine);
+        let (held, puts) = (rig.bench.shard.root(), rig.bench.shard.status().puts);
+        for _ in 0..3 {
+            assert_eq!(rig.put(mine), first, "the context of the first try");
+        }
+        let status = rig.bench.shard.status();
+        assert_eq!((rig.bench.shard.root(), status.puts), (held, puts));
+        // Another write of the client is another write, and so is one of another client with the same number.
+        for id in [
+            write_id(2),
+            Some(WriteId {
+                client: 8,
+                sequence: 2,
+            }),
+        ] {
+            rig.put(Put {
+                write_id: id,
+                ..put(ContextArg::Latest, b"next")
+            });
+        }
+        assert_eq!(rig.bench.shard.status().puts, puts + 2);
+        let delete = Op::Delete {
+            context: ContextArg::Latest,
+            want_previous: false,
+            want_context: true,
+            write_id: write_id(3),
+        };
+        let (Outcome::Written { existed, .. }, _) = rig.ask(delete) else {
+            panic!("deleted")
+        };
+        let held = rig.bench.shard.root();
+        let (Outcome::Written { existed: again, .. }, _) = rig.ask(delete) else {
+            panic!("deleted once")
+        };
+        assert_eq!((existed, again, rig.bench.shard.root()), (true, true, held));
+    }
+}
+
+#[test]
 fn a_context_that_is_none_is_refused_and_nothing_happens() {
     let mut rig = Rig::new(Conflict::Siblings, BlindPut::Latest, false);
     rig.put(put(ContextArg::Latest, b"base"));

@@ -4,11 +4,12 @@
 //! others read what is there first, unless the index shows the very fingerprint that their context names (design,
 //! section 3, "Writes without a read").
 
-use crate::base::ids::BatchNumber;
+use crate::base::ids::{BatchNumber, Token};
 use crate::base::mutant::{self, Mutant};
 use crate::base::time::{Hlc, Now};
 use crate::port::{
-    Condition, ContextArg, Durability, Effect, Effects, Expiry, Failure, Op, Outcome, Request,
+    ByteRange, Condition, ContextArg, Durability, Effect, Effects, Expiry, Failure, Op, Outcome,
+    Request,
 };
 use crate::replica::Replica;
 use crate::replica::machine::{Admission, Answer, AppliedAhead, CEILING_AHEAD_MS, Fetched, KeyId};
@@ -195,6 +196,20 @@ impl Replica {
         if is_unknown && (write.condition != Condition::Always || write.want_previous) {
             return effects.reply(request.id, Outcome::Failed(Failure::Unknown));
         }
+        let durability = request.durability.unwrap_or(bucket_durability);
+        if let (Mode::Latest, Some(entry), false) = (&mode, entry, is_unknown)
+            && let Some((dot, object)) = self.repeated_latest(request, &write, entry, fetched)
+        {
+            let context =
+                (write.want_context).then(|| keep_latest_context(effects, key.token, dot));
+            self.tell_again(request, object, effects);
+            let answer = Answer {
+                existed: true,
+                context,
+                previous: None,
+            };
+            return self.answer(now, request, self.log.newest(), durability, answer, effects);
+        }
         let alive = entry.filter(|entry| !entry.place.is_tombstone());
         let is_dominant = match &mode {
             Mode::Latest => true,
@@ -235,7 +250,6 @@ impl Replica {
                 }
             }
         }
-        let durability = request.durability.unwrap_or(bucket_durability);
         let plan = Plan {
             key,
             entry,
@@ -248,6 +262,31 @@ impl Replica {
         };
         self.carry_out(now, request, write, plan, &old, effects);
         self.old_object = old;
+    }
+
+    /// A write of the last writer that is there already, by its write id: its dot, and the object. Found only while its
+    /// record is in memory, since such a write reads nothing for its own sake.
+    fn repeated_latest(
+        &self,
+        request: &Request<'_>,
+        write: &Write<'_>,
+        entry: Entry,
+        fetched: Option<Fetched<'_>>,
+    ) -> Option<(Dot, Vec<u8>)> {
+        let write_id = write.write_id?;
+        let record = self.find(entry.place, request.token, fetched)?;
+        if self.tells_doubt(&record) {
+            return None;
+        }
+        let object = record.object_of(request.bucket, request.key)?;
+        let view = ObjectView::parse(object).ok()?;
+        let dot = view
+            .siblings()
+            .filter(|sibling| sibling.write_id == Some(write_id))
+            .map(|sibling| sibling.dot)
+            .max_by_key(|dot| dot.rank())?;
+        let object = if request.wants_object { object } else { &[] };
+        Some((dot, object.to_vec()))
     }
 
     fn carry_out(
@@ -352,7 +391,7 @@ impl Replica {
         what: What<'_>,
         want_context: bool,
         effects: &mut Effects,
-    ) -> Result<(BatchNumber, Option<crate::port::ByteRange>), NotWritten> {
+    ) -> Result<(BatchNumber, Option<ByteRange>), NotWritten> {
         let hlc = self.clock.tick(now.wall_ms);
         let dot = Dot::newborn(self.config.node, hlc);
         let fingerprint = Fingerprint::of_dot(key.token.0, dot).bits();
@@ -390,14 +429,7 @@ impl Replica {
         if mutant::is(Mutant::DeleteLeavesNothing) && !key.token.is_hint() {
             self.forget_tombstone(key.token, fingerprint);
         }
-        let context = want_context.then(|| {
-            let start = effects.bytes.len() as u32;
-            write_latest_context(&mut effects.bytes, key.token.0, dot);
-            crate::port::ByteRange {
-                start,
-                end: effects.bytes.len() as u32,
-            }
-        });
+        let context = want_context.then(|| keep_latest_context(effects, key.token, dot));
         Ok((appended.batch, context))
     }
 
@@ -414,7 +446,7 @@ impl Replica {
         old: Option<ObjectView<'_>>,
         (what, want_context): (What<'_>, bool),
         effects: &mut Effects,
-    ) -> Result<(BatchNumber, Option<crate::port::ByteRange>), NotWritten> {
+    ) -> Result<(BatchNumber, Option<ByteRange>), NotWritten> {
         let met = context.map_or(Hlc::default(), |context| {
             context.greatest.max(context.context.max_hlc())
         });
@@ -461,11 +493,8 @@ impl Replica {
             }
         };
         let batch = if outcome.is_repeated {
-            if request.wants_object {
-                let object = effects.keep(old.map_or(&[], |view| view.as_bytes()));
-                let id = request.id;
-                effects.list.push(Effect::Applied { id, object });
-            }
+            let object = old.map_or(&[][..], |view| view.as_bytes());
+            self.tell_again(request, object.to_vec(), effects);
             self.log.newest()
         } else {
             self.begin_tick(now, effects);
@@ -476,7 +505,7 @@ impl Replica {
             let start = effects.bytes.len() as u32;
             self.stats.context_entries_dropped +=
                 outcome.returned.encode_opaque(&mut effects.bytes) as u64;
-            crate::port::ByteRange {
+            ByteRange {
                 start,
                 end: effects.bytes.len() as u32,
             }
@@ -556,6 +585,24 @@ impl Replica {
             return;
         }
         let object = effects.keep(object);
+        effects.list.push(Effect::Applied { id, object });
+    }
+
+    /// Tells the coordinator of a repeated write the object that is there. The first write's time may not have been
+    /// promised yet: then it waits for what promises it, as the first write does.
+    fn tell_again(&mut self, request: &Request<'_>, object: Vec<u8>, effects: &mut Effects) {
+        if !request.wants_object {
+            return;
+        }
+        let (id, batch) = (request.id, self.log.newest());
+        let is_ahead = self.is_time_ahead() && batch > self.log.durable();
+        if is_ahead && !mutant::is(Mutant::AppliedAhead) {
+            let object = object.into_boxed_slice();
+            self.applied_ahead
+                .push_back(AppliedAhead { batch, id, object });
+            return;
+        }
+        let object = effects.keep(&object);
         effects.list.push(Effect::Applied { id, object });
     }
 
@@ -697,6 +744,14 @@ impl Replica {
         }
         self.stall(request, effects);
     }
+}
+
+/// What the last writer goes on with.
+fn keep_latest_context(effects: &mut Effects, token: Token, dot: Dot) -> ByteRange {
+    let start = effects.bytes.len() as u32;
+    write_latest_context(&mut effects.bytes, token.0, dot);
+    let end = effects.bytes.len() as u32;
+    ByteRange { start, end }
 }
 
 /// What was found out about a write before it is carried out.
