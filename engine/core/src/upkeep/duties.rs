@@ -49,6 +49,8 @@ struct Transfer {
     backoff_ns: u64,
     is_running: bool,
     is_gained: bool,
+    /// Nothing of it lies here from before.
+    is_fresh: bool,
 }
 
 /// A partition to be handed over.
@@ -305,6 +307,13 @@ impl Upkeep {
                 transfer.not_before_ns = backed_off(&mut transfer.backoff_ns, now_ns);
                 continue;
             };
+            if !transfer.is_fresh {
+                if !forget_former_copy(turn, partition) {
+                    transfer.not_before_ns = backed_off(&mut transfer.backoff_ns, now_ns);
+                    continue;
+                }
+                transfer.is_fresh = true;
+            }
             transfer.is_running = true;
             self.duties.moving += 1;
             if !self.begin_session(turn, Kind::Transfer, partition, holder) {
@@ -510,6 +519,19 @@ impl Upkeep {
             }
         }
     }
+}
+
+/// Drops what lies here of a partition that is to be gained; false where there is no room to say so in the log. Nothing
+/// that was acknowledged goes: what a node takes before it holds a partition does not count, but for what it keeps for
+/// others.
+fn forget_former_copy(turn: &mut Turn<'_>, partition: PartitionId) -> bool {
+    let is_kept = turn.replica.keys_of(partition) == 0
+        || turn.replica.hints_of(partition) > 0
+        || turn.replica.tainted().any(|tainted| tainted == partition);
+    is_kept
+        || turn
+            .replica
+            .drop_partition(turn.now, partition, turn.effects)
 }
 
 fn tell_gained(turn: &mut Turn<'_>, partition: PartitionId) {

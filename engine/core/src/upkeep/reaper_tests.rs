@@ -6,7 +6,12 @@ use crate::port::{Condition, ContextArg, Expiry, Note, Op, Outcome, Put, Quorum}
 const KEYS: u32 = 60;
 
 fn filled(shards: &[usize]) -> Net {
-    let mut net = Net::with_shards(shards, 3);
+    filled_by(shards, 3)
+}
+
+/// Of the nodes the first `targets` hold everything.
+fn filled_by(shards: &[usize], targets: usize) -> Net {
+    let mut net = Net::with_shards(shards, targets);
     for key in 0..KEYS {
         let op = put_op(b"", b"a value that is there");
         net.send(
@@ -163,4 +168,82 @@ fn a_rotten_record_is_unknown_until_the_others_have_brought_it_back() {
     assert!(held != 0);
     net.run(100);
     assert_eq!(net.root(1), before);
+}
+
+/// Nodes 0 to 2 go on without node 3, whose copy grows old, delete the even keys, and forget the tombstones.
+fn with_an_old_copy(shards: &[usize]) -> Net {
+    let mut net = filled_by(shards, 4);
+    for node in 0..4 {
+        net.note(node, &Note::CompareAll);
+        net.run(1_000);
+    }
+    assert_eq!(net.keys(3), (60, 0));
+    net.removed.insert(3);
+    net.cut.insert(3);
+    net.row.read = [0, 1, 2].into();
+    net.row.write = [0, 1, 2].into();
+    net.publish();
+    delete(&mut net);
+    net.run_by(240_000, 10);
+    assert_eq!((net.keys(0), net.keys(3)), ((30, 0), (60, 0)));
+    net
+}
+
+#[test]
+fn keys_that_were_forgotten_meanwhile_do_not_come_back_with_a_node_whose_copy_is_old() {
+    for shards in [&[1, 1, 1, 1][..], &[1, 2, 1, 3]] {
+        let mut net = with_an_old_copy(shards);
+        net.cut.clear();
+        net.removed.clear();
+        net.row.write = [0, 1, 2, 3].into();
+        net.pending.insert(3);
+        net.publish();
+        net.run(2_500);
+        // It may be killed in the middle of it.
+        net.restart(3);
+        net.run(10_000);
+        assert_eq!(net.keys(3), (30, 0), "{shards:?}");
+        net.row.read = [0, 1, 2, 3].into();
+        net.pending.clear();
+        net.publish();
+        for node in 0..4 {
+            net.note(node, &Note::CompareAll);
+        }
+        net.run(10_000);
+        net.restart(3);
+        for node in 0..4 {
+            assert_eq!(net.keys(node), (30, 0), "{shards:?} node {node}");
+            assert!(net.get(node, &4u32.to_le_bytes()).1.is_empty());
+            assert!(!net.get(node, &5u32.to_le_bytes()).1.is_empty());
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_for_others_stays_where_a_partition_is_to_be_gained() {
+    let mut net = Net::with_shards(&[1, 1, 1, 1], 3);
+    net.cut.insert(2);
+    net.dead.insert(2);
+    net.publish();
+    net.lose(2);
+    for key in 0..KEYS {
+        net.put(0, &key.to_le_bytes(), b"", b"while away");
+    }
+    net.run(3_000);
+    let hints = |net: &Net| net.upkeep(3).iter().map(|s| s.hints_pending).sum::<u64>();
+    let kept = hints(&net);
+    assert!(kept > 0, "it stands in");
+    net.row.write = [0, 1, 2, 3].into();
+    net.row.stand_ins = [].into();
+    net.pending.insert(3);
+    net.publish();
+    net.run(5_000);
+    assert_eq!(hints(&net), kept);
+    net.cut.clear();
+    net.dead.clear();
+    net.publish();
+    net.run(10_000);
+    assert_eq!(hints(&net), 0);
+    let delivered: u64 = net.upkeep(3).iter().map(|s| s.hints_delivered).sum();
+    assert!(delivered >= kept, "{delivered} of {kept}");
 }
