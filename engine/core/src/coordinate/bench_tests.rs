@@ -48,6 +48,8 @@ pub(crate) struct Net {
     pub(crate) pending: BTreeSet<usize>,
     /// Nodes that are to let go.
     pub(crate) draining: BTreeSet<usize>,
+    /// Messages that are on their way stay there.
+    pub(crate) is_slow: bool,
     /// Of a thousand messages, so many are lost.
     pub(crate) lost_of_1000: u64,
     random: u64,
@@ -141,6 +143,7 @@ impl Net {
             },
             pending: BTreeSet::new(),
             draining: BTreeSet::new(),
+            is_slow: false,
             lost_of_1000: 0,
             random: 1,
             epoch: 0,
@@ -366,7 +369,9 @@ impl Net {
                     self.step((node, shard), Event::TurnEnd);
                 }
             }
-            while let Some((from, send, bytes)) = self.queue.pop_front() {
+            while !self.is_slow
+                && let Some((from, send, bytes)) = self.queue.pop_front()
+            {
                 let to = (send.to.0 - 1) as usize;
                 if self.cut.contains(&from.0) || self.cut.contains(&to) || self.is_lost() {
                     continue;

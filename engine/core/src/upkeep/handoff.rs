@@ -380,9 +380,10 @@ impl Upkeep {
             let (name, token) = (delivery.name.clone(), delivery.token);
             delete_hint(turn, &name, token);
             self.stats.hints_delivered += 1;
-            // Or hints that come later would not be seen until there are more than there were.
-            let hints = turn.replica.hints();
-            self.handoff.hints_at_end = self.handoff.hints_at_end.min(hints);
+            // It is none of those that the last pass left any more. One that was kept meanwhile may have made up for it in
+            // the number of hints, and must still be seen.
+            let left = self.handoff.hints_at_end.saturating_sub(1);
+            self.handoff.hints_at_end = left.min(turn.replica.hints());
         } else if let Some((node, ..)) = read_hint_key(&delivery.name) {
             // A pass may have gone by while this was under way, and does not come back for it by itself.
             self.handoff.targets.entry(node).or_default().is_waiting = true;

@@ -1,7 +1,7 @@
 //! Hints: kept while a node is away, delivered when it is back, never forgotten before.
 
-use crate::coordinate::bench_tests::Net;
-use crate::port::{ContextArg, Op};
+use crate::coordinate::bench_tests::{Net, put_op};
+use crate::port::{ContextArg, Op, Quorum};
 
 fn pending(net: &Net, nodes: usize) -> u64 {
     (0..nodes)
@@ -81,6 +81,29 @@ fn a_hint_stays_while_its_node_does_not_answer() {
         "it is not asked all the time"
     );
     net.cut.clear();
+    net.run(10_000);
+    assert_eq!((pending(&net, 3), net.root(2)), (0, net.root(0)));
+}
+
+#[test]
+fn a_hint_that_comes_while_the_last_one_is_delivered_is_delivered_too() {
+    let mut net = Net::new(3, 3);
+    net.cut.insert(2);
+    net.dead.insert(2);
+    net.publish();
+    net.put(0, b"one", b"", b"v");
+    comes_back(&mut net);
+    // It is sent, and passes find nothing else; then another one is kept, and only then the first one arrives.
+    net.is_slow = true;
+    net.run(50);
+    net.dead.insert(2);
+    net.publish();
+    let put = put_op(b"", b"v");
+    net.send(0, b"two", Quorum::default(), put);
+    net.dead.clear();
+    net.publish();
+    assert_eq!(pending(&net, 3), 2);
+    net.is_slow = false;
     net.run(10_000);
     assert_eq!((pending(&net, 3), net.root(2)), (0, net.root(0)));
 }

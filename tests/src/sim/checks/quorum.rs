@@ -1,5 +1,8 @@
 //! With R + W > N and no stand-ins in the count, a read shows every write to a cart that was acknowledged before it
-//! began, or what saw it.
+//! began, or what saw it; or it was overwritten while the read was under way. The last is the price of small contexts:
+//! a put's context covers the writes that siblings unseen by its client had overwritten, without the siblings. A read
+//! that asked one replica before such a sibling came, and another after the next write with that context, shows neither.
+//! The sibling is held, since the replicas that acknowledged the put have it, so the next read shows it.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +71,17 @@ pub fn check(history: &History, swarm: &Swarm, is_cart: impl Fn(usize) -> bool) 
             }
             let missed = writes.iter().enumerate().find(|(at, (_, write))| {
                 let is_before = |at_ns: u64| at_ns < read.begun_ns;
-                write.acknowledged_ns.is_some_and(is_before) && !accounted.has(*at)
+                let is_overwritten_meanwhile = || {
+                    let mut later = writes.iter().zip(&reach).skip(at + 1);
+                    later.any(|((_, other), reach)| {
+                        reach.has(*at)
+                            && other.begun_ns <= read.answered_ns
+                            && !other.acknowledged_ns.is_some_and(is_before)
+                    })
+                };
+                write.acknowledged_ns.is_some_and(is_before)
+                    && !accounted.has(*at)
+                    && !is_overwritten_meanwhile()
             });
             if let Some((_, (number, _))) = missed {
                 found.push(format!(
