@@ -128,6 +128,11 @@ pub(super) const METRICS: &[(&str, &str, Read)] = &[
         "Failed reads, and records that did not verify.",
         |s| s.read_faults,
     ),
+    (
+        "scan_unreadable_total",
+        "Records that walks over the keys passed over, since they could not be read.",
+        |s| s.scan_unreadable,
+    ),
     ("write_faults_total", "Failed writes.", |s| s.write_faults),
     (
         "context_entries_dropped_total",

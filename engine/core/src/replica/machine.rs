@@ -63,6 +63,8 @@ pub(super) struct KeyId {
 struct PendingRead {
     /// The background waits for it too.
     is_for_upkeep: bool,
+    /// A walk will come to it.
+    is_for_scan: bool,
     place: Place,
     token: Token,
     generation: u64,
@@ -127,6 +129,8 @@ pub struct Replica {
     pub(super) waiting: u32,
     /// Reads for the background that have ended.
     pub(super) upkeep_reads: Vec<ReadEnd>,
+    /// Places of records that walks have yet to pass over, since they cannot be read.
+    pub(super) unreadable: BTreeSet<u64>,
     is_commit_urgent: bool,
     last_turn_ns: u64,
     is_awaiting_others: bool,
@@ -191,6 +195,7 @@ impl Replica {
             stalled: VecDeque::new(),
             waiting: 0,
             upkeep_reads: Vec::new(),
+            unreadable: BTreeSet::new(),
             is_commit_urgent: false,
             last_turn_ns: 0,
             is_awaiting_others: false,
@@ -500,6 +505,16 @@ impl Replica {
         request: &Request<'_>,
         effects: &mut Effects,
     ) {
+        self.wait_for_read_of((place, request.token), request, effects);
+    }
+
+    /// The same for the record of another token than the request's.
+    pub(super) fn wait_for_read_of(
+        &mut self,
+        (place, token): (Place, Token),
+        request: &Request<'_>,
+        effects: &mut Effects,
+    ) {
         if self.waiting >= self.config.requests_max {
             self.stats.shed += 1;
             return effects.reply(
@@ -508,7 +523,7 @@ impl Replica {
             );
         }
         self.waiting += 1;
-        let ticket = self.start_read(place, request.token, effects);
+        let ticket = self.start_read(place, token, effects);
         if let Some(read) = self.reads.get_mut(&ticket) {
             read.waiters.push(OwnedRequest::new(request));
         }
@@ -519,6 +534,14 @@ impl Replica {
         let ticket = self.start_read_as(place, token, true, effects);
         if let Some(read) = self.reads.get_mut(&ticket) {
             read.is_for_upkeep = true;
+        }
+    }
+
+    /// Reads the record at `place`, which a walk will come to.
+    pub(super) fn start_scan_read(&mut self, place: Place, token: Token, effects: &mut Effects) {
+        let ticket = self.start_read(place, token, effects);
+        if let Some(read) = self.reads.get_mut(&ticket) {
+            read.is_for_scan = true;
         }
     }
 
@@ -558,6 +581,7 @@ impl Replica {
             ticket,
             PendingRead {
                 is_for_upkeep: false,
+                is_for_scan: false,
                 place,
                 token,
                 generation,
@@ -666,8 +690,17 @@ impl Replica {
                     let (place, result) = (read.place, ReadResult::Failed);
                     self.upkeep_reads.push(ReadEnd { place, result });
                 }
+                let is_scan =
+                    |waiter: &OwnedRequest| matches!(waiter.request().op, Op::Scan { .. });
+                if read.is_for_scan || read.waiters.iter().any(is_scan) {
+                    self.note_unreadable(read.token, read.place);
+                }
                 for waiter in &read.waiters {
-                    effects.reply(waiter.request().id, Outcome::Failed(failure));
+                    if is_scan(waiter) {
+                        self.request(now, &waiter.request(), None, effects);
+                    } else {
+                        effects.reply(waiter.request().id, Outcome::Failed(failure));
+                    }
                 }
             }
         }

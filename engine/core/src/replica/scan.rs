@@ -5,6 +5,9 @@
 //!
 //! The cursor is the token of the last entry looked at: it stays valid whatever is written, and every key that is there
 //! from beginning to end of a walk is seen.
+//!
+//! A record that cannot be read is counted and passed over: else one rotten place would hide every key behind it for
+//! ever. The place is remembered until an answer has gone past it, so that a call which meets several comes to its end.
 
 use crate::base::ids::Token;
 use crate::base::time::Now;
@@ -17,6 +20,8 @@ use crate::version::ObjectView;
 
 /// Entries that one call looks at, at most.
 const SCAN_COUNT_MAX: u32 = 4096;
+/// Places that are remembered as unreadable, at most.
+const UNREADABLE_MAX: usize = 4096;
 
 impl Replica {
     pub(super) fn scan(
@@ -36,6 +41,7 @@ impl Replica {
         let (mut token_start, mut found_before, mut token_before) = (start, 0, None);
         let mut missing: Vec<(Place, Token)> = Vec::new();
         let mut last_token = None;
+        let mut passed: Vec<Place> = Vec::new();
         // Another node's walk is through one partition, an own one through those that this node answers for.
         let partition_of = |token: Token| self.config.slices.partition_of(token);
         let asked = request.is_forwarded.then(|| partition_of(request.token));
@@ -74,6 +80,12 @@ impl Replica {
             if entry.place.is_tombstone() || token.is_hint() || !is_wanted(token) {
                 continue;
             }
+            if self.unreadable.contains(&entry.place.0) {
+                if missing.is_empty() {
+                    passed.push(entry.place);
+                }
+                continue;
+            }
             let Some(record) = self.find(entry.place, token, fetched) else {
                 if missing.is_empty() {
                     effects.bytes.truncate(token_start as usize);
@@ -87,6 +99,7 @@ impl Replica {
                 continue;
             }
             let Some((bucket, key, object)) = record.split() else {
+                self.stats.scan_unreadable += 1;
                 continue;
             };
             if bucket != stored_bucket(request.bucket) {
@@ -103,24 +116,38 @@ impl Replica {
             effects.bytes.extend_from_slice(key);
             found += 1;
         }
-        let Some((first, first_token)) = missing.first().copied() else {
-            let keys = ByteRange {
-                start,
-                end: effects.bytes.len() as u32,
-            };
-            return effects.reply(request.id, Outcome::Keys { next_cursor, keys });
+        for (place, token) in missing.iter().skip(1) {
+            self.start_scan_read(*place, *token, effects);
+        }
+        let first = missing.first().copied();
+        if found == 0
+            && let Some(first) = first
+        {
+            return self.wait_for_read_of(first, request, effects);
+        }
+        if let Some((first, token)) = first {
+            self.start_scan_read(first, token, effects);
+        }
+        // This answer goes past them: a later walk tries them anew.
+        for place in passed {
+            self.unreadable.remove(&place.0);
+        }
+        let keys = ByteRange {
+            start,
+            end: effects.bytes.len() as u32,
         };
-        for (place, token) in &missing[1..] {
-            self.start_read(*place, *token, effects);
+        effects.reply(request.id, Outcome::Keys { next_cursor, keys });
+    }
+
+    /// A record that a walk asked for cannot be read.
+    pub(super) fn note_unreadable(&mut self, token: Token, place: Place) {
+        self.stats.scan_unreadable += 1;
+        let held = self.index.get(token, place.tag15());
+        if held.is_some_and(|entry| entry.place == place) {
+            if self.unreadable.len() >= UNREADABLE_MAX {
+                self.unreadable.pop_first();
+            }
+            self.unreadable.insert(place.0);
         }
-        if found > 0 {
-            self.start_read(first, first_token, effects);
-            let keys = ByteRange {
-                start,
-                end: effects.bytes.len() as u32,
-            };
-            return effects.reply(request.id, Outcome::Keys { next_cursor, keys });
-        }
-        self.wait_for_read(first, request, effects);
     }
 }

@@ -141,3 +141,51 @@ fn keys_of_one_token_are_told_apart_warm_and_cold() {
         assert_eq!(seen, expected, "cold {is_cold}");
     }
 }
+
+#[test]
+fn a_walk_passes_over_what_it_cannot_read_counts_it_and_sees_all_else() {
+    for seed in 0..seeds(20) {
+        let mut bench = Bench::new(seed, config(40, 64 << 10));
+        let one_token = (seed % 3 == 0).then_some(crate::base::ids::Token(0x4000_0000_0000_0001));
+        bench.one_token = one_token;
+        let keys = if one_token.is_some() { 40 } else { 200 };
+        for k in 0..keys {
+            let value = format!("value-of-{k}-").repeat(20);
+            let id = bench.put(&name(k), value.as_bytes(), Some(Durability::One));
+            bench.wait(id);
+        }
+        bench.stop();
+        // Several in a row, so that one call meets more than one.
+        let mut rotten = std::collections::BTreeSet::new();
+        for k in (0..keys).filter(|k| k % 16 < 3) {
+            let needle = format!("value-of-{k}-value").into_bytes();
+            for bytes in bench.disk.files.values_mut() {
+                let at = bytes
+                    .windows(needle.len())
+                    .position(|bytes| bytes == needle);
+                if let Some(at) = at {
+                    bytes[at] ^= 1;
+                    rotten.insert(k);
+                }
+            }
+        }
+        assert!(!rotten.is_empty());
+        bench.reopen();
+        let count = [1, 3, 10, 100, 4096][(seed % 5) as usize];
+        for round in 1..=2 {
+            let seen = walk(&mut bench, count, |_| {});
+            let expected: BTreeMap<Vec<u8>, u32> = (0..keys)
+                .filter(|k| !rotten.contains(k))
+                .map(|k| (name(k), 1))
+                .collect();
+            assert_eq!(seen, expected, "seed {seed}, count {count}, round {round}");
+            let counted = bench.shard.status().scan_unreadable;
+            assert!(counted >= rotten.len() as u64, "seed {seed}: {counted}");
+            assert_eq!(
+                bench.shard.status().damage.len(),
+                rotten.len(),
+                "seed {seed}"
+            );
+        }
+    }
+}

@@ -72,6 +72,8 @@ pub struct ShardStatus {
     pub deadlines_missed: u64,
     /// Failed reads, and records that did not verify.
     pub read_faults: u64,
+    /// Records that walks over the keys passed over, since they could not be read; each walk counts them.
+    pub scan_unreadable: u64,
     /// Failed writes.
     pub write_faults: u64,
     /// Vector entries dropped from contexts that were too long.
