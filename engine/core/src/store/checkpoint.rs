@@ -49,6 +49,8 @@ const _: () = assert!(PIECE_HEADER_BYTES + TAGS as usize * ENTRY_BYTES <= PIECE_
 const _: () = assert!(PIECE_HEADER_BYTES + SEGMENTS_MAX as usize * USE_BYTES <= PIECE_BYTES_MAX);
 
 const MAGIC: &[u8; 8] = b"GRMCKPT3";
+const FLAG_END: u32 = 1;
+const FLAG_TAINTED: u32 = 2;
 const KIND_SEGMENTS: u32 = 1;
 const KIND_ENTRIES: u32 = 2;
 
@@ -97,7 +99,8 @@ impl CheckpointHeader {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         out[..8].copy_from_slice(MAGIC);
-        let flags = u32::from(self.is_end) | u32::from(self.is_tainted) << 1;
+        let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+        let flags = flag(self.is_end, FLAG_END) | flag(self.is_tainted, FLAG_TAINTED);
         out[12..16].copy_from_slice(&flags.to_le_bytes());
         for (at, value) in [
             (16, self.sequence),
@@ -139,9 +142,14 @@ impl CheckpointHeader {
         if bytes.get(..8)? != MAGIC || u32_at(8)? != crc32c::crc32c(bytes.get(12..)?) {
             return None;
         }
+        let flags = u32_at(12)?;
+        // What a later version means by another flag may change what the pieces mean.
+        if flags & !(FLAG_END | FLAG_TAINTED) != 0 {
+            return None;
+        }
         Some(Self {
-            is_end: u32_at(12)? & 1 != 0,
-            is_tainted: u32_at(12)? & 2 != 0,
+            is_end: flags & FLAG_END != 0,
+            is_tainted: flags & FLAG_TAINTED != 0,
             lost: LostPlace {
                 segment: SegmentId(u32_at(80)?),
                 offset: u32_at(84)?,

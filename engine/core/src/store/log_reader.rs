@@ -15,7 +15,11 @@ pub(super) struct LogReader<'s> {
     pub(super) source: &'s mut dyn Source,
     pub(super) block: usize,
     pub(super) owner: u32,
+    /// The files and their lengths, sorted.
+    files: Vec<(SegmentId, u64)>,
     window: Vec<u8>,
+    /// How much of the window was read.
+    held: usize,
     file: Option<SegmentId>,
     start: u64,
 }
@@ -27,15 +31,28 @@ pub(super) struct Roll {
 }
 
 impl<'s> LogReader<'s> {
-    pub(super) fn new(source: &'s mut dyn Source, block: usize, owner: u32) -> Self {
+    /// Of files with these lengths, sorted.
+    pub(super) fn new(
+        source: &'s mut dyn Source,
+        files: &[(SegmentId, u64)],
+        block: usize,
+        owner: u32,
+    ) -> Self {
         Self {
             source,
+            files: files.to_vec(),
             block,
             owner,
             window: Vec::new(),
+            held: 0,
             file: None,
             start: 0,
         }
+    }
+
+    fn length_of(&self, id: SegmentId) -> u64 {
+        let found = self.files.binary_search_by_key(&id, |(file, _)| *file);
+        found.map_or(0, |at| self.files[at].1)
     }
 
     /// At least `bytes` bytes at `offset` (fewer at the file's end).
@@ -45,24 +62,29 @@ impl<'s> LogReader<'s> {
         offset: u64,
         bytes: usize,
     ) -> Result<&[u8], (SegmentId, IoError)> {
-        let held_to = self.start + self.window.len() as u64;
+        // A header's word for its length is not taken beyond the file.
+        let left = self.length_of(id).saturating_sub(offset);
+        let bytes = (bytes as u64).min(left) as usize;
+        let held_to = self.start + self.held as u64;
         let is_held =
             self.file == Some(id) && self.start <= offset && offset + bytes as u64 <= held_to;
         if !is_held {
             let start = offset - offset % self.block as u64;
             let least = (offset - start) as usize + bytes;
-            self.window
-                .resize(least.max(WINDOW_BYTES).next_multiple_of(self.block), 0);
+            let least = least.max(WINDOW_BYTES).next_multiple_of(self.block);
+            if self.window.len() < least {
+                self.window = vec![0; least];
+            }
             self.file = None;
             let read = self
                 .source
                 .read(FileId::Segment(id), start, &mut self.window)
                 .map_err(|error| (id, error))?;
-            self.window.truncate(read);
+            self.held = read.min(self.window.len());
             (self.file, self.start) = (Some(id), start);
         }
-        let from = ((offset - self.start) as usize).min(self.window.len());
-        Ok(&self.window[from..])
+        let from = offset.saturating_sub(self.start).min(self.held as u64) as usize;
+        Ok(&self.window[from..self.held])
     }
 
     /// The first header of the segment's own (any generation, or that one) from `offset` on, within the look-ahead.

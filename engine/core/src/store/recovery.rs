@@ -98,7 +98,7 @@ pub fn replay(
 ) -> Result<LogState, Failed> {
     let mut files = source.segments();
     files.sort_unstable();
-    let mut reader = LogReader::new(source, block, owner);
+    let mut reader = LogReader::new(source, &files, block, owner);
     let mut state = LogState {
         last: from.last,
         next_generation: from.generation.max(1),
