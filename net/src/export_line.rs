@@ -1,4 +1,4 @@
-//! One key as a line of JSON: what export writes and import reads.
+//! One key as a line of JSON: what `gramme data export` writes and `import` reads.
 //!
 //! ```text
 //! {"bucket":"default","key":"a","value":"1","expires_at_ms":1790000000000}
@@ -16,11 +16,13 @@ use serde::{Deserialize, Serialize};
 /// A line.
 #[derive(Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Line {
+pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cursor: Option<Place>,
+    /// Where an export goes on; everything before this line is complete.
+    pub cursor: Option<Place>,
+    /// The bucket; the default one when not said.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) bucket: Option<String>,
+    pub bucket: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +32,8 @@ pub(super) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     value_base64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) expires_at_ms: Option<u64>,
+    /// When the value expires, in milliseconds since the Unix epoch.
+    pub expires_at_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     object_base64: Option<String>,
 }
@@ -38,10 +41,13 @@ pub(super) struct Line {
 /// Where an export goes on.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Place {
-    pub(super) bucket: String,
-    pub(super) shard: u16,
-    pub(super) next: u64,
+pub struct Place {
+    /// The bucket that is read.
+    pub bucket: String,
+    /// The shard that is read.
+    pub shard: u16,
+    /// Its scan's cursor.
+    pub next: u64,
 }
 
 fn split(bytes: &[u8]) -> (Option<String>, Option<String>) {
@@ -68,8 +74,19 @@ fn join(name: &str, text: Option<&str>, base64: Option<&str>) -> Result<Option<V
 }
 
 impl Line {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+
     /// A key's line; `None` when nothing of the object is alive at this time.
-    pub(super) fn of(
+    ///
+    /// # Errors
+    /// The object cannot be read.
+    pub fn of(
         bucket: &str,
         key: &[u8],
         object: &[u8],
@@ -95,7 +112,7 @@ impl Line {
     }
 
     /// The line that everything before it is complete.
-    pub(super) fn complete(place: Place) -> Self {
+    pub fn complete(place: Place) -> Self {
         Self {
             cursor: Some(place),
             ..Self::default()
@@ -103,19 +120,28 @@ impl Line {
     }
 
     /// The key.
-    pub(super) fn key(&self) -> Result<Vec<u8>, String> {
+    ///
+    /// # Errors
+    /// It is missing where it must be there, said twice, or no base64.
+    pub fn key(&self) -> Result<Vec<u8>, String> {
         let key = join("key", self.key.as_deref(), self.key_base64.as_deref())?;
         key.ok_or_else(|| "neither `key` nor `key_base64`".to_owned())
     }
 
     /// The value.
-    pub(super) fn value(&self) -> Result<Vec<u8>, String> {
+    ///
+    /// # Errors
+    /// It is missing where it must be there, said twice, or no base64.
+    pub fn value(&self) -> Result<Vec<u8>, String> {
         let value = join("value", self.value.as_deref(), self.value_base64.as_deref())?;
         value.ok_or_else(|| "neither `value` nor `value_base64`".to_owned())
     }
 
     /// The object, of a key with siblings.
-    pub(super) fn object(&self) -> Result<Option<Vec<u8>>, String> {
+    ///
+    /// # Errors
+    /// It is missing where it must be there, said twice, or no base64.
+    pub fn object(&self) -> Result<Option<Vec<u8>>, String> {
         join("object", None, self.object_base64.as_deref())
     }
 }

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod client;
 pub mod config;
+pub mod export_line;
 pub mod host;
 pub mod io_profile;
 pub mod native;

@@ -1,3 +1,4 @@
 //! All cases, linked once.
 
+mod fuzz;
 mod tidy;

@@ -10,11 +10,11 @@
 
 pub mod checks;
 mod client;
-mod disk;
+pub(crate) mod disk;
 mod frontiers;
 mod history;
 mod node;
-mod random;
+pub(crate) mod random;
 mod run;
 mod swarm;
 mod world;

@@ -2,13 +2,13 @@
 
 /// xoshiro256** (Blackman and Vigna), seeded by splitmix64.
 #[derive(Clone, Debug)]
-pub(super) struct Random {
+pub(crate) struct Random {
     state: [u64; 4],
 }
 
 impl Random {
     /// The numbers of a seed.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut mixed = seed;
         let mut next = || {
             mixed = mixed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -23,7 +23,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub(super) fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         let result = self.state[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let shifted = self.state[1] << 17;
         self.state[2] ^= self.state[0];
@@ -36,27 +36,27 @@ impl Random {
     }
 
     /// From 0 to `end` − 1; 0 when `end` is 0.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(end)) >> 64) as u64
     }
 
     /// One of a list's places.
-    pub(super) fn index(&mut self, len: usize) -> usize {
+    pub(crate) fn index(&mut self, len: usize) -> usize {
         self.below(len as u64) as usize
     }
 
     /// True so many times in a million.
-    pub(super) fn happens(&mut self, per_million: u64) -> bool {
+    pub(crate) fn happens(&mut self, per_million: u64) -> bool {
         self.below(1_000_000) < per_million
     }
 
     /// True half of the time.
-    pub(super) fn coin(&mut self) -> bool {
+    pub(crate) fn coin(&mut self) -> bool {
         self.bits() & 1 == 1
     }
 
     /// A delay around a mean, mostly near it, sometimes far beyond: the shape of networks and disks.
-    pub(super) fn delay_ns(&mut self, mean_ns: u64) -> u64 {
+    pub(crate) fn delay_ns(&mut self, mean_ns: u64) -> u64 {
         let near = mean_ns / 2 + self.below(mean_ns.max(1));
         match self.below(100) {
             0 => near * 10,

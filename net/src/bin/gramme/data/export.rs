@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use gramme::export_line::{Line, Place};
 use gramme_core::base::ids::ShardIndex;
 use gramme_engine::{Engine, Options, Pipeline};
 
-use super::line::{Line, Place};
 use super::{EngineArgs, open_engine, progress, stop_flag};
 
 /// Index entries that one page looks at, and so reads that are on their way at once.

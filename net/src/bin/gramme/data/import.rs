@@ -10,10 +10,10 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use gramme::export_line::Line;
 use gramme_core::base::limits::BUCKET_DEFAULT;
 use gramme_engine::{Options, Pipeline};
 
-use super::line::Line;
 use super::{EngineArgs, open_engine, progress, stop_flag};
 
 /// Writes that are on their way at once.
@@ -137,7 +137,7 @@ impl Import {
         if text.trim().is_empty() {
             return Ok(());
         }
-        let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let line = Line::parse(text)?;
         if line.cursor.is_some() {
             return Ok(());
         }

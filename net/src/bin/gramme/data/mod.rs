@@ -5,11 +5,10 @@
 //! # Layout
 //! - `log`: a shard's segments walked batch by batch;
 //! - `verify`, `stat`: what the walk found, for people and programs;
-//! - `line`, `export`, `import`: keys as lines of JSON, through the engine.
+//! - `export`, `import`: keys as lines of JSON (`gramme::export_line`), through the engine.
 
 mod export;
 mod import;
-mod line;
 mod log;
 mod stat;
 mod verify;
