@@ -240,14 +240,16 @@ impl Inner {
 
     /// Waits for bytes of a connection with an open call, or for the next deadline.
     fn wait(&mut self) {
+        // A tick may have sent a request again: its bytes go first.
+        if self.machine.links_with_outgoing().next().is_some() || self.machine.has_actions() {
+            return;
+        }
         let until_ns = self.machine.next_deadline_ns().unwrap_or(0);
         let wait_ns = until_ns.saturating_sub(now(self.began).mono_ns);
         let wait = Duration::from_nanos(wait_ns).max(Duration::from_micros(50));
         let Some(link) = self.machine.link_awaited() else {
-            // A wait for the next try, or a connection that has just changed.
-            if self.machine.links_with_outgoing().next().is_none() && !self.machine.has_actions() {
-                std::thread::sleep(wait);
-            }
+            // A wait for the next try.
+            std::thread::sleep(wait);
             return;
         };
         let Some(socket) = self.sockets.get_mut(&link) else {

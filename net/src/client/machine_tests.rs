@@ -220,6 +220,30 @@ fn a_write_that_was_never_sent_is_not_applied() {
 }
 
 #[test]
+fn a_node_that_is_silent_for_a_second_is_left_alone_and_another_is_asked() {
+    let mut trace = Trace::connected(&[7401]);
+    let options = RequestOptions::default().deadline(Duration::from_secs(5));
+    let get = || Call::get(b"key", &options);
+    let id = trace.machine.submit(trace.now(), get()).expect("taken");
+    let silent = trace.expect_connect("127.0.0.1:7401");
+    trace.machine.connected(trace.now(), silent);
+    assert_eq!(trace.sent(silent).len(), 2, "hello and get");
+    trace.pass(999);
+    assert_eq!(trace.sent(SEED).len(), 0, "a second has not passed");
+    trace.pass(1);
+    let (request, _) = trace.sent(SEED).pop().expect("asked at the other port");
+    // The next one does not wait for the silent node first.
+    trace.machine.submit(trace.now(), get()).expect("taken");
+    assert_eq!((trace.sent(SEED).len(), trace.sent(silent).len()), (1, 0));
+    trace.receive(SEED, request, &answer(Reply::Absent));
+    assert_eq!(trace.machine.next_done().map(|(done, _)| done), Some(id));
+    // It speaks: it is asked again.
+    trace.receive(silent, u64::MAX - 1, &Message::Pong);
+    trace.machine.submit(trace.now(), get()).expect("taken");
+    assert_eq!(trace.sent(silent).len(), 1);
+}
+
+#[test]
 fn a_broken_connection_sends_the_write_elsewhere_under_the_same_name() {
     let (mut trace, link) = on_one_shard();
     trace.sent(link);

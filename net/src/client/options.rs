@@ -19,6 +19,10 @@ pub struct ClientOptions {
     pub tries_max: u32,
     /// The wait before the second try; it doubles with each, and half of it is random.
     pub backoff: Duration,
+    /// How long a connected node may be silent before another is asked, and it is left alone for as long: a node that was
+    /// stopped keeps its connections. Shorter costs needless retries when nodes are slow, longer delays what such a node
+    /// was asked.
+    pub patience: Duration,
     /// How long to wait for a connection.
     pub connect_timeout: Duration,
     /// Send checksums with frames to loopback too; elsewhere they are always sent.
@@ -32,6 +36,7 @@ impl Default for ClientOptions {
             retry_percent: 20,
             tries_max: 5,
             backoff: Duration::from_millis(2),
+            patience: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(2),
             checksums: false,
         }

@@ -15,7 +15,7 @@ pub(super) struct Link {
     pub(super) address: String,
     pub(super) checksums: bool,
     pub(super) state: LinkState,
-    /// Not before this time after a failure.
+    /// Others are asked before this time, after a failure or a long silence.
     pub(super) retry_at_ns: u64,
     /// What the last failure said.
     pub(super) failure: Option<String>,
@@ -47,6 +47,7 @@ impl Link {
         self.state = LinkState::Open;
         self.asked_epoch = 0;
         self.failure = None;
+        self.retry_at_ns = 0;
         self.outgoing.clear();
         self.incoming.clear();
     }

@@ -208,6 +208,9 @@ impl Machine {
                 SlotState::Waiting { until_ns } if until_ns <= now.mono_ns => {
                     self.dispatch(now, index);
                 }
+                SlotState::Sent(link) if self.is_silent(now, index, link) => {
+                    self.ask_another(now, index, link);
+                }
                 SlotState::Waiting { .. } | SlotState::Sent(_) | SlotState::Queued(_) => {}
             }
         }
@@ -297,19 +300,24 @@ impl Machine {
         let slot = &self.slots[index as usize];
         let (token, failures) = (slot.token, slot.failures);
         // A try that failed goes on with the next node that answers for the key.
-        for address in self.routes.addresses(token, failures) {
-            let link = self.link_of(&address);
-            let entry = &mut self.links[link.0];
-            if entry.state == LinkState::Idle && entry.retry_at_ns > now.mono_ns {
-                continue;
+        let addresses = self.routes.addresses(token, failures);
+        // One that is connected and silent is better than none.
+        for is_last_resort in [false, true] {
+            for address in &addresses {
+                let link = self.link_of(address);
+                let entry = &mut self.links[link.0];
+                let is_open = entry.state == LinkState::Open;
+                if entry.retry_at_ns > now.mono_ns && !(is_last_resort && is_open) {
+                    continue;
+                }
+                if is_open {
+                    self.send(now, index, link);
+                } else {
+                    self.slots[index as usize].state = SlotState::Queued(link);
+                    self.connect(link);
+                }
+                return;
             }
-            if entry.state == LinkState::Open {
-                self.send(now, index, link);
-            } else {
-                self.slots[index as usize].state = SlotState::Queued(link);
-                self.connect(link);
-            }
-            return;
         }
         // Every node was unreachable a moment ago.
         let why = self.links.iter().find_map(|link| link.failure.clone());
@@ -334,6 +342,35 @@ impl Machine {
         slot.state = SlotState::Sent(link);
         slot.sent_ns = now.mono_ns;
         slot.tries += 1;
+        let patient_until_ns = now.mono_ns + nanos(self.options.patience);
+        if patient_until_ns < slot.deadline_ns {
+            self.timers
+                .push(Reverse((patient_until_ns, index, slot.generation)));
+        }
+    }
+
+    /// Whether a node has said nothing at all since it was asked, for longer than one waits for that.
+    fn is_silent(&self, now: Now, index: u32, link: LinkId) -> bool {
+        let sent_ns = self.slots[index as usize].sent_ns;
+        sent_ns + nanos(self.options.patience) <= now.mono_ns
+            && self.links[link.0].heard_ns < sent_ns
+    }
+
+    /// Asks the next node, where that is allowed and there is budget for it; the silent one is left alone for a while. Its
+    /// connection stays: whichever answer comes first counts, and requests that must not be repeated wait on it.
+    fn ask_another(&mut self, now: Now, index: u32, silent: LinkId) {
+        let slot = &mut self.slots[index as usize];
+        let Some(call) = &slot.call else { return };
+        if !call.is_repeatable()
+            || slot.failures + 1 >= self.options.tries_max
+            || !self.budget.take_retry()
+        {
+            return;
+        }
+        slot.in_doubt |= call.is_write();
+        slot.failures += 1;
+        self.links[silent.0].retry_at_ns = now.mono_ns + nanos(self.options.patience);
+        self.dispatch(now, index);
     }
 
     /// Sends what waited for a connection that is open now, and routes anew what waited for one that is not.

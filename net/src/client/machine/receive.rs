@@ -21,6 +21,7 @@ impl Machine {
             return;
         }
         entry.heard_ns = now.mono_ns;
+        entry.retry_at_ns = 0;
         // Whole frames are read where they are; only a frame's beginning is kept.
         let mut buffer = std::mem::take(&mut entry.incoming);
         let is_direct = buffer.is_empty();
