@@ -4,17 +4,26 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use gramme_tests::sim::run;
+use gramme_tests::sim::{Report, Scenario, Swarm, minimise, run_in};
 
 /// A whole cluster on virtual time, from one seed.
 #[derive(Parser)]
 struct Args {
-    /// `FROM..TO`, or one seed.
-    #[arg(long, default_value = "0..200")]
+    /// `FROM..TO`, or one seed; several behind commas. From 1000000 on they draw every fault.
+    #[arg(long, default_value = "1000000..1000200")]
     seeds: String,
+    /// Also the seeds of this file: the first word of each line that begins with a number.
+    #[arg(long)]
+    file: Option<String>,
     /// Stop after so many minutes.
     #[arg(long)]
     minutes: Option<u64>,
+    /// Only the faults of one bug; `list` tells them.
+    #[arg(long)]
+    scenario: Option<String>,
+    /// Look for the fewest faults with which a seed fails.
+    #[arg(long)]
+    minimise: bool,
     /// Print the story of a seed that fails, whole, and each seed's line.
     #[arg(long)]
     trace: bool,
@@ -26,41 +35,95 @@ struct Args {
     #[cfg(feature = "mutants")]
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Instead: each mutant of this file (lines of a name and a seed) must be found within 40 seeds from its own on.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    found: Option<String>,
 }
 
-fn range(text: &str) -> Option<std::ops::Range<u64>> {
-    match text.split_once("..") {
+fn ranges(text: &str) -> Option<Vec<std::ops::Range<u64>>> {
+    let range = |text: &str| match text.split_once("..") {
         Some((from, to)) => Some(from.parse().ok()?..to.parse().ok()?),
         None => {
             let seed: u64 = text.parse().ok()?;
             Some(seed..seed.checked_add(1)?)
         }
-    }
+    };
+    text.split(',').map(range).collect()
+}
+
+/// The seeds that a file lists.
+fn listed(path: &str) -> std::io::Result<Vec<std::ops::Range<u64>>> {
+    let text = std::fs::read_to_string(path)?;
+    let seeds = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(seeds.map(|seed| seed..seed + 1).collect())
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let Some(seeds) = range(&args.seeds) else {
-        eprintln!("--seeds: `{}` is neither a number nor FROM..TO", args.seeds);
-        return ExitCode::from(2);
+    let mut seeds = if args.file.is_some() && args.seeds == "1000000..1000200" {
+        Vec::new()
+    } else {
+        let Some(seeds) = ranges(&args.seeds) else {
+            eprintln!("--seeds: `{}` is neither a number nor FROM..TO", args.seeds);
+            return ExitCode::from(2);
+        };
+        seeds
+    };
+    if let Some(path) = &args.file {
+        match listed(path) {
+            Ok(more) => seeds.extend(more),
+            Err(error) => {
+                eprintln!("--file: {path}: {error}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let scenario = match args.scenario.as_deref() {
+        None => None,
+        Some(name) => match Scenario::named(name) {
+            Some(scenario) => Some(scenario),
+            None => {
+                for scenario in Scenario::ALL {
+                    println!("{}: {}", scenario.name, scenario.what);
+                }
+                return ExitCode::from(2 * u8::from(name != "list"));
+            }
+        },
     };
     #[cfg(feature = "mutants")]
-    if args.mutants {
-        return hunt(&seeds, &args.only);
+    {
+        if args.mutants {
+            return mutants::hunt(&seeds, &args.only);
+        }
+        if let Some(path) = &args.found {
+            return mutants::find_again(path);
+        }
     }
+    sweep(&args, seeds, scenario)
+}
+
+fn sweep(
+    args: &Args,
+    seeds: Vec<std::ops::Range<u64>>,
+    scenario: Option<&'static Scenario>,
+) -> ExitCode {
+    let drawn = |seed| scenario.map_or_else(|| Swarm::of(seed), |scenario| scenario.of(seed));
     let began = Instant::now();
     let limit = args
         .minutes
         .map(|minutes| Duration::from_secs(minutes * 60));
     let (mut done, mut virtual_ms, mut steps, mut acknowledged) = (0_u64, 0, 0, 0);
     let mut failed = Vec::new();
-    for seed in seeds {
+    for seed in seeds.into_iter().flatten() {
         if limit.is_some_and(|limit| began.elapsed() >= limit) {
             break;
         }
-        let report = run(seed);
+        let report = run_in(seed, drawn(seed));
         // Any seed may be the one that finds that the engine is not deterministic.
-        if seed % 16 == 0 && run(seed).trace != report.trace {
+        if seed % 16 == 0 && run_in(seed, drawn(seed)).trace != report.trace {
             println!("seed {seed}: two runs differ");
             failed.push(seed);
         }
@@ -68,29 +131,24 @@ fn main() -> ExitCode {
         virtual_ms += report.virtual_ms;
         steps += report.steps;
         acknowledged += report.acknowledged;
-        if args.trace {
-            println!(
-                "seed {seed}: {} steps, {} acknowledged, trace {:016x}, {:?}",
-                report.steps, report.acknowledged, report.trace, report.swarm
-            );
-        }
         if !report.violations.is_empty() {
             failed.push(seed);
             println!("seed {seed} violates, replay with `gramme-sim --seeds {seed} --trace`:");
-            for violation in report.violations.iter().take(5) {
-                println!("  {violation}");
+            tell(&report, args.trace);
+            if args.minimise
+                && let Some((smallest, taken)) = minimise(seed, report.swarm)
+            {
+                println!("smallest, with {}:", taken.join(", "));
+                tell(&smallest, true);
             }
-            let told = if args.trace { usize::MAX } else { 12 };
-            let skipped = report.story.len().saturating_sub(told);
-            for line in report.story.iter().skip(skipped) {
-                println!("    {line}");
-            }
+        } else if args.trace {
+            tell(&report, true);
         }
     }
     let seconds = began.elapsed().as_secs_f64();
     println!(
         "{done} seeds in {seconds:.1} s ({:.1} a second), {steps} steps, {acknowledged} acknowledged writes, \
-         {:.0} virtual seconds ({:.0} for each real one); {} failed",
+         {:.0} virtual seconds ({:.0} for each real one); {} failed {failed:?}",
         done as f64 / seconds,
         virtual_ms as f64 / 1e3,
         virtual_ms as f64 / 1e3 / seconds,
@@ -103,45 +161,111 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the seeds with each mutant until one fails; prints the table.
+/// What became of a seed; whole, or its end.
+fn tell(report: &Report, is_whole: bool) {
+    if is_whole {
+        println!(
+            "seed {}: {} steps, {} acknowledged, trace {:016x}, {:?}",
+            report.seed, report.steps, report.acknowledged, report.trace, report.swarm
+        );
+    }
+    for violation in report.violations.iter().take(5) {
+        println!("  {violation}");
+    }
+    let told = if is_whole { usize::MAX } else { 12 };
+    let skipped = report.story.len().saturating_sub(told);
+    for line in report.story.iter().skip(skipped) {
+        println!("    {line}");
+    }
+}
+
 #[cfg(feature = "mutants")]
-fn hunt(seeds: &std::ops::Range<u64>, only: &[String]) -> ExitCode {
+mod mutants {
+    use std::ops::Range;
+    use std::process::ExitCode;
+
     use gramme_core::base::mutant::{Mutant, set};
-    // A panic of the engine is a find, and not worth its text.
-    std::panic::set_hook(Box::new(|_| {}));
-    let (mut caught, mut missed) = (0, Vec::new());
-    println!("| mutant | what it does | found by | runs |\n|---|---|---|---|");
-    for mutant in Mutant::ALL {
-        let name = format!("{mutant:?}");
-        if !only.is_empty() && !only.contains(&name) {
-            continue;
-        }
-        set(Some(*mutant));
-        let find = seeds.clone().find_map(|seed| {
+    use gramme_tests::sim::run;
+
+    /// So many seeds one that was found once has until it is found again.
+    const AGAIN_WITHIN: u64 = 40;
+
+    /// The first of the seeds that finds a mutant, and by what.
+    fn find(mutant: Mutant, seeds: impl Iterator<Item = u64>) -> Option<(u64, u64, String)> {
+        set(Some(mutant));
+        let find = seeds.zip(1..).find_map(|(seed, runs)| {
             let by = match std::panic::catch_unwind(|| run(seed)) {
                 Ok(report) if report.failed.is_empty() => return None,
                 Ok(report) => report.failed.join(", "),
                 Err(_) => "an assertion of the engine".to_owned(),
             };
-            Some((seed, by))
+            Some((seed, runs, by))
         });
         set(None);
-        let (by, runs) = match find {
-            Some((seed, by)) => {
-                caught += 1;
-                (by, format!("{}", seed - seeds.start + 1))
+        find
+    }
+
+    fn be_quiet() {
+        // A panic of the engine is a find, and not worth its text.
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+
+    /// Runs the seeds with each mutant until one fails; prints the table.
+    pub(crate) fn hunt(seeds: &[Range<u64>], only: &[String]) -> ExitCode {
+        be_quiet();
+        let (mut caught, mut missed) = (0, Vec::new());
+        println!("| mutant | what it does | found by | runs | seed |\n|---|---|---|---|---|");
+        for mutant in Mutant::ALL {
+            let name = format!("{mutant:?}");
+            if !only.is_empty() && !only.contains(&name) {
+                continue;
             }
-            None => {
-                missed.push(name.clone());
-                ("nothing".to_owned(), format!("{}", seeds.end - seeds.start))
+            let what = mutant.what();
+            match find(*mutant, seeds.iter().cloned().flatten()) {
+                Some((seed, runs, by)) => {
+                    caught += 1;
+                    println!("| {name} | {what} | {by} | {runs} | {seed} |");
+                }
+                None => {
+                    let runs = seeds.iter().cloned().flatten().count();
+                    println!("| {name} | {what} | nothing | {runs} | |");
+                    missed.push(name);
+                }
+            }
+        }
+        println!("\n{caught} found, {} not: {missed:?}", missed.len());
+        ExitCode::from(u8::from(!missed.is_empty()))
+    }
+
+    /// Those that were found once must be found again.
+    pub(crate) fn find_again(path: &str) -> ExitCode {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                eprintln!("--found: {path}: {error}");
+                return ExitCode::from(2);
             }
         };
-        println!("| {name} | {} | {by} | {runs} |", mutant.what());
-    }
-    println!("\n{caught} found, {} not: {missed:?}", missed.len());
-    if missed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+        be_quiet();
+        let (mut found, mut lost) = (0, Vec::new());
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let mut words = line.split_whitespace();
+            let (Some(name), Some(seed)) = (words.next(), words.next()) else {
+                continue;
+            };
+            let mutant = Mutant::ALL
+                .iter()
+                .find(|mutant| format!("{mutant:?}") == name);
+            let (Some(mutant), Ok(seed)) = (mutant, seed.parse::<u64>()) else {
+                lost.push(name);
+                continue;
+            };
+            match find(*mutant, seed..seed + AGAIN_WITHIN) {
+                Some(_) => found += 1,
+                None => lost.push(name),
+            }
+        }
+        println!("{found} mutants found again, {} not: {lost:?}", lost.len());
+        ExitCode::from(u8::from(!lost.is_empty()))
     }
 }

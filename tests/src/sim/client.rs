@@ -134,6 +134,11 @@ pub(super) fn number_of(value: &[u8]) -> Option<WriteNumber> {
     Some(u64::from_le_bytes(*number))
 }
 
+/// What writes of this world ask for.
+fn durability(swarm: &Swarm) -> Option<Durability> {
+    swarm.is_durable.then_some(Durability::All)
+}
+
 impl Client {
     pub(super) fn new(number: usize) -> Self {
         Self {
@@ -165,7 +170,6 @@ impl Client {
         let key = random.index(swarm.keys);
         let id = self.next_id();
         let is_read = random.below(100) < 40 || is_cart(key) && !self.seen.contains_key(&key);
-        let durability = swarm.is_durable.then_some(Durability::All);
         if is_read {
             self.doing = Doing::Reading {
                 key,
@@ -175,7 +179,7 @@ impl Client {
                 key: key_name(key),
                 id,
                 op: Wants::Get,
-                durability,
+                durability: durability(swarm),
             };
         }
         let seen = self.seen.get(&key).cloned().unwrap_or_default();
@@ -203,17 +207,17 @@ impl Client {
             number,
             attempts: 1,
         };
-        self.writing(key, number, id, durability, history)
+        self.writing((key, number), id, swarm, history)
     }
 
     fn writing(
         &self,
-        key: usize,
-        number: WriteNumber,
+        (key, number): (usize, WriteNumber),
         id: RequestId,
-        durability: Option<Durability>,
+        swarm: &Swarm,
         history: &History,
     ) -> Wanted {
+        let durability = durability(swarm);
         let context = self
             .seen
             .get(&key)
@@ -235,7 +239,7 @@ impl Client {
             }
         } else {
             let mut value = number.to_le_bytes().to_vec();
-            value.resize(8 + (number as usize * 37) % 600, b'.');
+            value.resize(8 + (number * 37 % swarm.value_bytes) as usize, b'.');
             Wants::Put {
                 context,
                 value,
@@ -258,7 +262,6 @@ impl Client {
         swarm: &Swarm,
         history: &mut History,
     ) -> Option<Wanted> {
-        let durability = swarm.is_durable.then_some(Durability::All);
         match self.doing {
             Doing::Writing {
                 key,
@@ -279,7 +282,7 @@ impl Client {
                     key,
                     format!("client {} retries w{number}", self.number),
                 );
-                Some(self.writing(key, number, id, durability, history))
+                Some(self.writing((key, number), id, swarm, history))
             }
             _ => {
                 self.give_up();

@@ -93,22 +93,34 @@ impl Disk {
         self.files.remove(&file);
     }
 
+    /// It ends with an error.
+    pub(super) fn fail_write(&mut self, ticket: Ticket, random: &mut Random) {
+        if let Some(at) = self.pending.iter().position(|write| write.ticket == ticket) {
+            let write = self.pending.remove(at);
+            self.end_somehow(&write, random);
+        }
+    }
+
     /// Power fails: writes that were under way are there, not there, or torn, each by itself.
     pub(crate) fn crash(&mut self, random: &mut Random) {
         for write in core::mem::take(&mut self.pending) {
-            match random.below(4) {
-                0 => {}
-                1 => self.put(write.file, write.offset, &write.bytes),
-                2 => {
-                    let sectors = write.bytes.len().div_ceil(SECTOR_BYTES);
-                    let to = (random.index(sectors + 1) * SECTOR_BYTES).min(write.bytes.len());
-                    self.put(write.file, write.offset, &write.bytes[..to]);
-                }
-                _ => {
-                    for (sector, bytes) in write.bytes.chunks(SECTOR_BYTES).enumerate() {
-                        if random.coin() {
-                            self.put(write.file, write.offset + sector * SECTOR_BYTES, bytes);
-                        }
+            self.end_somehow(&write, random);
+        }
+    }
+
+    fn end_somehow(&mut self, write: &Pending, random: &mut Random) {
+        match random.below(4) {
+            0 => {}
+            1 => self.put(write.file, write.offset, &write.bytes),
+            2 => {
+                let sectors = write.bytes.len().div_ceil(SECTOR_BYTES);
+                let to = (random.index(sectors + 1) * SECTOR_BYTES).min(write.bytes.len());
+                self.put(write.file, write.offset, &write.bytes[..to]);
+            }
+            _ => {
+                for (sector, bytes) in write.bytes.chunks(SECTOR_BYTES).enumerate() {
+                    if random.coin() {
+                        self.put(write.file, write.offset + sector * SECTOR_BYTES, bytes);
                     }
                 }
             }

@@ -6,18 +6,24 @@
 //! - `world`: virtual time, the network, and faults;
 //! - `client`, `history`: what clients do, and what they saw;
 //! - `checks`: what must hold of it, a file each;
-//! - `run`: one seed from its beginning to its verdict.
+//! - `run`: one seed from its beginning to its verdict;
+//! - `scenario`: worlds bent towards one bug each;
+//! - `minimise`: a failing seed with as few faults as possible.
 
 pub mod checks;
 mod client;
 pub(crate) mod disk;
 mod frontiers;
 mod history;
+mod minimise;
 mod node;
 pub(crate) mod random;
 mod run;
+mod scenario;
 mod swarm;
 mod world;
 
-pub use run::{Report, run};
-pub use swarm::Swarm;
+pub use minimise::minimise;
+pub use run::{Report, run, run_in};
+pub use scenario::Scenario;
+pub use swarm::{Swarm, WIDE_FROM};

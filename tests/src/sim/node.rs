@@ -35,6 +35,8 @@ pub(super) struct Node {
     pub skew_ms: u64,
     /// It crashes when it has carried out so many more effects.
     pub crash_in: Option<u32>,
+    /// Until when its disk has no space for new files.
+    pub full_until_ns: u64,
     /// When its next tick comes.
     pub(crate) tick_at_ns: Option<u64>,
 }
@@ -55,6 +57,7 @@ impl Node {
             is_paused: false,
             skew_ms,
             crash_in: None,
+            full_until_ns: 0,
             tick_at_ns: None,
         }
     }
@@ -87,10 +90,10 @@ impl Node {
             segment_bytes: swarm.segment_bytes,
             block_bytes: 4096,
             capacity_bytes: 64 * u64::from(swarm.segment_bytes),
-            memory_bytes: 4 << 20,
+            memory_bytes: swarm.memory_bytes,
             commit_interval_ns: swarm.commit_interval_ns,
             commits_in_flight_max: 2,
-            checkpoint_bytes: u64::from(swarm.segment_bytes),
+            checkpoint_bytes: swarm.checkpoint_bytes,
             requests_max: 1_000,
             value_bytes_max: 1 << 16,
             clock_drift_ms_max: 500,

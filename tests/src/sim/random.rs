@@ -50,6 +50,11 @@ impl Random {
         self.below(1_000_000) < per_million
     }
 
+    /// The same; a fault that a seed does not have takes nothing from the source, so that the others stay as they are.
+    pub(super) fn happens_if(&mut self, per_million: u64) -> bool {
+        per_million > 0 && self.happens(per_million)
+    }
+
     /// True half of the time.
     pub(crate) fn coin(&mut self) -> bool {
         self.bits() & 1 == 1

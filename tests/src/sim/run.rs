@@ -34,9 +34,14 @@ pub struct Report {
     pub story: Vec<String>,
 }
 
-/// Runs a seed.
+/// Runs a seed with what it draws.
 pub fn run(seed: u64) -> Report {
-    let mut world = World::new(seed);
+    run_in(seed, Swarm::of(seed))
+}
+
+/// Runs a seed in a world that is given.
+pub fn run_in(seed: u64, swarm: Swarm) -> Report {
+    let mut world = World::new(seed, swarm);
     let safety_ns = world.swarm.safety_ms * 1_000_000 + 100_000_000;
     world.run_until(safety_ns);
     world.heal();
@@ -45,7 +50,7 @@ pub fn run(seed: u64) -> Report {
     for round in 0..3 {
         let peace_ns = world.now_ns + PEACE_MS * 1_000_000;
         world.run_until(peace_ns);
-        if round == 0 && world.swarm.crashes == 0 {
+        if round == 0 && !world.swarm.has_restarts() && !world.swarm.ends_in_blackout {
             checks.push(("hinted", held_alike(&mut world)));
         }
         world.compare_all();

@@ -48,7 +48,25 @@ pub struct Swarm {
     pub commit_interval_ns: u64,
     /// Whether stand-ins count.
     pub sloppy: bool,
+    /// What a shard may keep in memory; where it is little, reads go to the disk.
+    pub memory_bytes: u64,
+    /// The log that a checkpoint stands for.
+    pub checkpoint_bytes: u64,
+    /// What a value has at most.
+    pub value_bytes: u64,
+    /// Writes that fail, in a million.
+    pub write_errors: u64,
+    /// Disks that become full for a while, in a million a virtual 10 ms.
+    pub full_disks: u64,
+    /// Whether all nodes are killed at once when the faults stop.
+    pub ends_in_blackout: bool,
+    /// Whether faults come more often in the last fifth of the time.
+    pub is_worse_at_end: bool,
 }
+
+/// Seeds from here on draw the whole world. Those below draw what the first simulator knew, so that the seeds that found
+/// something then still run alike.
+pub const WIDE_FROM: u64 = 1_000_000;
 
 impl Swarm {
     /// What this seed draws.
@@ -61,7 +79,7 @@ impl Swarm {
         let read_errors = rate(20_000);
         let nodes = 3 + random.index(4);
         let (r, w) = [(2, 2), (2, 2), (1, 3), (3, 1), (1, 1), (3, 3)][random.index(6)];
-        Self {
+        let mut swarm = Self {
             nodes,
             n: 3,
             r,
@@ -83,6 +101,59 @@ impl Swarm {
             segment_bytes: [256 << 10, 1 << 20][random.index(2)],
             commit_interval_ns: [1_000_000, 10_000_000][random.index(2)],
             sloppy: random.coin(),
+            memory_bytes: 4 << 20,
+            checkpoint_bytes: 0,
+            value_bytes: 600,
+            write_errors: 0,
+            full_disks: 0,
+            ends_in_blackout: false,
+            is_worse_at_end: false,
+        };
+        if seed >= WIDE_FROM {
+            swarm.widen(&mut Random::new(seed ^ 0x7769_6465_0000_0000));
         }
+        if swarm.checkpoint_bytes == 0 {
+            swarm.checkpoint_bytes = u64::from(swarm.segment_bytes);
+        }
+        swarm
+    }
+
+    /// Draws what came later.
+    fn widen(&mut self, random: &mut Random) {
+        self.value_bytes = [600, 600, 8_000][random.index(3)];
+        self.memory_bytes = [64 << 10, 4 << 20][random.index(2)];
+        self.segment_bytes = [256 << 10, 256 << 10, 1 << 20][random.index(3)];
+        self.checkpoint_bytes = [8 << 10, 64 << 10, u64::from(self.segment_bytes)][random.index(3)];
+        self.skew_ms = [0, 20, 200, 350][random.index(4)];
+        self.is_worse_at_end = random.coin();
+        if random.coin() {
+            self.read_errors = random.below(200_000);
+        }
+        if random.coin() {
+            self.full_disks = random.below(20_000);
+        }
+        // Each of these takes what is in memory only.
+        if self.is_durable {
+            self.ends_in_blackout = random.coin();
+            if random.coin() {
+                self.crashes = random.below(20_000);
+            }
+            if random.below(3) == 0 {
+                self.write_errors = random.below(20_000);
+            }
+        }
+    }
+
+    /// No fault at all.
+    pub const fn calm(&mut self) {
+        (self.loss, self.doubled, self.partitions) = (0, 0, 0);
+        (self.crashes, self.pauses, self.skew_ms) = (0, 0, 0);
+        (self.read_errors, self.write_errors, self.full_disks) = (0, 0, 0);
+        (self.ends_in_blackout, self.is_worse_at_end) = (false, false);
+    }
+
+    /// Whether nodes are started again during the run.
+    pub const fn has_restarts(&self) -> bool {
+        self.crashes > 0 || self.write_errors > 0
     }
 }

@@ -86,6 +86,28 @@ fn a_device_that_refuses_space_is_a_full_disk_until_it_has_some() {
 }
 
 #[test]
+fn a_device_that_refused_space_is_asked_again_though_there_are_spares() {
+    for seed in 0..seeds(10) {
+        let mut bench = Bench::new(seed, config(60, 64 << 10));
+        bench.disk.segments_max = 6;
+        // Of few keys: what is overwritten is given back, and lies there as spares.
+        for k in 0..1_500 {
+            let id = bench.put(&name(k % 20), &VALUE, None);
+            bench.wait(id);
+        }
+        bench.turns(500);
+        bench.disk.segments_max = 60;
+        assert_puts_work(&mut bench, seed);
+        let now_ns = bench.now.mono_ns;
+        let later = bench
+            .shard
+            .next_deadline_ns()
+            .is_none_or(|at_ns| at_ns > now_ns);
+        assert!(later, "seed {seed}: it does not look without a pause");
+    }
+}
+
+#[test]
 fn a_device_without_space_for_a_checkpoint_recovers_when_it_has_some() {
     for seed in 0..seeds(10) {
         let mut bench = Bench::new(seed, config(12, 64 << 10));

@@ -347,7 +347,16 @@ impl Log {
 
     /// When a refused preparation is tried again.
     pub fn prepare_retry_ns(&self) -> Option<u64> {
-        self.is_device_full.then_some(self.prepare_not_before_ns)
+        (self.is_device_full && self.wants_spare()).then_some(self.prepare_not_before_ns)
+    }
+
+    /// Whether another segment is to be made. A device that refused one is asked again however many spares the cleaner
+    /// has given back by then: what it answers is the only sign that it has space.
+    fn wants_spare(&self) -> bool {
+        let has_too_few = self.segments.count(SegmentState::Ready) < SPARES;
+        self.preparing.is_none()
+            && (has_too_few || self.is_device_full)
+            && self.segments.files() < self.config.segments_max
     }
 
     /// Segments that may still be had: spares, and files not made yet.
@@ -925,11 +934,7 @@ impl Log {
 
     /// Asks for another spare where there are too few.
     pub fn keep_spares(&mut self, now_ns: u64, effects: &mut Effects) {
-        let spares = self.segments.count(SegmentState::Ready);
-        if self.preparing.is_some() || spares >= SPARES || now_ns < self.prepare_not_before_ns {
-            return;
-        }
-        if self.segments.files() >= self.config.segments_max {
+        if !self.wants_spare() || now_ns < self.prepare_not_before_ns {
             return;
         }
         let fill_bytes = match (self.segments.files(), self.fill_spares) {

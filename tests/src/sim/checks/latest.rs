@@ -14,7 +14,7 @@ pub fn check(
     (shown, swarm): (&Shown, &Swarm),
     is_cart: impl Fn(usize) -> bool,
 ) -> Vec<String> {
-    let apart_ns = if swarm.crashes == 0 {
+    let apart_ns = if !swarm.has_restarts() && !swarm.ends_in_blackout {
         swarm.skew_ms * 1_000_000 + 2_000_000
     } else {
         swarm.skew_ms * 1_000_000 + AHEAD_NS

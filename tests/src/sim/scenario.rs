@@ -1,0 +1,127 @@
+//! Named scenarios: the faults of one bug that other stores had, and no others; the seed draws the rest.
+
+use super::swarm::Swarm;
+
+/// A world that is bent towards one bug.
+pub struct Scenario {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What went wrong elsewhere.
+    pub what: &'static str,
+    bend: fn(&mut Swarm),
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self {
+            name: "last-writer-wins",
+            what: "a clock ahead drops acknowledged writes (Jepsen on Riak, Cassandra, Aerospike)",
+            bend: |swarm| {
+                swarm.skew_ms = 350;
+                swarm.partitions = 15_000;
+            },
+        },
+        Self {
+            name: "reused-history",
+            what: "a replica that forgot its writes issues the same events again (riak_kv#679)",
+            bend: |swarm| {
+                durable(swarm);
+                swarm.crashes = 20_000;
+                swarm.disk_delay_ns = 3_000_000;
+                swarm.net_delay_ns = 50_000;
+            },
+        },
+        Self {
+            name: "tombstone-that-outlived-its-key",
+            what: "a stand-in hands over an old tombstone that covers a new key (riak_kv#679)",
+            bend: |swarm| {
+                swarm.deletes = 50;
+                swarm.partitions = 20_000;
+                swarm.sloppy = true;
+            },
+        },
+        Self {
+            name: "resurrection",
+            what: "a node that was away brings back what was deleted (scylladb#8970, bitcask#82)",
+            bend: |swarm| {
+                swarm.deletes = 50;
+                swarm.pauses = 20_000;
+                swarm.loss = 200_000;
+            },
+        },
+        Self {
+            name: "buffered-acknowledgements",
+            what: "all replicas crash at once and acknowledged writes are gone (Aerospike)",
+            bend: |swarm| {
+                durable(swarm);
+                swarm.ends_in_blackout = true;
+                swarm.is_worse_at_end = true;
+                swarm.disk_delay_ns = 3_000_000;
+            },
+        },
+        Self {
+            name: "paused-master",
+            what: "a process that slept acknowledges by an old view (Aerospike)",
+            bend: |swarm| swarm.pauses = 30_000,
+        },
+        Self {
+            name: "quarantine-that-looks-like-absence",
+            what: "a record that cannot be read counts as one that is not there (scylladb#2606)",
+            bend: |swarm| {
+                swarm.memory_bytes = 64 << 10;
+                swarm.value_bytes = 8_000;
+                swarm.read_errors = 200_000;
+            },
+        },
+        Self {
+            name: "fsync-that-failed-once",
+            what: "a write that failed is tried again, succeeds, and the data is gone (PostgreSQL 2018)",
+            bend: |swarm| {
+                durable(swarm);
+                swarm.write_errors = 50_000;
+                swarm.ends_in_blackout = true;
+            },
+        },
+        Self {
+            name: "writes-lost-under-handoff",
+            what: "writes and deletes are lost while hints go out (riak_kv#1754, voldemort#290, riak_kv#1850)",
+            bend: |swarm| {
+                swarm.sloppy = true;
+                swarm.partitions = 20_000;
+                swarm.pauses = 10_000;
+                swarm.deletes = 20;
+                swarm.crashes = 0;
+            },
+        },
+        Self {
+            name: "stranded-stand-in",
+            what: "a stand-in that was started again never hands over what it holds (riak_core#154)",
+            bend: |swarm| {
+                durable(swarm);
+                swarm.sloppy = true;
+                swarm.partitions = 20_000;
+                swarm.crashes = 10_000;
+                swarm.ends_in_blackout = true;
+            },
+        },
+    ];
+
+    /// The one of a name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        Self::ALL.iter().find(|scenario| scenario.name == name)
+    }
+
+    /// What a seed draws, bent.
+    pub fn of(&self, seed: u64) -> Swarm {
+        let mut swarm = Swarm::of(seed);
+        swarm.calm();
+        (self.bend)(&mut swarm);
+        swarm
+    }
+}
+
+/// Writes wait for stable media: nodes may crash.
+fn durable(swarm: &mut Swarm) {
+    swarm.is_durable = true;
+}

@@ -1,0 +1,192 @@
+//! A shard's step, and what its disk makes of what it asks.
+
+use std::sync::Arc;
+
+use gramme_core::base::ids::ShardIndex;
+use gramme_core::port::{Effect, Effects, Event, IoError, IoKind, Peer, Ticket};
+
+use super::{Action, Done, World};
+use crate::sim::node::Node;
+
+impl World {
+    pub(super) fn disk_done(&mut self, at: (usize, usize, u32), ticket: Ticket, done: Done) {
+        let (node, shard, life) = at;
+        if !self.nodes[node].is_up || self.nodes[node].life != life {
+            return;
+        }
+        if self.nodes[node].is_paused {
+            self.held_back
+                .entry(node)
+                .or_default()
+                .push(Action::Disk { at, ticket, done });
+            return;
+        }
+        self.note_trace(2_000 + ticket.0);
+        let disk = &mut self.nodes[node].shards[shard].disk;
+        match done {
+            Done::Written => {
+                disk.end_write(ticket);
+                self.step(
+                    node,
+                    shard,
+                    Event::WriteDone {
+                        ticket,
+                        result: Ok(()),
+                    },
+                );
+            }
+            Done::Read(file, offset, bytes) => {
+                let bytes = disk.read_some(file, offset, bytes);
+                self.step(
+                    node,
+                    shard,
+                    Event::ReadDone {
+                        ticket,
+                        result: Ok(&bytes),
+                    },
+                );
+            }
+            Done::ReadFailed => self.step(
+                node,
+                shard,
+                Event::ReadDone {
+                    ticket,
+                    result: Err(IoError {
+                        kind: IoKind::Failed,
+                        errno: 5,
+                    }),
+                },
+            ),
+            Done::WriteFailed => {
+                // What an error leaves on the medium nobody knows.
+                disk.fail_write(ticket, &mut self.random);
+                let result = Err(IoError {
+                    kind: IoKind::Failed,
+                    errno: 5,
+                });
+                self.step(node, shard, Event::WriteDone { ticket, result });
+            }
+            Done::NoSpace => {
+                let result = Err(IoError {
+                    kind: IoKind::Full,
+                    errno: 28,
+                });
+                self.step(node, shard, Event::PrepareDone { ticket, result });
+            }
+            Done::Prepared(file, bytes) => {
+                disk.prepare(file, bytes);
+                self.step(
+                    node,
+                    shard,
+                    Event::PrepareDone {
+                        ticket,
+                        result: Ok(()),
+                    },
+                );
+            }
+        }
+    }
+
+    /// Gives a shard an event, and carries out what it asks.
+    pub(super) fn step(&mut self, node: usize, shard: usize, event: Event<'_>) {
+        let now = self.nodes[node].now(self.now_ns);
+        let is_turn_end = Node::ends_turn(&event);
+        let Node {
+            shards, frontiers, ..
+        } = &mut self.nodes[node];
+        let host = &mut shards[shard];
+        let Some(machine) = &mut host.shard else {
+            return;
+        };
+        let mut effects = Effects::default();
+        frontiers.step((shard, machine), now, event, &mut effects);
+        if !is_turn_end && !host.is_turn_scheduled {
+            host.is_turn_scheduled = true;
+            let life = self.nodes[node].life;
+            let after_ns = 1_000 + self.random.below(30_000);
+            self.after(
+                after_ns,
+                Action::TurnEnd {
+                    at: (node, shard, life),
+                },
+            );
+        }
+        self.carry_out(node, shard, effects);
+    }
+
+    pub(super) fn carry_out(&mut self, node: usize, shard: usize, mut effects: Effects) {
+        let at = (node, shard, self.nodes[node].life);
+        for effect in effects.list.drain(..) {
+            if let Some(left) = &mut self.nodes[node].crash_in {
+                if *left == 0 {
+                    return self.crash(node);
+                }
+                *left -= 1;
+            }
+            let delay_ns = self.random.delay_ns(self.swarm.disk_delay_ns);
+            match effect {
+                Effect::Reply { id, outcome } => self.answer(node, id, outcome, &effects.bytes),
+                Effect::Write {
+                    ticket,
+                    file,
+                    offset,
+                    data,
+                } => {
+                    let fails = self.is_safety && self.random.happens_if(self.swarm.write_errors);
+                    let host = &mut self.nodes[node].shards[shard];
+                    let Some(machine) = &host.shard else { return };
+                    let bytes = machine.log_bytes(data).to_vec();
+                    host.disk.begin_write(ticket, file, offset, bytes);
+                    let done = if fails {
+                        Done::WriteFailed
+                    } else {
+                        Done::Written
+                    };
+                    self.after(delay_ns, Action::Disk { at, ticket, done });
+                }
+                Effect::Read {
+                    ticket,
+                    file,
+                    offset,
+                    bytes,
+                    ..
+                } => {
+                    let fails = self.is_safety && self.random.happens(self.swarm.read_errors);
+                    let done = if fails {
+                        Done::ReadFailed
+                    } else {
+                        Done::Read(file, offset, bytes)
+                    };
+                    self.after(delay_ns, Action::Disk { at, ticket, done });
+                }
+                Effect::Prepare {
+                    ticket,
+                    file,
+                    bytes,
+                    ..
+                } => {
+                    let done = if self.now_ns < self.nodes[node].full_until_ns {
+                        Done::NoSpace
+                    } else {
+                        Done::Prepared(file, bytes)
+                    };
+                    self.after(delay_ns, Action::Disk { at, ticket, done });
+                }
+                Effect::Remove { file } => self.nodes[node].shards[shard].disk.remove(file),
+                Effect::Applied { .. } => unreachable!("the shard keeps these to itself"),
+                Effect::Stopped => {}
+            }
+        }
+        let bytes = Arc::new(core::mem::take(&mut effects.bytes));
+        let from = Peer {
+            node: self.nodes[node].id,
+            shard: ShardIndex(shard as u16),
+        };
+        for send in effects.sends.drain(..) {
+            self.send(from, send, &bytes);
+        }
+        for (to, note) in effects.notes.drain(..) {
+            self.step(node, usize::from(to.0), Event::Note(note));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What goes wrong with nodes and between them, and its end.
+
+use super::{Action, DETECTION_NS, FAULT_STEP_NS, World};
+use gramme_core::port::Event;
+
+impl World {
+    pub(super) fn start(&mut self, node: usize) {
+        let swarm = self.swarm.clone();
+        self.nodes[node].tick_at_ns = None;
+        self.nodes[node].start(self.now_ns, &swarm);
+        self.note_trace(2 + node as u64);
+        self.publish(node);
+        for shard in 0..self.nodes[node].shards.len() {
+            self.step(node, shard, Event::TurnEnd);
+        }
+        self.schedule_tick(node);
+        // The others see it after a while.
+        for other in 0..self.nodes.len() {
+            let after_ns = self.random.delay_ns(DETECTION_NS / 2);
+            self.after(after_ns, Action::View { node: other });
+        }
+    }
+
+    pub(super) fn crash(&mut self, node: usize) {
+        if !self.nodes[node].is_up {
+            return;
+        }
+        self.note_trace(100 + node as u64);
+        self.nodes[node].is_up = false;
+        self.nodes[node].crash_in = None;
+        self.held_back.remove(&node);
+        let mut random = self.random.clone();
+        for host in &mut self.nodes[node].shards {
+            host.shard = None;
+            host.disk.crash(&mut random);
+        }
+        self.random = random;
+        let lost = self.nodes[node].id;
+        for other in 0..self.nodes.len() {
+            let (after_ns, life) = (
+                self.random.delay_ns(self.swarm.net_delay_ns),
+                self.nodes[other].life,
+            );
+            self.after(
+                after_ns,
+                Action::PeerLost {
+                    to: other,
+                    life,
+                    node: lost,
+                },
+            );
+            let after_ns = self.random.delay_ns(DETECTION_NS);
+            self.after(after_ns, Action::View { node: other });
+        }
+        // Back at once, or when all have seen it; with a clock that was set anew.
+        let down_ns = [20_000_000, 1_000_000_000][self.random.index(2)];
+        let down_ns = self.random.delay_ns(down_ns);
+        self.nodes[node].skew_ms = self.random.below(self.swarm.skew_ms + 1);
+        self.after(down_ns, Action::Restart(node));
+    }
+
+    /// The faults stop: everything that was cut, paused or down comes back.
+    pub(in crate::sim) fn heal(&mut self) {
+        self.is_safety = false;
+        self.cut.clear();
+        // A disk that failed too often is read only until somebody starts the node again.
+        let must_start_all = self.swarm.ends_in_blackout || self.swarm.write_errors > 0;
+        for node in 0..self.nodes.len() {
+            self.nodes[node].full_until_ns = 0;
+            if must_start_all {
+                self.crash(node);
+            }
+        }
+        for node in 0..self.nodes.len() {
+            self.resume(node);
+            self.nodes[node].crash_in = None;
+            if !self.nodes[node].is_up {
+                self.start(node);
+            }
+        }
+    }
+
+    fn is_near_end(&self) -> bool {
+        self.now_ns > self.swarm.safety_ms * 800_000
+    }
+
+    pub(super) fn resume(&mut self, node: usize) {
+        self.nodes[node].is_paused = false;
+        self.nodes[node].tick_at_ns = None;
+        for action in self.held_back.remove(&node).unwrap_or_default() {
+            self.act(action);
+        }
+        if self.nodes[node].is_up {
+            self.schedule_tick(node);
+        }
+    }
+
+    pub(super) fn faults(&mut self) {
+        if !self.is_safety {
+            return;
+        }
+        let count = self.nodes.len();
+        let times = if self.swarm.is_worse_at_end && self.is_near_end() {
+            4
+        } else {
+            1
+        };
+        if self.random.happens_if(times * self.swarm.full_disks) {
+            let node = self.random.index(count);
+            let for_ns = self.random.delay_ns(500_000_000);
+            self.nodes[node].full_until_ns = self.now_ns + for_ns;
+        }
+        if self.random.happens(times * self.swarm.crashes) {
+            let node = self.random.index(count);
+            if self.random.coin() {
+                self.crash(node);
+            } else {
+                self.nodes[node].crash_in = Some(self.random.below(20) as u32);
+            }
+        }
+        if self.random.happens(times * self.swarm.pauses) {
+            let node = self.random.index(count);
+            if self.nodes[node].is_up && !self.nodes[node].is_paused {
+                self.nodes[node].is_paused = true;
+                let for_ns = self.random.delay_ns(500_000_000);
+                self.after(for_ns, Action::Resume(node));
+            }
+        }
+        if self.random.happens(times * self.swarm.partitions) {
+            self.cut_some();
+        }
+        self.after(FAULT_STEP_NS, Action::Faults);
+    }
+
+    /// A partition: one node from all, two sides, or one way only.
+    pub(super) fn cut_some(&mut self) {
+        let count = self.nodes.len();
+        let for_ns = self.random.delay_ns(800_000_000);
+        let kind = self.random.below(3);
+        let split = 1 + self.random.index(count - 1);
+        let one = self.random.index(count);
+        for from in 0..count {
+            for to in 0..count {
+                let is_cut = match kind {
+                    0 => from != to && (from == one || to == one),
+                    1 => (from < split) != (to < split),
+                    _ => from == one && to != one,
+                };
+                if is_cut && self.cut.insert((from, to)) {
+                    self.after(for_ns, Action::Heal(from, to));
+                }
+            }
+        }
+    }
+}

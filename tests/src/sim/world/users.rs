@@ -1,0 +1,95 @@
+//! The clients' side: which node they ask, how long they wait, when they try again.
+
+use gramme_core::base::hash;
+use gramme_core::port::{Event, Outcome, Quorum, Request, RequestId};
+
+use super::{Action, World};
+use crate::sim::client::{PATIENCE_NS, Wanted};
+
+impl World {
+    pub(super) fn client_begins(&mut self, client: usize) {
+        if !self.is_safety {
+            return;
+        }
+        let (swarm, mut random) = (self.swarm.clone(), self.random.clone());
+        let wanted =
+            self.clients[client].begin(self.now_ns, &swarm, &mut random, &mut self.history);
+        self.random = random;
+        self.submit(client, &wanted);
+    }
+
+    pub(super) fn submit(&mut self, client: usize, wanted: &Wanted) {
+        let node = self.random.index(self.nodes.len());
+        self.after(
+            PATIENCE_NS,
+            Action::Patience {
+                client,
+                id: wanted.id,
+            },
+        );
+        if !self.nodes[node].is_up || self.nodes[node].is_paused {
+            return;
+        }
+        // A node that does not hold the key may hand the write to a second one when the first crashes, and one that holds
+        // it when its disk fails.
+        let is_forwarded = !self.holds(node, hash::token(b"default", &wanted.key));
+        if is_forwarded && self.swarm.crashes > 0 || self.swarm.write_errors > 0 {
+            self.clients[client].note_retried(&mut self.history);
+        }
+        let deadline_ns = self.nodes[node].now(self.now_ns).mono_ns + 1_500_000_000;
+        let quorum = Quorum {
+            is_strict: !self.swarm.sloppy,
+            ..Quorum::default()
+        };
+        let request = wanted.request(deadline_ns, quorum);
+        self.request(node, request);
+    }
+
+    pub(super) fn request(&mut self, node: usize, request: Request<'_>) {
+        let shard = usize::from(self.nodes[node].slices().shard_of(request.token).0);
+        self.step(node, shard, Event::Request(request));
+    }
+
+    pub(super) fn client_waits_no_more(&mut self, client: usize, id: RequestId) {
+        if !self.clients[client].waits_for(id) {
+            return;
+        }
+        self.client_retries(client);
+    }
+
+    pub(super) fn client_retries(&mut self, client: usize) {
+        if !self.is_safety {
+            return self.clients[client].give_up();
+        }
+        let swarm = self.swarm.clone();
+        match self.clients[client].timed_out(self.now_ns, &swarm, &mut self.history) {
+            Some(wanted) => self.submit(client, &wanted),
+            None => self.client_rests(client),
+        }
+    }
+
+    pub(super) fn client_rests(&mut self, client: usize) {
+        let after_ns = self.random.delay_ns(10_000_000);
+        self.after(after_ns, Action::Client(client));
+    }
+
+    pub(super) fn answer(&mut self, node: usize, id: RequestId, outcome: Outcome, bytes: &[u8]) {
+        self.note_trace(3_000 + id.0);
+        let client = (id.0 >> 32) as usize;
+        if client >= self.clients.len() {
+            self.answers.insert(id.0, (outcome, bytes.to_vec()));
+            return;
+        }
+        if !self.clients[client].waits_for(id) {
+            return;
+        }
+        let wall_ms = self.nodes[node].now(self.now_ns).wall_ms;
+        let must_retry =
+            self.clients[client].answer((self.now_ns, wall_ms), &outcome, bytes, &mut self.history);
+        if must_retry {
+            self.client_retries(client);
+        } else {
+            self.client_rests(client);
+        }
+    }
+}
