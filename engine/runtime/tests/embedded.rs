@@ -368,6 +368,88 @@ fn another_number_of_shards_finds_every_key_with_its_siblings() {
 }
 
 #[test]
+fn another_number_of_shards_keeps_deletions_expiries_and_what_no_configuration_names() {
+    let dir = directory();
+    let open = |shards, has_carts| {
+        let carts = gramme_engine::core::shard::Bucket::new(b"carts");
+        let buckets = if has_carts { vec![carts] } else { Vec::new() };
+        let config = EngineConfig {
+            buckets,
+            ..config(&dir, shards)
+        };
+        Engine::open(config).expect("opened")
+    };
+    let carts = Options {
+        bucket: Some(b"carts"),
+        ..PLAIN
+    };
+    let name = |key: u32| key.to_be_bytes();
+    let keys = 300_u32;
+    let engine = open(1, true);
+    let mut backup = Vec::new();
+    let mut pipeline = engine.pipeline(8);
+    for key in 0..keys {
+        for options in [&PLAIN, &carts] {
+            engine
+                .put_blocking(&name(key), &name(key), options)
+                .expect("written");
+        }
+        pipeline.get(0, &name(key), &PLAIN).expect("sent");
+        pipeline.wait(1, |reply| {
+            backup.push(reply.object().expect("read").expect("there").to_vec());
+        });
+    }
+    for key in (0..keys).step_by(2) {
+        engine.delete_blocking(&name(key), &PLAIN).expect("deleted");
+    }
+    let (soon, late) = (Duration::from_millis(100), Duration::from_secs(3600));
+    for (key, ttl) in [(b"soon", soon), (b"late", late)] {
+        let options = Options {
+            ttl: Some(ttl),
+            ..PLAIN
+        };
+        engine.put_blocking(key, b"v", &options).expect("written");
+    }
+    drop(pipeline);
+    engine.stop().expect("stopped");
+    drop(engine);
+    std::thread::sleep(2 * soon);
+
+    // Of the bucket nobody speaks this time.
+    open(3, false).stop().expect("dealt and stopped");
+    let engine = open(2, true);
+    let tombstones: u64 = engine.status().iter().flatten().map(|s| s.tombstones).sum();
+    assert_eq!(tombstones, u64::from(keys / 2));
+    // Somebody reads the backup back in, as an import does.
+    let mut pipeline = engine.pipeline(8);
+    for (key, object) in (0..).zip(&backup) {
+        pipeline.merge(0, &name(key), object, &PLAIN).expect("sent");
+        pipeline.wait(1, |reply| drop(reply.written().expect("merged")));
+    }
+    for key in 0..keys {
+        let found = engine.get_blocking(&name(key), &PLAIN).expect("read");
+        assert_eq!(found.is_some(), key % 2 == 1, "key {key}");
+        let found = engine.get_blocking(&name(key), &carts).expect("read");
+        assert_eq!(found.expect("of the bucket").latest(), name(key));
+    }
+    assert!(
+        engine
+            .get_blocking(b"soon", &PLAIN)
+            .expect("read")
+            .is_none()
+    );
+    let mut expires_at_ms = None;
+    pipeline.get(0, b"late", &PLAIN).expect("sent");
+    pipeline.wait(1, |reply| {
+        let object = reply.object().expect("read").expect("there");
+        let view = gramme_engine::core::version::ObjectView::parse(object).expect("an object");
+        expires_at_ms = view.single().and_then(|sibling| sibling.expires_at_ms);
+    });
+    assert!(expires_at_ms.is_some(), "it keeps its time");
+    engine.stop().expect("stopped");
+}
+
+#[test]
 fn a_shard_that_hangs_is_found_and_the_others_are_not_blamed() {
     let dir = directory();
     let engine = Engine::open(config(&dir, 2)).expect("opens");

@@ -197,6 +197,7 @@ impl Port for FakePort {
             | Op::Cluster { .. }
             | Op::Merge { .. }
             | Op::Scan { .. }
+            | Op::Records { .. }
             | Op::Count => unreachable!("not sent by a key"),
         }
     }

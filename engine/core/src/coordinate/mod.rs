@@ -106,7 +106,7 @@ impl Coordinator {
                 self.begin_write(turn, request);
             }
             // What one shard holds itself.
-            Op::Fetch { .. } => turn.ask_replica(*request),
+            Op::Fetch { .. } | Op::Records { .. } => turn.ask_replica(*request),
             Op::Scan { cursor, .. } => self.begin_scan(turn, request, cursor),
             Op::Count => self.begin_count(turn, request),
             Op::Cluster { .. } => fail(turn, request.id, Failure::NoHolder),

@@ -34,6 +34,7 @@ fn needs_newest(op: &Op<'_>) -> bool {
         | Op::Fetch { .. }
         | Op::Merge { .. }
         | Op::Scan { .. }
+        | Op::Records { .. }
         | Op::Count
         | Op::Cluster { .. } => false,
     }

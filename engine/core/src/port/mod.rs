@@ -19,6 +19,7 @@ pub use effect::{ByteRange, Effect, Effects, LogRange};
 pub use event::{Event, FileId, IoError, IoKind, Source, Ticket};
 pub use message::{CallId, Held, KeyName, Lane, Message, Peer, Refusal, Send, TokenRange};
 pub use note::Note;
-pub use outcome::{Failure, Outcome, Receipt};
+pub(crate) use outcome::write_record;
+pub use outcome::{Failure, Outcome, Receipt, read_record};
 pub use owned::OwnedRequest;
 pub use request::{Condition, ContextArg, Expiry, Op, Put, Quorum, Request, RequestId};

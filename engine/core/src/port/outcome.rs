@@ -57,7 +57,8 @@ pub enum Outcome {
         /// The object that is there, where asked for and where it has a value.
         previous: Option<ByteRange>,
     },
-    /// Some keys: each a `u32` length (little-endian) and the key, of the request's bucket only.
+    /// Some keys: each a `u32` length (little-endian) and the key, of the request's bucket only. For `Op::Records`: each a
+    /// length and a record.
     Keys {
         /// Where to go on; 0 at the end.
         next_cursor: u64,
@@ -115,6 +116,28 @@ impl Outcome {
             Self::Absent { .. } | Self::Exists(_) | Self::Count(_) | Self::Failed(_) => self,
         }
     }
+}
+
+/// Appends a record as `Op::Records` lists it: its length, then the bucket and the key, each behind its own length, then
+/// the object.
+pub(crate) fn write_record(out: &mut Vec<u8>, bucket: &[u8], key: &[u8], object: &[u8]) {
+    let bytes = 1 + bucket.len() + 4 + key.len() + object.len();
+    out.extend_from_slice(&(bytes as u32).to_le_bytes());
+    out.push(bucket.len() as u8);
+    out.extend_from_slice(bucket);
+    out.extend_from_slice(&(key.len() as u32).to_le_bytes());
+    out.extend_from_slice(key);
+    out.extend_from_slice(object);
+}
+
+/// The bucket, the key and the object of one record of `Op::Records`, without the record's length; `None` when the bytes
+/// are none.
+pub fn read_record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (bucket_bytes, rest) = bytes.split_first()?;
+    let (bucket, rest) = rest.split_at_checked(usize::from(*bucket_bytes))?;
+    let (key_bytes, rest) = rest.split_first_chunk()?;
+    let (key, object) = rest.split_at_checked(u32::from_le_bytes(*key_bytes) as usize)?;
+    Some((bucket, key, object))
 }
 
 /// Why a request failed, and whether anything happened.

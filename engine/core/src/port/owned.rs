@@ -88,6 +88,7 @@ impl<'a> Op<'a> {
             | Op::Fetch { .. }
             | Op::SetExpiry { .. }
             | Op::Scan { .. }
+            | Op::Records { .. }
             | Op::Count => (&[], &[]),
         }
     }
@@ -128,6 +129,7 @@ impl<'a> Op<'a> {
                 want_previous,
             },
             Op::Scan { cursor, count } => Op::Scan { cursor, count },
+            Op::Records { cursor, count } => Op::Records { cursor, count },
             Op::Count => Op::Count,
         }
     }

@@ -439,7 +439,7 @@ impl Replica {
             Op::Fetch { wants_object } => {
                 self.fetch(request, *wants_object, fetched, effects);
             }
-            Op::Scan { cursor, count } => {
+            Op::Scan { cursor, count } | Op::Records { cursor, count } => {
                 self.scan(now, request, (*cursor, *count), fetched, effects)
             }
             Op::Cluster { .. } => unreachable!("the shard keeps these to itself"),

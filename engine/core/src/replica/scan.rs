@@ -11,10 +11,10 @@
 
 use crate::base::ids::Token;
 use crate::base::time::Now;
-use crate::port::{ByteRange, Effects, Outcome, Request};
+use crate::port::{ByteRange, Effects, Failure, Op, Outcome, Request, write_record};
 use crate::replica::Replica;
 use crate::replica::machine::Fetched;
-use crate::store::format::stored_bucket;
+use crate::store::format::{bucket_named, stored_bucket};
 use crate::store::place::Place;
 use crate::version::ObjectView;
 
@@ -22,6 +22,8 @@ use crate::version::ObjectView;
 const SCAN_COUNT_MAX: u32 = 4096;
 /// Places that are remembered as unreadable, at most.
 const UNREADABLE_MAX: usize = 4096;
+/// Bytes of an answer after which it looks at no further token.
+const SCAN_BYTES_MAX: usize = 4 << 20;
 
 impl Replica {
     pub(super) fn scan(
@@ -32,6 +34,7 @@ impl Replica {
         fetched: Option<Fetched<'_>>,
         effects: &mut Effects,
     ) {
+        let is_of_records = matches!(request.op, Op::Records { .. });
         let count = count.clamp(1, SCAN_COUNT_MAX) as usize;
         let start = effects.bytes.len() as u32;
         let after = (cursor != 0).then_some(Token(cursor));
@@ -68,7 +71,8 @@ impl Replica {
             }
             // Entries of one token are looked at together: the cursor cannot stand between them.
             if last_token != Some(token) {
-                if looked_at >= count {
+                let is_long = effects.bytes.len() - start as usize >= SCAN_BYTES_MAX;
+                if looked_at >= count || is_long {
                     if missing.is_empty() {
                         next_cursor = last_token.map_or(0, |token: Token| token.0);
                     }
@@ -77,10 +81,11 @@ impl Replica {
                 token_before = last_token.replace(token);
                 (token_start, found_before) = (effects.bytes.len() as u32, found);
             }
-            if entry.place.is_tombstone() || token.is_hint() || !is_wanted(token) {
+            let is_listed = is_of_records || !entry.place.is_tombstone() && is_wanted(token);
+            if token.is_hint() || !is_listed {
                 continue;
             }
-            if self.unreadable.contains(&entry.place.0) {
+            if !is_of_records && self.unreadable.contains(&entry.place.0) {
                 if missing.is_empty() {
                     passed.push(entry.place);
                 }
@@ -99,9 +104,21 @@ impl Replica {
                 continue;
             }
             let Some((bucket, key, object)) = record.split() else {
+                if is_of_records {
+                    effects.bytes.truncate(start as usize);
+                    return effects.reply(request.id, Outcome::Failed(self.corrupt(entry)));
+                }
                 self.stats.scan_unreadable += 1;
                 continue;
             };
+            if is_of_records {
+                if self.is_doubtful(token, entry.place) || self.tells_doubt(&record) {
+                    return effects.reply(request.id, Outcome::Failed(Failure::Unknown));
+                }
+                write_record(&mut effects.bytes, bucket_named(bucket), key, object);
+                found += 1;
+                continue;
+            }
             if bucket != stored_bucket(request.bucket) {
                 continue;
             }

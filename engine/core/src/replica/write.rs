@@ -103,6 +103,7 @@ impl<'a> Write<'a> {
             | Op::Exists
             | Op::Fetch { .. }
             | Op::Scan { .. }
+            | Op::Records { .. }
             | Op::Count
             | Op::Cluster { .. }
             | Op::Merge { .. } => None,

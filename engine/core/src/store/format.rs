@@ -276,6 +276,15 @@ pub fn stored_bucket(bucket: &[u8]) -> &[u8] {
     }
 }
 
+/// The bucket's name by what a record has of it.
+pub fn bucket_named(stored: &[u8]) -> &[u8] {
+    if stored.is_empty() {
+        BUCKET_DEFAULT
+    } else {
+        stored
+    }
+}
+
 /// A record in memory, read in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {

@@ -77,7 +77,7 @@ impl Engine {
     fn call_on(&self, owner: ShardIndex, request: &Request<'_>) -> Result<Pending, Error> {
         let is_write = !matches!(
             request.op,
-            Op::Get | Op::Exists | Op::Scan { .. } | Op::Count
+            Op::Get | Op::Exists | Op::Scan { .. } | Op::Records { .. } | Op::Count
         );
         let (sender, receiver) = oneshot::channel();
         let mut batch = Batch::new(ReplyTo::One(Some(sender)));

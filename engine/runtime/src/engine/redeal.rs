@@ -3,8 +3,9 @@
 //! The old shards run once more beside the new ones, whose files lie in directories of their own; every object is read
 //! from the one and merged into the other, unchanged. Only when all of it is on stable media does the directory count
 //! the new files: a crash before leaves the old ones as they were, and the next start begins anew.
-//! Tombstones stay behind: with all the node's data at hand there is nothing that they still have to hold off. Where
-//! there are other replicas that is not so, nor would hints and marks come along: a node with company is refused.
+//!
+//! All records come along: those of buckets that this configuration does not name, for the next one may, and tombstones,
+//! for an import or a late retry may bring what they deleted. Hints and marks would not: a node with company is refused.
 
 use std::fs;
 use std::io;
@@ -13,18 +14,17 @@ use std::path::PathBuf;
 use gramme_core::base::hash;
 use gramme_core::base::ids::ShardIndex;
 use gramme_core::cluster::has_company;
-use gramme_core::port::{Op, Request, RequestId};
+use gramme_core::port::{Op, Request, RequestId, read_record};
 
 use super::config::EngineConfig;
 use super::starting::Around;
 use super::{Engine, OpenError, Pipeline};
 use crate::answer::Error;
 use crate::directory::Directory;
-use crate::options::Options;
 use crate::state;
 
-/// Keys that are on their way at once; their values are in memory.
-const KEYS_AT_ONCE_MAX: usize = 128;
+/// Records that are on their way at once.
+const RECORDS_AT_ONCE_MAX: usize = 128;
 
 /// Index entries that one scan looks at.
 const SCAN_COUNT: u32 = 1024;
@@ -64,59 +64,42 @@ pub(super) fn redeal(directory: &mut Directory, config: &EngineConfig) -> Result
             "parts of the log are damaged, and what was there is unknown".into(),
         ));
     }
+    let mut mover = Mover {
+        old: &old,
+        writes: new.pipeline(RECORDS_AT_ONCE_MAX),
+    };
     let mut moved: u64 = 0;
-    for bucket in config.all_buckets() {
-        for shard in 0..old_shards {
-            let keys = Mover::new(&old, &new, &bucket.name).move_shard(ShardIndex(shard));
-            moved += keys.map_err(|error| OpenError::Redeal(error.to_string()))?;
-        }
+    for shard in 0..old_shards {
+        let records = mover.move_shard(ShardIndex(shard));
+        moved += records.map_err(|error| OpenError::Redeal(error.to_string()))?;
     }
-    let statuses = old.status();
-    let keys: u64 = statuses.iter().flatten().map(|status| status.keys).sum();
-    if moved < keys {
-        // Keys whose time is over are counted until they are noticed.
-        let left = keys - moved;
-        tracing::warn!(moved, left, "keys that have expired were left behind");
-    }
+    drop(mover);
+    tracing::info!(
+        moved,
+        "records have their new shards, tombstones among them"
+    );
     new.stop().map_err(OpenError::Redeal)?;
     old.stop().map_err(OpenError::Redeal)?;
     directory.adopt_next().map_err(OpenError::Directory)
 }
 
-/// Moves one bucket.
 struct Mover<'a> {
     old: &'a Engine,
-    bucket: &'a [u8],
-    reads: Pipeline,
     writes: Pipeline,
 }
 
-impl<'a> Mover<'a> {
-    fn new(old: &'a Engine, new: &Engine, bucket: &'a [u8]) -> Self {
-        Self {
-            old,
-            bucket,
-            reads: old.pipeline(KEYS_AT_ONCE_MAX),
-            writes: new.pipeline(KEYS_AT_ONCE_MAX),
-        }
-    }
-
-    /// Moves what one of the old shards has; returns how many keys.
+impl Mover<'_> {
+    /// Moves what one of the old shards has; returns how many records.
     fn move_shard(&mut self, shard: ShardIndex) -> Result<u64, Error> {
         let (mut cursor, mut moved) = (0, 0);
         loop {
-            let request = request(
-                self.bucket,
-                b"",
-                Op::Scan {
-                    cursor,
-                    count: SCAN_COUNT,
-                },
-            );
-            let (next_cursor, keys) = self.old.scan_blocking(shard, &request)?;
-            for keys in keys.chunks(KEYS_AT_ONCE_MAX) {
-                moved += self.move_keys(keys)?;
+            let (count, nothing) = (SCAN_COUNT, &b""[..]);
+            let request = request(nothing, nothing, Op::Records { cursor, count });
+            let (next_cursor, records) = self.old.scan_blocking(shard, &request)?;
+            for records in records.chunks(RECORDS_AT_ONCE_MAX) {
+                self.move_records(records)?;
             }
+            moved += records.len() as u64;
             if next_cursor == 0 {
                 return Ok(moved);
             }
@@ -124,33 +107,19 @@ impl<'a> Mover<'a> {
         }
     }
 
-    fn move_keys(&mut self, keys: &[Vec<u8>]) -> Result<u64, Error> {
-        let options = Options {
-            bucket: Some(self.bucket),
-            ..Options::default()
-        };
-        for (tag, key) in keys.iter().enumerate() {
-            self.reads.get(tag as u64, key, &options)?;
+    fn move_records(&mut self, records: &[Vec<u8>]) -> Result<(), Error> {
+        for record in records {
+            let (bucket, key, object) = read_record(record).ok_or(Error::Unexpected)?;
+            self.writes
+                .add(0, &request(bucket, key, Op::Merge { object }))?;
         }
-        let (mut objects, mut failed) = (Vec::with_capacity(keys.len()), None);
-        self.reads.wait(keys.len(), |reply| match reply.object() {
-            Ok(Some(object)) => objects.push((reply.tag, object.to_vec())),
-            // It has expired since.
-            Ok(None) => {}
-            Err(error) => failed = Some(error),
-        });
-        let moved = objects.len();
-        for (tag, object) in &objects {
-            let key = keys.get(*tag as usize).map_or(&[][..], Vec::as_slice);
-            let request = request(self.bucket, key, Op::Merge { object });
-            self.writes.add(*tag, &request)?;
-        }
-        self.writes.wait(moved, |reply| {
+        let mut failed = None;
+        self.writes.wait(records.len(), |reply| {
             if let Err(error) = reply.written() {
                 failed = Some(error);
             }
         });
-        failed.map_or(Ok(moved as u64), Err)
+        failed.map_or(Ok(()), Err)
     }
 }
 

@@ -278,7 +278,8 @@ fn request_body(shape: &Request<'_>) -> RequestBody {
             (body.expiry, body.expires_at_ms) = words::expiry(expiry);
             body.flags |= flag16(want_previous, REQUEST_WANT_PREVIOUS);
         }
-        Op::Scan { cursor, count } => {
+        // A walk over records stays in its node; a peer that was asked for one would list keys.
+        Op::Scan { cursor, count } | Op::Records { cursor, count } => {
             body.op = 8;
             (body.cursor, body.count) = (cursor, count);
         }
