@@ -48,6 +48,13 @@ pub struct Place {
     pub shard: u16,
     /// Its scan's cursor.
     pub next: u64,
+    /// Keys and places before it that could not be read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unreadable: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn split(bytes: &[u8]) -> (Option<String>, Option<String>) {

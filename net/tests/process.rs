@@ -444,6 +444,25 @@ fn damage_is_found_and_named_and_a_sound_directory_verifies() {
         (Some(3), Some(1), &49.into()),
         "{said}"
     );
+
+    // An export has all the rest, names what is missing, and fails: also when it goes on after an interruption.
+    let file = dir.path().join("keys");
+    for more in [&[][..], &["--resume"]] {
+        let output = Command::new(PROGRAM)
+            .args(["data", "export", "--to"])
+            .arg(&file)
+            .args(more)
+            .arg(dir.path())
+            .output()
+            .expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        let text = std::fs::read_to_string(&file).expect("text");
+        let keys = text.lines().filter(|line| !line.starts_with("{\"cursor\""));
+        assert_eq!(keys.count(), 49, "{said}");
+        let named = said.lines().filter(|line| line.contains("cannot be read;"));
+        assert_eq!(named.count(), usize::from(more.is_empty()), "{said}");
+    }
 }
 
 #[test]

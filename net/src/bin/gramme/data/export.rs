@@ -1,5 +1,9 @@
 //! `gramme data export`: every key as a line of JSON, in pages, resumable.
+//!
+//! What cannot be read is named on stderr and counted, and the export goes on with all the rest; then it fails. The count
+//! is in the lines from which an interrupted export goes on, so that it is not forgotten by that.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use gramme::export_line::{Line, Place};
 use gramme_core::base::ids::ShardIndex;
-use gramme_engine::{Engine, Options, Pipeline};
+use gramme_core::port::Failure;
+use gramme_engine::{Engine, Error, Options, Pipeline};
 
 use super::{EngineArgs, open_engine, progress, stop_flag};
 
@@ -48,6 +53,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         reads: engine.pipeline(PAGE_KEYS as usize),
         out: BufWriter::new(out),
         written: 0,
+        told: BTreeSet::new(),
+        unreadable: from.as_ref().map_or(0, |place| place.unreadable),
     };
     let bar = progress(keys, "keys");
     let stop = stop_flag()?;
@@ -80,6 +87,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     }
     export.out.flush().map_err(|error| cannot_write(&error))?;
     bar.finish_and_clear();
+    export.tell_damage(&engine);
     eprintln!("{} keys exported", export.written);
     engine.stop()?;
     if stop.load(Ordering::Relaxed) {
@@ -89,6 +97,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         });
     }
     match skipped_to {
+        None if export.unreadable > 0 => Err(format!(
+            "{} keys or places of the log could not be read, and what was there is not in the export: they are named \
+             above, or were by the run that this one went on from; everything else is exported; bring them back from \
+             another replica, or from a backup",
+            export.unreadable
+        )),
         None => Ok(ExitCode::SUCCESS),
         Some(place) => Err(format!(
             "nothing was exported: the file goes on at bucket {} shard {}, which this directory does not have; export anew, without --resume",
@@ -148,6 +162,10 @@ struct Export {
     reads: Pipeline,
     out: BufWriter<Box<dyn Write>>,
     written: u64,
+    /// Damaged places that were named: shard, segment, byte.
+    told: BTreeSet<(u16, u32, u64)>,
+    /// Keys and places that could not be read.
+    unreadable: u64,
 }
 
 impl Export {
@@ -176,15 +194,26 @@ impl Export {
                     .map_err(|error| failed(error.to_string()))?;
             }
             let mut lines = Vec::with_capacity(keys.len());
+            let mut unreadable = 0;
             self.reads.wait(keys.len(), |reply| {
                 let key = keys.get(reply.tag as usize).map_or(&[][..], Vec::as_slice);
                 let line = match reply.object() {
                     Ok(Some(object)) => Line::of(bucket, key, object, now_ms),
                     Ok(None) => Ok(None),
+                    Err(Error::Failed(
+                        failure @ (Failure::Corrupt { .. }
+                        | Failure::Unknown
+                        | Failure::ReadFailed(_)),
+                    )) => {
+                        unreadable += 1;
+                        eprintln!("bucket {bucket} key {}: {failure}", key.escape_ascii());
+                        Ok(None)
+                    }
                     Err(error) => Err(format!("key {}: {error}", key.escape_ascii())),
                 };
                 lines.push((reply.tag, line));
             });
+            self.unreadable += unreadable;
             // Answers from memory overtake those from the disk.
             lines.sort_unstable_by_key(|(tag, _)| *tag);
             for (_, line) in lines {
@@ -194,12 +223,31 @@ impl Export {
                 }
             }
         }
+        if next == 0 {
+            self.tell_damage(engine);
+        }
         self.line(&Line::complete(Place {
+            unreadable: self.unreadable,
             bucket: bucket.to_owned(),
             shard: shard.0,
             next,
         }))?;
         Ok(next)
+    }
+
+    /// Names the places of the log that cannot be read, once each: what a walk passed over, and what the start found.
+    fn tell_damage(&mut self, engine: &Engine) {
+        for (shard, status) in (0..).zip(engine.status()) {
+            for place in status.iter().flat_map(|status| &status.damage) {
+                if self.told.insert((shard, place.segment.0, place.offset)) {
+                    self.unreadable += 1;
+                    eprintln!(
+                        "shard {shard} {} byte {}: cannot be read; its keys are unknown",
+                        place.segment, place.offset
+                    );
+                }
+            }
+        }
     }
 
     fn line(&mut self, line: &Line) -> Result<(), String> {
