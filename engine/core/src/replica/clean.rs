@@ -7,7 +7,9 @@
 //! before that, a replay from the older one could still need a tombstone that lay in it.
 //!
 //! A tombstone goes only with the oldest segment that has anything live: whatever it deleted lay there or in one that was
-//! emptied before, so that not even a replay of the whole log brings it back.
+//! emptied before, so that not even a replay of the whole log brings it back. One that all replicas agreed to forget is out
+//! of the index at once, wherever it lies: its record is a *grave* from then on, and what goes with any but the oldest
+//! segment is copied as one (without its object), so that a segment with graves is gone through though nothing is live.
 //!
 //! Invariants:
 //! - a record is copied only when it verifies and the index names its very place;
@@ -19,8 +21,8 @@ use crate::port::{Effect, Effects, FileId, IoError, Ticket};
 use crate::replica::Replica;
 use crate::replica::machine::{Admission, KeyId};
 use crate::store::format::{
-    BATCH_HEADER_BYTES, BatchHeader, FLAG_DOUBTFUL, FLAG_DROP, FLAG_EXPIRES, FLAG_TOMBSTONE,
-    Record, RecordHeader, walk_batch,
+    BATCH_HEADER_BYTES, BatchHeader, FLAG_CONTROL, FLAG_DOUBTFUL, FLAG_DROP, FLAG_EXPIRES,
+    FLAG_TOMBSTONE, Record, RecordHeader, walk_batch,
 };
 use crate::store::segment::{Segment, SegmentState};
 use crate::version::ObjectView;
@@ -135,7 +137,8 @@ impl Replica {
         let Some(segment) = self.log.segments.get(id) else {
             return;
         };
-        if segment.live_bytes == 0 || at >= segment.used_bytes {
+        let is_dead = segment.live_bytes == 0 && !self.may_have_graves(segment);
+        if is_dead || at >= segment.used_bytes {
             self.finish_victim(id);
             return;
         }
@@ -150,6 +153,11 @@ impl Replica {
             bytes,
             background: true,
         });
+    }
+
+    /// Whether a segment must be gone through for the sake of forgotten tombstones alone.
+    fn may_have_graves(&self, segment: &Segment) -> bool {
+        segment.has_graves && self.log.segments.oldest_generation() != Some(segment.generation)
     }
 
     /// Time between two pieces.
@@ -276,6 +284,10 @@ impl Replica {
                 let victim = self.copy_piece(now, victim, bytes, effects);
                 self.cleaner.victim = Some(victim);
             }
+            Err(_) if self.log.segments.at(victim.id).live_bytes == 0 => {
+                self.stats.read_faults += 1;
+                self.finish_victim(victim.id);
+            }
             Err(_) => {
                 self.stats.read_faults += 1;
                 self.note_damage(victim.id, u64::from(victim.at));
@@ -341,7 +353,13 @@ impl Replica {
         let mut stripped = core::mem::take(&mut self.cleaner.stripped);
         walk_batch(header, batch, |offset, record| {
             let Ok(record) = record else { return };
-            if !has_room || !self.is_live_at(&record.header, id, offset) {
+            if !has_room {
+                return;
+            }
+            if !self.is_live_at(&record.header, id, offset) {
+                if !is_oldest && self.is_grave(&record.header) {
+                    has_room = self.copy_grave(now, &record, &mut stripped, effects);
+                }
                 return;
             }
             let place = self.layout.pack(id, offset, 0, 0, record.header.tag15);
@@ -377,6 +395,44 @@ impl Replica {
         });
         self.cleaner.stripped = stripped;
         has_room
+    }
+
+    /// Whether a record that is not live still holds off older ones of its key: it is the last that was known of it.
+    fn is_grave(&self, header: &RecordHeader) -> bool {
+        header.flags & (FLAG_TOMBSTONE | FLAG_EXPIRES) != 0
+            && header.flags & FLAG_CONTROL == 0
+            && !header.token.is_hint()
+            && !self.is_tainted(header.token)
+            && self.index.get(header.token, header.tag15).is_none()
+    }
+
+    /// Copies a grave, without its object; false when there is no room.
+    fn copy_grave(
+        &mut self,
+        now: Now,
+        record: &Record<'_>,
+        body: &mut Vec<u8>,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some((bucket, key, _)) = record.split() else {
+            return true;
+        };
+        body.clear();
+        body.push(bucket.len() as u8);
+        body.extend_from_slice(bucket);
+        body.extend_from_slice(key);
+        let mut head = record.header;
+        head.flags = FLAG_TOMBSTONE | FLAG_DROP;
+        head.body_bytes = body.len() as u32;
+        head.body_crc = crc32c::crc32c(body);
+        match self.log.append_copy(&head, body, now.mono_ns, effects) {
+            Ok(appended) => {
+                self.note_grave(appended.segment);
+                self.stats.cleaned_bytes += u64::from(appended.bytes);
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     /// Whether it is a tombstone (or a value that expired) that no other node and no message can need: with one node, one

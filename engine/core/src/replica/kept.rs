@@ -18,7 +18,7 @@ use crate::base::time::{Hlc, Now};
 use crate::port::{Effects, Op, Quorum, Request, RequestId};
 use crate::replica::Replica;
 use crate::replica::machine::{Answer, KeyId};
-use crate::store::format::{FLAG_DROP, FLAG_TOMBSTONE, Record};
+use crate::store::format::{FLAG_DROP, FLAG_TOMBSTONE, Record, RecordHeader};
 use crate::store::index::Index;
 use crate::store::log::{Head, NoRoom};
 use crate::store::place::{Place, tag15};
@@ -241,8 +241,12 @@ impl Replica {
 }
 
 /// What a mark says at a replay: a drop takes every key that came before it.
-pub(super) fn replay_mark(index: &mut Index, partition: PartitionId, flags: u8) -> bool {
-    let is_drop = flags & FLAG_DROP != 0;
+pub(super) fn replay_mark(
+    index: &mut Index,
+    partition: PartitionId,
+    header: &RecordHeader,
+) -> bool {
+    let is_drop = header.flags & FLAG_DROP != 0 && header.token.is_hint();
     if is_drop {
         index.drop_keys(partition, |_, _| {});
     }

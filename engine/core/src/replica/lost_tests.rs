@@ -135,6 +135,53 @@ fn a_start_without_checkpoints_takes_no_freed_segment_for_lost_and_brings_nothin
     assert!(freed > 0, "segments were given back");
 }
 
+/// On a node with company the tombstones are forgotten by agreement as soon as they are there, and their segments are given
+/// back long before the older ones, in which the values lie among cold keys.
+#[test]
+fn what_was_forgotten_by_agreement_does_not_come_back_by_a_replay_of_the_whole_log() {
+    let is_deleted = |k: u64| k.is_multiple_of(10);
+    for seed in 0..seeds(12) {
+        let mut bench = Bench::new(seed, config(24, 64 << 10));
+        bench.shard.set_replicated(true);
+        for k in 0..500 {
+            bench.put(&name(k), &[1; 700], None);
+        }
+        bench.turns(20);
+        overwrite(&mut bench, 10);
+        for k in (0..500).filter(|k| is_deleted(*k)) {
+            let id = bench.delete(&name(k), Some(Durability::One));
+            bench.wait(id);
+            let token = hash::token(b"default", &name(k));
+            let fingerprint = bench.shard.fingerprint_named(b"default", &name(k));
+            let fingerprint = fingerprint.expect("a tombstone");
+            assert!(bench.shard.forget_tombstone(token, fingerprint));
+        }
+        for again in 0..3 {
+            overwrite(&mut bench, 130);
+            assert!(bench.shard.status().segments_freed > 0, "seed {seed}");
+            if seed % 2 == 0 {
+                bench.stop();
+            } else {
+                bench.disk.crash(&mut bench.random);
+            }
+            lose_checkpoints(&mut bench);
+            bench.reopen();
+            bench.shard.set_replicated(true);
+            assert_eq!(bench.report.checkpoint_entries, 0, "seed {seed}");
+            assert_eq!(bench.report.damage, [], "seed {seed}: nothing is missing");
+            for k in 0..500 {
+                let expected = (!is_deleted(k)).then(|| vec![1; 700]);
+                assert_eq!(
+                    bench.get(&name(k)),
+                    Ok(expected),
+                    "seed {seed}, start {again}: key {k}"
+                );
+            }
+            bench.check_sums();
+        }
+    }
+}
+
 #[test]
 fn a_segment_that_is_really_missing_is_reported_also_without_checkpoints() {
     for seed in 0..seeds(16) {

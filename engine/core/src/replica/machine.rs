@@ -942,6 +942,7 @@ impl Replica {
                 return false;
             };
             if !is_live {
+                self.note_grave(appended.segment);
                 continue;
             }
             let key = KeyId {

@@ -20,7 +20,7 @@ use crate::store::cache::RecordCache;
 use crate::store::checkpoint::{CheckpointError, read_newest, shape};
 use crate::store::cut::{Tail, TailBatch};
 use crate::store::digest::Digest;
-use crate::store::format::{FLAG_EXPIRES, RECORD_ALIGN, RecordHeader, owner};
+use crate::store::format::{FLAG_DROP, FLAG_EXPIRES, RECORD_ALIGN, RecordHeader, owner};
 use crate::store::frontier::Frontier;
 use crate::store::index::{Entry, Index};
 use crate::store::log::{Log, LogConfig};
@@ -208,8 +208,11 @@ impl Replica {
         let slices = config.slices;
         let mut put = |index: &mut Index, id: SegmentId, offset: u32, header: &RecordHeader| {
             let partition = slices.partition_of(header.token);
-            if replay_mark(index, partition, header.flags) {
+            if replay_mark(index, partition, header) {
                 dropped.insert(partition);
+            } else if header.flags & FLAG_DROP != 0 {
+                index.remove(header.token, header.tag15);
+                return;
             }
             let place = layout.pack(
                 id,
@@ -292,6 +295,7 @@ impl Replica {
         report.tail.is_damaged = !report.damage.is_empty();
 
         let mut segments = state.segments;
+        segments.forget_graves();
         let mut digest = Digest::new(config.slices);
         let mut live_bytes = 0;
         for (token, entry) in index.scan_after(None) {

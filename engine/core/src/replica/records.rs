@@ -7,7 +7,7 @@
 //! - each read that was begun ends in one [`ReadEnd`], whatever became of it.
 
 use crate::base::hash;
-use crate::base::ids::{PartitionId, Token};
+use crate::base::ids::{PartitionId, SegmentId, Token};
 use crate::port::{Effects, TokenRange};
 use crate::replica::Replica;
 use crate::store::format::Record;
@@ -181,7 +181,15 @@ impl Replica {
         };
         self.forget_entry(token, entry.place.tag15());
         self.stats.tombstones_reaped += 1;
+        self.note_grave(self.layout.segment(entry.place));
         true
+    }
+
+    /// A segment has a tombstone that the index has forgotten.
+    pub(super) fn note_grave(&mut self, id: SegmentId) {
+        if let Some(segment) = self.log.segments.get_mut(id) {
+            segment.has_graves = true;
+        }
     }
 
     /// Client requests that wait here.

@@ -50,7 +50,8 @@ pub const FLAG_CONTROL: u8 = 128;
 /// The record says what its batch depends on (`store::frontier`); beside it `FLAG_CONTROL` is set.
 pub const FLAG_FRONTIER: u8 = 64;
 
-/// Every key of the record's partition that lies before it in the log is gone.
+/// Of a mark: every key of its partition that lies before it in the log is gone. Of a key's own record: the key is, and
+/// nothing is in its place (`store::segment`, graves).
 pub const FLAG_DROP: u8 = 4;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"GRMB");

@@ -665,6 +665,7 @@ impl Log {
         segment.generation = self.next_generation;
         segment.used_bytes = 0;
         segment.live_bytes = 0;
+        segment.has_graves = false;
         segment.before = self.last_number;
         segment.last = BatchNumber(0);
         segment.freed_at = 0;

@@ -60,6 +60,9 @@ pub struct Segment {
     pub before: BatchNumber,
     /// Its last batch that counts; 0: none does yet, or it is not known.
     pub last: BatchNumber,
+    /// Whether it may have graves: records of tombstones that the index has forgotten. They still hold off what they
+    /// deleted, where a replay without any checkpoint meets that in an older segment.
+    pub has_graves: bool,
     /// Its former use is left out by the surveys of generations from this on; 0: it has none.
     pub freed_at: u64,
     /// The pieces that are in memory, by offset: (offset, buffer).
@@ -76,6 +79,7 @@ impl Segment {
             live_bytes: 0,
             before: BatchNumber(0),
             last: BatchNumber(0),
+            has_graves: false,
             freed_at: 0,
             buffers: VecDeque::new(),
         }
@@ -165,6 +169,13 @@ impl Segments {
                     BatchNumber(0)
                 };
             }
+        }
+    }
+
+    /// At a start: what became of the tombstones in a segment is not known.
+    pub(crate) fn forget_graves(&mut self) {
+        for segment in &mut self.table {
+            segment.has_graves = true;
         }
     }
 
