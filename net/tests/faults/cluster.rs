@@ -194,8 +194,8 @@ impl Cluster {
             node.start(seed.as_deref());
             cluster.nodes.push(node);
         }
-        until("three members", || {
-            cluster.status(0)["members"].as_array().map_or(0, Vec::len) == NODES
+        until("two members, staged beside the first", || {
+            cluster.status(0)["staged"].as_array().map_or(0, Vec::len) == NODES - 1
         });
         until("a plan", || cluster.command(0, &["plan"]).is_some());
         until("a commit", || cluster.command(0, &["commit"]).is_some());

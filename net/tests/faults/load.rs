@@ -48,6 +48,8 @@ pub(crate) struct Record {
     pub(crate) faults: u64,
     pub(crate) failures: Vec<String>,
     pub(crate) lost: Vec<String>,
+    /// Those that were acknowledged.
+    pub(crate) keys: Vec<String>,
     longest: Duration,
 }
 
@@ -73,8 +75,9 @@ fn rules(durability: Durability) -> RequestOptions {
         .quorum(3, 2, 2)
 }
 
-fn value_of(key: &str) -> Vec<u8> {
-    format!("value of {key}").into_bytes()
+/// Long enough that a byte that changes in a frame is mostly one of a value.
+pub(crate) fn value_of(key: &str) -> Vec<u8> {
+    format!("value of {key} ").repeat(20).into_bytes()
 }
 
 /// Whether a client could have added it.
@@ -125,6 +128,7 @@ impl Load {
         for told in &told {
             record.operations += told.operations;
             record.acknowledged += told.acknowledged;
+            record.keys.extend_from_slice(&told.keys);
             record.failures.extend_from_slice(&told.failures);
             record.lost.extend_from_slice(&told.missed);
             record.longest = record.longest.max(told.longest);

@@ -14,7 +14,8 @@ use std::time::Duration;
 use gramme_core::port::Durability;
 
 use crate::cluster::{Cluster, free_ports};
-use crate::load::Load;
+use crate::full::Redis;
+use crate::load::{Load, value_of};
 use crate::{alone, is_long};
 
 const INSIDE: &str = "GRAMME_FAULTS_INSIDE";
@@ -148,8 +149,25 @@ fn bytes_that_change_between_nodes_are_refused_and_nothing_wrong_is_stored() {
         faults.cut.load(Ordering::Relaxed),
     );
     let record = load.finish(&cluster, ("proxy", corrupted + cut));
+    // What each node alone has: a reader of several would not show every copy.
+    let mut wrong = Vec::new();
+    for node in &cluster.nodes {
+        let mut redis = Redis::connect(node);
+        assert_eq!(redis.command(&[b"DYN.OPT", b"R", b"1"]), b"+OK");
+        for key in &record.keys {
+            let held = redis.command(&[b"GET", key.as_bytes()]);
+            if held != b"$-1" && held != value_of(key) {
+                wrong.push(format!(
+                    "{key} at {}: {}",
+                    node.name,
+                    String::from_utf8_lossy(&held)
+                ));
+            }
+        }
+    }
     eprintln!("  {corrupted} pieces were changed, {cut} connections cut");
     assert_eq!(record.lost, Vec::<String>::new());
+    assert_eq!(wrong, Vec::<String>::new());
     assert!(corrupted > 0, "nothing was changed");
     assert!(cut > 0, "nothing was cut");
     assert!(record.acknowledged > 100, "{record}");
