@@ -62,6 +62,26 @@ fn index(criterion: &mut Criterion) {
             BatchSize::SmallInput,
         )
     });
+    // As in a pipeline: each get is followed by the rest of its command's work.
+    let work = vec![7_u8; 2048];
+    let mut sixteen = || core::array::from_fn::<_, 16, _>(|_| token_of(next()));
+    for (name, is_foreseen) in [("16 gets", false), ("16 gets, foreseen", true)] {
+        criterion.bench_function(&format!("index/{name} with work between, of 1 M"), |b| {
+            b.iter_batched(
+                &mut sixteen,
+                |tokens| {
+                    if is_foreseen {
+                        tokens.iter().for_each(|token| index.foresee(*token));
+                    }
+                    for token in tokens {
+                        black_box(index.get(token, 3));
+                        black_box(crc32c::crc32c(black_box(&work)));
+                    }
+                },
+                BatchSize::SmallInput,
+            )
+        });
+    }
     criterion.bench_function("index/miss of 1 M", |b| {
         b.iter_batched(
             || token_of(KEYS + next()),

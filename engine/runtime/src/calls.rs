@@ -7,6 +7,7 @@
 //! (`Drop` sees to it).
 
 use crossbeam_channel::Sender;
+use gramme_core::base::ids::Token;
 use gramme_core::port::{Failure, Outcome, Request};
 
 use crate::packed::{Packed, copy_outcome};
@@ -99,6 +100,11 @@ impl Batch {
 
     pub(crate) fn bytes_len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The requests' tokens.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
+        self.calls.iter().map(|call| call.request.token())
     }
 
     /// Gives each request to `begin`, with its index in the batch.

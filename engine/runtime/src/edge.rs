@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use gramme_core::base::ids::{NodeId, ShardIndex};
+use gramme_core::base::ids::{NodeId, ShardIndex, Token};
 use gramme_core::base::time::Now;
 use gramme_core::port::{Message, Outcome, Peer, Request, RequestId};
 use gramme_core::ring::{RingView, Slices};
@@ -30,6 +30,10 @@ pub trait Port {
     fn shard(&self) -> ShardIndex;
     /// The cut of the token space; who owns what.
     fn slices(&self) -> Slices;
+    /// Says that a request for this key is about to be handed in, so that what it needs is on its way from memory.
+    fn foresee(&self, token: Token) {
+        let _ = token;
+    }
     /// Hands in a request, whichever shard owns its key: the bytes are copied where they cross cores. The answer comes
     /// to [`Edge::reply`] with the request's id: never inside this call, in order for requests of one shard that need
     /// no disk, else in any order. Ids have 56 bits.

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 
+use gramme_core::base::ids::Token;
 use gramme_core::port::{ByteRange, Message, Outcome, Request, RequestId};
 
 /// A request whose bytes lie in a buffer beside it.
@@ -43,6 +44,11 @@ impl Packed {
             op,
             ..self.shape
         }
+    }
+
+    /// Of its key.
+    pub(crate) const fn token(&self) -> Token {
+        self.shape.token
     }
 
     /// Whether it may have changed something by the time that nobody answers for it any more.

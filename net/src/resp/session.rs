@@ -39,6 +39,12 @@ const ANSWER_BYTES_FEARED: usize = 256 << 10;
 /// The longest word: one that is too long for a value is answered, not a reason to end the connection.
 const WORD_BYTES_MAX: usize = VALUE_BYTES_MAX + (64 << 10);
 
+/// Input as long as this may be of several commands.
+const PIPELINE_BYTES: usize = 128;
+
+/// Commands that are looked at before the first of them is taken.
+const FORESEEN_MAX: usize = 32;
+
 /// The longest word and command of a client that has not said the password.
 const STRANGER_BYTES_MAX: usize = 16 << 10;
 
@@ -190,6 +196,27 @@ impl RespSession {
         !self.is_full
     }
 
+    /// Looks through the commands that have come at once, so that the shard fetches their keys' places from memory
+    /// together instead of one after the other: half of a pipelined command's time was waiting for those.
+    fn foresee(&mut self, input: &[u8], io: &Io<'_>) {
+        if input.len() < PIPELINE_BYTES || self.running.is_some() || self.parser.is_midway() {
+            return;
+        }
+        let (mut parser, mut at) = (Parser::default(), 0);
+        for _ in 0..FORESEEN_MAX {
+            let rest = input.get(at..).unwrap_or_default();
+            let Parse::Done(bytes) = parser.parse(rest, STRANGER_BYTES_MAX, &mut self.ranges)
+            else {
+                break;
+            };
+            let key = self.ranges.get(1).cloned();
+            if let Some(key) = key.and_then(|range| parser.bytes(rest).get(range)) {
+                io.port.foresee(token(&self.bucket, key));
+            }
+            at += bytes;
+        }
+    }
+
     fn too_large(&self, key: &[u8], op: &Op<'_>) -> Option<gramme_core::port::Failure> {
         let over = |bytes: usize, bytes_max: usize| {
             (bytes > bytes_max).then_some(gramme_core::port::Failure::TooLarge {
@@ -280,6 +307,7 @@ impl RespSession {
 impl Session for RespSession {
     fn received(&mut self, input: &[u8], io: &mut Io<'_>) -> usize {
         let mut at = 0;
+        self.foresee(input, io);
         while !self.is_ended && self.has_room() {
             let Some(used) = self.step(input.get(at..).unwrap_or_default(), io) else {
                 break;

@@ -296,6 +296,11 @@ impl Replica {
         (self.waiting > 0).then_some(self.last_turn_ns)
     }
 
+    /// A request for the key is about to come.
+    pub fn foresee(&self, token: Token) {
+        self.index.foresee(token);
+    }
+
     /// The bytes of a `Write` effect.
     pub fn log_bytes(&self, range: LogRange) -> &[u8] {
         self.log.bytes(range)

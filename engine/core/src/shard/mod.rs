@@ -7,7 +7,7 @@ mod control;
 
 use std::sync::Arc;
 
-use crate::base::ids::BatchNumber;
+use crate::base::ids::{BatchNumber, Token};
 use crate::base::time::Now;
 use crate::cluster::{Boot, BootError};
 use crate::coordinate::{CoordinateStats, Coordinator, Turn};
@@ -224,6 +224,11 @@ impl Shard {
         let is_alone = self.view.as_ref().is_none_or(|view| view.is_alone());
         let is_needed = !is_alone || !self.upkeep.is_idle();
         is_needed.then(|| self.upkeep.next_deadline_ns()).flatten()
+    }
+
+    /// A request for the key is about to come: loads what it will look at first.
+    pub fn foresee(&self, token: Token) {
+        self.replica.foresee(token);
     }
 
     /// The bytes of a `Write` effect.

@@ -207,6 +207,14 @@ impl Index {
         Some(table.slots[at].entry())
     }
 
+    /// Loads what a look for the key will need, without waiting for it: with many keys the slot is in no cache, and the
+    /// processor fetches several at once when they are asked for one behind the other.
+    pub fn foresee(&self, token: Token) {
+        let table = &self.tables[self.table_of(token)];
+        let slot = table.slots.get(table.home(self.fraction(token)));
+        core::hint::black_box(slot.map(|slot| slot.place));
+    }
+
     /// Sets what is known of a key; returns what was.
     pub fn put(&mut self, token: Token, tag15: u16, entry: Entry) -> Option<Entry> {
         assert!(entry.place.0 != 0, "no record lies at place 0");

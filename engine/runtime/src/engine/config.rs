@@ -104,7 +104,7 @@ impl EngineConfig {
             reads_in_flight_max: 256,
             clean_bytes_per_s: None,
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT as u32,
-            checkpoint_bytes: 1 << 30,
+            checkpoint_bytes: 512 << 20,
             requests_max: 65_536,
             buckets: Vec::new(),
             segment_bytes: None,

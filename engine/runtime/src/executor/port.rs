@@ -6,7 +6,7 @@
 
 use std::task::Waker;
 
-use gramme_core::base::ids::{NodeId, ShardIndex};
+use gramme_core::base::ids::{NodeId, ShardIndex, Token};
 use gramme_core::base::time::Now;
 use gramme_core::port::{
     ByteRange, Effects, Event, Failure, Message as PeerMessage, Outcome, Peer, Request, RequestId,
@@ -24,6 +24,9 @@ use crate::packed::{Packed, copy_message, copy_outcome};
 
 const OWN_BITS: u32 = 56;
 const OWN_MASK: u64 = (1 << OWN_BITS) - 1;
+
+/// Requests of a batch that are looked at before the first of them is stepped: what a near cache holds.
+const FORESEEN_MAX: usize = 128;
 
 /// Bytes of unsent answers beyond which requests are shed; far below what the ranges can name.
 const UNSENT_BYTES_MAX: usize = 1 << 30;
@@ -243,6 +246,9 @@ impl ShardPort {
     pub(crate) fn called(&mut self, mut batch: Batch) {
         let slot = self.batches.vacant_key();
         let this = self.index;
+        for token in batch.tokens().take(FORESEEN_MAX) {
+            self.shard.foresee(token);
+        }
         batch.begin(|call, request, bytes| {
             self.route_to(this, request.unpack(bytes, Origin::Call(slot, call).id()));
         });
@@ -346,6 +352,12 @@ impl Port for ShardPort {
 
     fn slices(&self) -> Slices {
         self.slices
+    }
+
+    fn foresee(&self, token: Token) {
+        if self.slices.shard_of(token) == self.index {
+            self.shard.foresee(token);
+        }
     }
 
     fn submit(&mut self, request: Request<'_>) {
