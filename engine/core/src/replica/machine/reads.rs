@@ -1,0 +1,255 @@
+//! Records by their places: in memory, or read for those who wait. Readers of one record share one read.
+
+use super::*;
+
+pub(super) struct PendingRead {
+    /// The background waits for it too.
+    pub(super) is_for_upkeep: bool,
+    /// A walk will come to it.
+    pub(super) is_for_scan: bool,
+    pub(super) place: Place,
+    pub(super) token: Token,
+    pub(super) generation: u64,
+    pub(super) skip: usize,
+    pub(super) waiters: Vec<OwnedRequest>,
+}
+
+impl Replica {
+    /// The record at a place, when it is in memory.
+    pub(in crate::replica) fn find<'a>(
+        &'a self,
+        place: Place,
+        token: Token,
+        fetched: Option<Fetched<'a>>,
+    ) -> Option<Record<'a>> {
+        let (segment, offset) = (self.layout.segment(place), self.layout.offset(place));
+        if let Some(bytes) = self.log.in_memory(segment, offset) {
+            return Record::trusted(bytes);
+        }
+        if let Some(fetched) = fetched.filter(|fetched| fetched.place == place) {
+            return Record::trusted(fetched.record);
+        }
+        let generation = self.log.segments.get(segment)?.generation;
+        self.cache
+            .get(token, place.0, generation)
+            .and_then(Record::trusted)
+    }
+
+    /// Keeps a request until the record at `place` was read.
+    pub(in crate::replica) fn wait_for_read(
+        &mut self,
+        place: Place,
+        request: &Request<'_>,
+        effects: &mut Effects,
+    ) {
+        self.wait_for_read_of((place, request.token), request, effects);
+    }
+
+    /// The same for the record of another token than the request's.
+    pub(in crate::replica) fn wait_for_read_of(
+        &mut self,
+        (place, token): (Place, Token),
+        request: &Request<'_>,
+        effects: &mut Effects,
+    ) {
+        if self.waiting >= self.config.requests_max {
+            self.stats.shed += 1;
+            return effects.reply(
+                request.id,
+                Outcome::Failed(Failure::Overloaded { retry_after_ms: 10 }),
+            );
+        }
+        self.waiting += 1;
+        let ticket = self.start_read(place, token, effects);
+        if let Some(read) = self.reads.get_mut(&ticket) {
+            read.waiters.push(OwnedRequest::new(request));
+        }
+    }
+
+    /// Reads the record at `place` for the background.
+    pub(in crate::replica) fn start_upkeep_read(
+        &mut self,
+        place: Place,
+        token: Token,
+        effects: &mut Effects,
+    ) {
+        let ticket = self.start_read_as(place, token, true, effects);
+        if let Some(read) = self.reads.get_mut(&ticket) {
+            read.is_for_upkeep = true;
+        }
+    }
+
+    /// Reads the record at `place`, which a walk will come to.
+    pub(in crate::replica) fn start_scan_read(
+        &mut self,
+        place: Place,
+        token: Token,
+        effects: &mut Effects,
+    ) {
+        let ticket = self.start_read(place, token, effects);
+        if let Some(read) = self.reads.get_mut(&ticket) {
+            read.is_for_scan = true;
+        }
+    }
+
+    /// Reads the record at `place`; readers of one record share one read.
+    pub(in crate::replica) fn start_read(
+        &mut self,
+        place: Place,
+        token: Token,
+        effects: &mut Effects,
+    ) -> Ticket {
+        self.start_read_as(place, token, false, effects)
+    }
+
+    pub(super) fn start_read_as(
+        &mut self,
+        place: Place,
+        token: Token,
+        background: bool,
+        effects: &mut Effects,
+    ) -> Ticket {
+        if let Some(ticket) = self.reading.get(&place.0) {
+            return *ticket;
+        }
+        let block = u64::from(self.config.block_bytes);
+        let (segment, offset) = (
+            self.layout.segment(place),
+            u64::from(self.layout.offset(place)),
+        );
+        let from = offset - offset % block;
+        let to = (offset + u64::from(place.bytes_upper()))
+            .next_multiple_of(block)
+            .min(u64::from(self.config.segment_bytes));
+        let ticket = self.log.ticket();
+        let generation = self.log.segments.get(segment).map_or(0, |s| s.generation);
+        let skip = (offset - from) as usize;
+        self.reads.insert(
+            ticket,
+            PendingRead {
+                is_for_upkeep: false,
+                is_for_scan: false,
+                place,
+                token,
+                generation,
+                skip,
+                waiters: Vec::new(),
+            },
+        );
+        self.reading.insert(place.0, ticket);
+        self.stats.disk_reads += 1;
+        let file = crate::port::FileId::Segment(segment);
+        effects.list.push(Effect::Read {
+            ticket,
+            file,
+            offset: from,
+            bytes: (to - from) as u32,
+            background,
+        });
+        ticket
+    }
+
+    pub(super) fn read_done(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        result: Result<&[u8], IoError>,
+        effects: &mut Effects,
+    ) {
+        let Some(read) = self.reads.remove(&ticket) else {
+            self.cleaner_read_done(now, ticket, result, effects);
+            return;
+        };
+        self.reading.remove(&read.place.0);
+        self.waiting -= read.waiters.len() as u32;
+        let (segment, offset) = (
+            self.layout.segment(read.place),
+            self.layout.offset(read.place),
+        );
+        let is_same_use = self
+            .log
+            .segments
+            .get(segment)
+            .is_some_and(|s| s.generation == read.generation);
+        let verified = result.map_err(Failure::ReadFailed).and_then(|bytes| {
+            let record = bytes.get(read.skip..).ok_or(RecordError::Short);
+            record
+                .and_then(|bytes| {
+                    Record::verify(
+                        bytes,
+                        Spot {
+                            generation: read.generation,
+                            offset,
+                        },
+                    )
+                    .map(|r| (bytes, r))
+                })
+                .map_err(|_| Failure::Corrupt {
+                    segment,
+                    offset: u64::from(offset),
+                })
+        });
+        match verified {
+            Ok((bytes, record)) => {
+                let whole = &bytes[..crate::store::format::RECORD_HEADER_BYTES
+                    + record.header.body_bytes as usize];
+                if is_same_use {
+                    self.cache
+                        .insert(read.token, read.place.0, read.generation, whole);
+                }
+                let fetched = is_same_use.then_some(Fetched {
+                    place: read.place,
+                    record: whole,
+                });
+                if read.is_for_upkeep {
+                    let result = ReadResult::Record(whole.into());
+                    let place = read.place;
+                    self.upkeep_reads.push(ReadEnd { place, result });
+                }
+                for waiter in &read.waiters {
+                    self.request(now, &waiter.request(), fetched, effects);
+                }
+            }
+            Err(_) if !is_same_use => {
+                // The cleaner moved the record and its segment was used anew: look it up where it is now.
+                if read.is_for_upkeep {
+                    let (place, result) = (read.place, ReadResult::Moved);
+                    self.upkeep_reads.push(ReadEnd { place, result });
+                }
+                for waiter in &read.waiters {
+                    self.request(now, &waiter.request(), None, effects);
+                }
+            }
+            Err(_) if mutant::is(Mutant::ReadErrorAbsent) => {
+                let nothing = crate::port::Held {
+                    fingerprint: 0,
+                    object: None,
+                };
+                for waiter in &read.waiters {
+                    effects.reply(waiter.request().id, Outcome::Held(nothing));
+                }
+            }
+            Err(failure) => {
+                self.stats.read_faults += 1;
+                self.note_damage(segment, u64::from(offset));
+                self.lose_entry(read.token, read.place);
+                if read.is_for_upkeep {
+                    let (place, result) = (read.place, ReadResult::Failed);
+                    self.upkeep_reads.push(ReadEnd { place, result });
+                }
+                let is_scan =
+                    |waiter: &OwnedRequest| matches!(waiter.request().op, Op::Scan { .. });
+                if read.is_for_scan || read.waiters.iter().any(is_scan) {
+                    self.note_unreadable(read.token, read.place);
+                }
+                for waiter in &read.waiters {
+                    if is_scan(waiter) {
+                        self.request(now, &waiter.request(), None, effects);
+                    } else {
+                        effects.reply(waiter.request().id, Outcome::Failed(failure));
+                    }
+                }
+            }
+        }
+    }
+}

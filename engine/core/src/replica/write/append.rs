@@ -1,0 +1,271 @@
+//! What a decided write makes: the object, its record, and what the coordinator is told.
+
+use super::*;
+
+impl Replica {
+    pub(super) fn put_latest(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        key: KeyId,
+        what: What<'_>,
+        want_context: bool,
+        effects: &mut Effects,
+    ) -> Result<(BatchNumber, Option<ByteRange>), NotWritten> {
+        let hlc = self.clock.tick(now.wall_ms);
+        let dot = Dot::newborn(self.config.node, hlc);
+        let fingerprint = Fingerprint::of_dot(key.token.0, dot).bits();
+        let tombstone = if matches!(what.content, Content::Tombstone) {
+            FLAG_TOMBSTONE
+        } else {
+            0
+        };
+        let flags = tombstone
+            | if what.expires_at_ms.is_some() {
+                FLAG_EXPIRES
+            } else {
+                0
+            };
+        let bytes = latest_encoded_len(what.write_id, what.content, what.expires_at_ms);
+        let head = Head {
+            token: key.token,
+            tag15: key.tag15,
+            flags,
+            fingerprint,
+            bucket: request.bucket,
+            key: request.key,
+        };
+        self.begin_tick(now, effects);
+        self.raise_ceiling(now, hlc);
+        let appended = self.log.append(
+            head,
+            bytes,
+            |out| write_latest(out, dot, what.write_id, what.content, what.expires_at_ms),
+            now.mono_ns,
+            effects,
+        )?;
+        self.note_written(key, fingerprint, flags, appended);
+        self.tell_applied(request, key, effects);
+        if mutant::is(Mutant::DeleteLeavesNothing) && !key.token.is_hint() {
+            self.forget_tombstone(key.token, fingerprint);
+        }
+        let context = want_context.then(|| keep_latest_context(effects, key.token, dot));
+        Ok((appended.batch, context))
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call site; the two pairs are what a put is made of"
+    )]
+    pub(super) fn put_causal(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        plan: &Plan,
+        (context, kind): (Option<&ClientContext>, PutKind),
+        old: Option<ObjectView<'_>>,
+        (what, want_context): (What<'_>, bool),
+        effects: &mut Effects,
+    ) -> Result<(BatchNumber, Option<ByteRange>), NotWritten> {
+        let met = context.map_or(Hlc::default(), |context| {
+            context.greatest.max(context.context.max_hlc())
+        });
+        if self
+            .clock
+            .observe(met, now.wall_ms, self.config.clock_drift_ms_max)
+            .is_err()
+        {
+            self.stats.clocks_refused += 1;
+            return Err(NotWritten::Failed(Failure::ClockBehind));
+        }
+        let mode = match (kind, context) {
+            (PutKind::Context, Some(context)) => PutMode::Context(context),
+            (PutKind::Sibling, _) => PutMode::Sibling,
+            (PutKind::Supersede | PutKind::Context, _) => PutMode::Supersede,
+        };
+        let local = match (&old, plan.entry) {
+            (Some(view), _) => Local::Read(view),
+            (None, Some(_)) => Local::Unread,
+            (None, None) => Local::Absent,
+        };
+        if let Some(view) = &old {
+            let _ = self.clock.observe(view.max_hlc(), now.wall_ms, u64::MAX);
+        }
+        let input = PutInput {
+            key_hash: plan.key.token.0,
+            node: self.config.node,
+            since: self.since(plan.key.token),
+            now: self.clock.tick(now.wall_ms),
+            mode,
+            conflict: plan.conflict,
+            write_id: what.write_id,
+            content: what.content,
+            expires_at_ms: what.expires_at_ms,
+        };
+        let outcome = match put(local, &input) {
+            Ok(outcome) => outcome,
+            Err(PutError::Stale { .. }) => {
+                let current = effects.keep(old.map_or(&[], |view| view.as_bytes()));
+                return Err(NotWritten::Failed(Failure::Stale { current }));
+            }
+            Err(PutError::ClockBehind { .. }) => {
+                return Err(NotWritten::Failed(Failure::ClockBehind));
+            }
+        };
+        let batch = if outcome.is_repeated {
+            let object = old.map_or(&[][..], |view| view.as_bytes());
+            self.tell_again(request, object.to_vec(), effects);
+            self.log.newest()
+        } else {
+            self.begin_tick(now, effects);
+            self.raise_ceiling(now, input.now);
+            self.append_object(now, request, plan.key, &outcome.object, effects)?
+        };
+        let context = want_context.then(|| {
+            let start = effects.bytes.len() as u32;
+            self.stats.context_entries_dropped +=
+                outcome.returned.encode_opaque(&mut effects.bytes) as u64;
+            ByteRange {
+                start,
+                end: effects.bytes.len() as u32,
+            }
+        });
+        Ok((batch, context))
+    }
+
+    pub(super) fn append_object(
+        &mut self,
+        now: Now,
+        request: &Request<'_>,
+        key: KeyId,
+        object: &Object,
+        effects: &mut Effects,
+    ) -> Result<BatchNumber, NotWritten> {
+        let mut encoded = core::mem::take(&mut self.new_object);
+        encoded.clear();
+        object.encode(&mut encoded);
+        let siblings = object.siblings();
+        let tombstone = if siblings.iter().all(|sibling| sibling.value.is_none()) {
+            FLAG_TOMBSTONE
+        } else {
+            0
+        };
+        let expires = if siblings
+            .iter()
+            .any(|sibling| sibling.expires_at_ms.is_some())
+        {
+            FLAG_EXPIRES
+        } else {
+            0
+        };
+        let flags = tombstone | expires;
+        let fingerprint = object.fingerprint(key.token.0).bits();
+        let head = Head {
+            token: key.token,
+            tag15: key.tag15,
+            flags,
+            fingerprint,
+            bucket: request.bucket,
+            key: request.key,
+        };
+        let appended = self.log.append(
+            head,
+            encoded.len(),
+            |out| out.extend_from_slice(&encoded),
+            now.mono_ns,
+            effects,
+        );
+        self.new_object = encoded;
+        let appended = appended?;
+        self.note_written(key, fingerprint, flags, appended);
+        self.tell_applied(request, key, effects);
+        if mutant::is(Mutant::DeleteLeavesNothing) && !key.token.is_hint() {
+            self.forget_tombstone(key.token, fingerprint);
+        }
+        Ok(appended.batch)
+    }
+
+    /// Tells the coordinator the object that was just appended: at once, or when no crash can make this node use the
+    /// object's time again.
+    pub(super) fn tell_applied(
+        &mut self,
+        request: &Request<'_>,
+        key: KeyId,
+        effects: &mut Effects,
+    ) {
+        if !request.wants_object {
+            return;
+        }
+        let object = self
+            .index
+            .get(key.token, key.tag15)
+            .and_then(|entry| self.find(entry.place, key.token, None))
+            .and_then(|record| record.object_of(request.bucket, request.key));
+        let object = object.expect("what was just appended is in memory");
+        let id = request.id;
+        if self.is_time_ahead() && !mutant::is(Mutant::AppliedAhead) {
+            let (batch, object) = (self.log.newest(), object.into());
+            self.applied_ahead
+                .push_back(AppliedAhead { batch, id, object });
+            return;
+        }
+        let object = effects.keep(object);
+        effects.list.push(Effect::Applied { id, object });
+    }
+
+    /// Tells the coordinator of a repeated write the object that is there. The first write's time may not have been
+    /// promised yet: then it waits for what promises it, as the first write does.
+    pub(super) fn tell_again(
+        &mut self,
+        request: &Request<'_>,
+        object: Vec<u8>,
+        effects: &mut Effects,
+    ) {
+        if !request.wants_object {
+            return;
+        }
+        let (id, batch) = (request.id, self.log.newest());
+        let is_ahead = self.is_time_ahead() && batch > self.log.durable();
+        if is_ahead && !mutant::is(Mutant::AppliedAhead) {
+            let object = object.into_boxed_slice();
+            self.applied_ahead
+                .push_back(AppliedAhead { batch, id, object });
+            return;
+        }
+        let object = effects.keep(&object);
+        effects.list.push(Effect::Applied { id, object });
+    }
+
+    pub(super) fn note_written(
+        &mut self,
+        key: KeyId,
+        fingerprint: u64,
+        flags: u8,
+        appended: Appended,
+    ) {
+        self.note_appended(key, fingerprint, flags, appended);
+        self.stats.puts += 1;
+        self.stats.written_bytes += u64::from(appended.bytes);
+    }
+
+    /// Keeps the clock's ceiling ahead of use, in the batch that is being built.
+    pub(super) fn raise_ceiling(&mut self, now: Now, hlc: Hlc) {
+        let ahead = Hlc::from_ms(now.wall_ms.saturating_add(CEILING_AHEAD_MS)).max(hlc.after());
+        self.log.hlc_ceiling = self.log.hlc_ceiling.max(ahead.0);
+        self.log.frontier.hlc = self.log.frontier.hlc.max(hlc.0);
+    }
+
+    /// Whether a time that was used lies beyond what is on stable media as possibly used. It may not leave: after a crash
+    /// it could be used again.
+    pub(super) fn is_time_ahead(&self) -> bool {
+        self.clock.last().0 > self.log.ceiling_durable()
+    }
+}
+
+/// What the last writer goes on with.
+pub(super) fn keep_latest_context(effects: &mut Effects, token: Token, dot: Dot) -> ByteRange {
+    let start = effects.bytes.len() as u32;
+    write_latest_context(&mut effects.bytes, token.0, dot);
+    let end = effects.bytes.len() as u32;
+    ByteRange { start, end }
+}
