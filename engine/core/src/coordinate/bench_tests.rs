@@ -490,6 +490,11 @@ impl Net {
         self.nodes[node].cores[0].shard.coordinate_stats()
     }
 
+    /// Timers that a node's coordinator has set.
+    pub(crate) fn timers(&self, node: usize) -> usize {
+        self.nodes[node].cores[0].shard.coordinate_timers()
+    }
+
     /// The background's counters of a node's shards.
     pub(crate) fn upkeep(&self, node: usize) -> Vec<crate::upkeep::UpkeepStats> {
         let cores = self.nodes[node].cores.iter();

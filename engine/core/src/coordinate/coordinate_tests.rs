@@ -260,3 +260,22 @@ fn a_count_and_a_walk_cover_the_keys_of_all_nodes() {
         assert_eq!(keys.len(), 50, "node {node}");
     }
 }
+
+#[test]
+fn a_read_that_is_tried_again_sets_one_timer_at_a_time() {
+    let mut net = Net::new(3, 3);
+    net.put(0, b"k", b"", b"v");
+    net.cut.extend([1, 2]);
+    let id = net.send(0, b"k", Quorum::default(), Op::Get);
+    // They seem alive, and their connections break each time.
+    for _ in 0..30 {
+        net.run(10);
+        net.lose(1);
+        net.lose(2);
+        assert!(net.timers(0) <= 24, "{} timers for one read", net.timers(0));
+    }
+    assert!(net.answer(id).is_none(), "it is still tried");
+    net.cut.clear();
+    net.run(500);
+    assert!(net.answer(id).is_some());
+}

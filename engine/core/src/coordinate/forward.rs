@@ -49,6 +49,7 @@ impl Coordinator {
     ) -> SlotId {
         let slot = ForwardSlot {
             id: request.id,
+            due_ns: u64::MAX,
             request: OwnedRequest::new(request),
             deadline_ns: deadline_ns(turn, request),
             asked_ns: turn.now.mono_ns,

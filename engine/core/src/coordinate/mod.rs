@@ -209,6 +209,13 @@ impl Coordinator {
                 break;
             }
             self.timers.pop();
+            if let Some(due_ns) = self.slots.get_mut(id).and_then(Slot::due_ns) {
+                // Another one took its place.
+                if *due_ns != at_ns {
+                    continue;
+                }
+                *due_ns = u64::MAX;
+            }
             match self.slots.get_mut(id) {
                 Some(Slot::Write(_)) => self.write_due(turn, id),
                 Some(Slot::Read(_)) => self.read_due(turn, id),
@@ -224,12 +231,26 @@ impl Coordinator {
         self.timers.peek().map(|Reverse((at_ns, _))| *at_ns)
     }
 
+    /// Timers that are set.
+    #[cfg(test)]
+    pub(crate) fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
     /// Requests under way.
     pub(crate) const fn len(&self) -> usize {
         self.slots.len()
     }
 
+    /// Sets the timer of a slot. One of each counts, for the earliest time that was asked for: each that fires asks for
+    /// one or two more, and refusals for others, so they would multiply as long as a request is tried again.
     fn arm(&mut self, at_ns: u64, id: SlotId) {
+        if let Some(due_ns) = self.slots.get_mut(id).and_then(Slot::due_ns) {
+            if *due_ns <= at_ns {
+                return;
+            }
+            *due_ns = at_ns;
+        }
         self.timers.push(Reverse((at_ns, id)));
     }
 

@@ -56,6 +56,7 @@ impl Coordinator {
         let asked = replicas.len();
         let slot = ReadSlot {
             id: request.id,
+            due_ns: u64::MAX,
             request: OwnedRequest::new(request),
             started_ns: now_ns,
             deadline_ns,
@@ -303,6 +304,7 @@ impl Coordinator {
             }
             let kept = slot.request.clone();
             slot.is_mending = true;
+            slot.due_ns = u64::MAX;
             let id = self.slots.insert(Slot::Read(slot));
             let key = kept.request().key_name();
             return mend(turn, internal(Purpose::Slot, id), key, &encoded);

@@ -38,6 +38,8 @@ pub(super) struct LocalWritten {
 /// A write.
 pub(super) struct WriteSlot {
     pub(super) id: RequestId,
+    /// When its timer is set to; `u64::MAX` without one.
+    pub(super) due_ns: u64,
     pub(super) request: OwnedRequest,
     pub(super) started_ns: u64,
     /// When the client stops waiting.
@@ -89,6 +91,8 @@ pub(super) enum Then {
 /// A read.
 pub(super) struct ReadSlot {
     pub(super) id: RequestId,
+    /// When its timer is set to; `u64::MAX` without one.
+    pub(super) due_ns: u64,
     pub(super) request: OwnedRequest,
     pub(super) started_ns: u64,
     pub(super) deadline_ns: u64,
@@ -105,6 +109,8 @@ pub(super) struct ReadSlot {
 /// A request that another node coordinates.
 pub(super) struct ForwardSlot {
     pub(super) id: RequestId,
+    /// When its timer is set to; `u64::MAX` without one.
+    pub(super) due_ns: u64,
     pub(super) request: OwnedRequest,
     pub(super) deadline_ns: u64,
     pub(super) asked_ns: u64,
@@ -165,6 +171,18 @@ pub(super) enum Slot {
     Served(ServedSlot),
     Count(CountSlot),
     Scan(ScanSlot),
+}
+
+impl Slot {
+    /// When the timer of one that sets it again and again is due.
+    pub(super) fn due_ns(&mut self) -> Option<&mut u64> {
+        match self {
+            Self::Write(slot) => Some(&mut slot.due_ns),
+            Self::Read(slot) => Some(&mut slot.due_ns),
+            Self::Forward(slot) => Some(&mut slot.due_ns),
+            Self::Served(_) | Self::Count(_) | Self::Scan(_) => None,
+        }
+    }
 }
 
 /// The replicas of a write that acknowledged and count.

@@ -125,6 +125,7 @@ impl Coordinator {
         let deadline_ns = deadline_ns(turn, request);
         let slot = WriteSlot {
             id: request.id,
+            due_ns: u64::MAX,
             request: OwnedRequest::new(request),
             started_ns: now_ns,
             deadline_ns,

@@ -316,6 +316,12 @@ impl Shard {
         self.replica.lose_keys(nth)
     }
 
+    /// Timers of the coordinator.
+    #[cfg(test)]
+    pub(crate) fn coordinate_timers(&self) -> usize {
+        self.coordinator.timers()
+    }
+
     /// Counters of the background.
     pub fn upkeep_stats(&self) -> UpkeepStats {
         self.upkeep.stats(self.replica.hints())
