@@ -268,3 +268,32 @@ fn the_machines_limits_are_measured_saved_and_drawn() {
     assert!(page.contains("What this machine can do"));
     std::fs::remove_dir_all(&folder).expect("ours");
 }
+
+#[test]
+fn a_comparison_runs_a_command_before_each_run_of_its_side() {
+    let stub = server(Duration::ZERO);
+    let told = scratch("told");
+    let before = |side: &str| format!("echo {side} >> {}", told.display());
+    let address = format!("resp://{}", stub.address());
+    let compare = |before_b: &str| {
+        Command::new(env!("CARGO_BIN_EXE_gramme-bench"))
+            .args(["compare", "--a", &address, "--b", &address, "--closed"])
+            .args(["--rounds", "4", "--duration", "8s"])
+            .args(["--before-a", &before("a"), "--before-b", before_b])
+            .output()
+            .expect("the binary runs")
+    };
+    let output = compare(&before("b"));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let order = std::fs::read_to_string(&told).expect("the commands ran");
+    assert_eq!(order.split_whitespace().collect::<String>(), "abbaabba");
+    let failed = compare("exit 7");
+    assert_eq!(failed.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("exit 7"));
+    std::fs::remove_file(told).expect("ours");
+}

@@ -91,6 +91,13 @@ pub struct CompareArgs {
     /// The second
     #[arg(long)]
     pub b: Address,
+    /// A shell command before each run of A: what makes A what it is, where both have one address (a setting of the host, a
+    /// restart)
+    #[arg(long, value_name = "COMMAND")]
+    pub before_a: Option<String>,
+    /// The same for B
+    #[arg(long, value_name = "COMMAND")]
+    pub before_b: Option<String>,
     /// Rounds; in each, both are measured once, in turns ABBA
     #[arg(long, default_value_t = 10)]
     pub rounds: usize,

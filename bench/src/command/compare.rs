@@ -3,6 +3,7 @@
 //! Owns the order of the rounds: ABBA, so that a drift of the host touches both alike.
 
 use std::io::{self, Write};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::args::CompareArgs;
@@ -69,6 +70,11 @@ pub fn compare(args: &CompareArgs) -> Result<Ended, Failure> {
             sides.reverse();
         }
         for (name, (target, measurement), runs) in sides {
+            let before = match name {
+                "A" => &args.before_a,
+                _ => &args.before_b,
+            };
+            prepare(before.as_deref())?;
             let measured =
                 measure_with_progress(target, measurement, &format!("round {} {name}", round + 1))?;
             show(round, name, &measured.report);
@@ -93,6 +99,24 @@ pub fn compare(args: &CompareArgs) -> Result<Ended, Failure> {
         "worse" | "mixed" if args.fail_if_worse => Ended::Missed,
         _ => Ended::Met,
     })
+}
+
+/// Runs what is to be done before a run of one side, and waits for it.
+fn prepare(command: Option<&str>) -> Result<(), Failure> {
+    let Some(command) = command else {
+        return Ok(());
+    };
+    let done = Command::new("sh")
+        .args(["-c", command])
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| Failure::invalid(format!("cannot run sh: {error}")))?;
+    if !done.success() {
+        return Err(Failure::invalid(format!(
+            "`{command}` ended with {done}; what was to be compared is not there"
+        )));
+    }
+    Ok(())
 }
 
 fn show(round: usize, name: &str, report: &RunReport) {
