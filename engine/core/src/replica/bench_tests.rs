@@ -68,6 +68,8 @@ pub(crate) struct Disk {
     pub(crate) refuses_checkpoints: bool,
     /// So many of the next writes to the log fail.
     pub(crate) fail_writes: u32,
+    /// So many of the next reads fail.
+    pub(crate) fail_reads: u32,
     /// So many of the next writes to the log are told done and never reach the medium.
     pub(crate) lose_writes: u32,
     /// So many of the next writes to the log reach another place instead.
@@ -413,6 +415,13 @@ impl Bench {
                 offset,
                 bytes,
             } => {
+                if let Some(left) = self.disk.fail_reads.checked_sub(1) {
+                    self.disk.fail_reads = left;
+                    let (kind, errno) = (IoKind::Failed, 5);
+                    let result = Err(IoError { kind, errno });
+                    self.event(Event::ReadDone { ticket, result });
+                    return true;
+                }
                 let held = self.disk.files.get(&file).map_or(&[][..], Vec::as_slice);
                 let from = held.get(offset..).unwrap_or_default();
                 let copy = from[..from.len().min(bytes)].to_vec();

@@ -407,3 +407,31 @@ fn tombstones_over_a_cold_segment_are_few_in_the_end() {
     }
     bench.check_sums();
 }
+
+/// This copy may be the only one that a write was acknowledged for.
+#[test]
+fn a_read_that_fails_once_makes_nobody_forget_the_record() {
+    let mut bench = Bench::new(7, config(24, 64 << 10));
+    bench.shard.set_replicated(true);
+    let id = bench.put(&name(1), &[1; 700], Some(Durability::One));
+    bench.wait(id);
+    bench.stop_and_start();
+    bench.shard.set_replicated(true);
+    for times in [1, 2] {
+        bench.disk.fail_reads = times;
+        for _ in 0..times {
+            assert!(matches!(bench.get(&name(1)), Err(Failure::ReadFailed(_))));
+        }
+        assert_eq!(bench.get(&name(1)), Ok(Some(vec![1; 700])));
+        bench.crash();
+        bench.shard.set_replicated(true);
+    }
+    // One that fails every time is given up, so that others bring it back.
+    bench.disk.fail_reads = u32::MAX;
+    for _ in 0..8 {
+        assert!(bench.get(&name(1)).is_err());
+    }
+    bench.disk.fail_reads = 0;
+    assert_eq!(bench.get(&name(1)), Err(Failure::Unknown));
+    assert_eq!(bench.shard.tainted().count(), 1);
+}

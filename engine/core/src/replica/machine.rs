@@ -125,6 +125,8 @@ pub struct Replica {
     /// Partitions of which something is lost: what the index does not have is unknown there, not absent.
     pub(super) tainted: BTreeSet<PartitionId>,
     pub(super) taints: u64,
+    /// By place, how often a read of it failed.
+    pub(super) failed_reads: BTreeMap<u64, u8>,
     /// From when on a partition was held without loss, where it was gained or dropped: births before are not continued.
     pub(super) since_of: BTreeMap<PartitionId, Hlc>,
     /// The same for all: the last start after a crash.
@@ -187,6 +189,7 @@ impl Replica {
             write_faults_in_row: 0,
             taints: parts.tainted.len() as u64,
             tainted: parts.tainted,
+            failed_reads: BTreeMap::new(),
             since_of: BTreeMap::new(),
             whole_since: parts.whole_since,
             is_stopping: false,

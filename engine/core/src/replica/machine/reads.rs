@@ -14,6 +14,11 @@ pub(super) struct PendingRead {
     pub(super) waiters: Vec<OwnedRequest>,
 }
 
+/// Reads of one record that may fail before it counts as lost.
+const READ_TRIES_MAX: u8 = 4;
+/// Places of which failed reads are counted.
+const FAILED_READS_KEPT_MAX: usize = 1024;
+
 impl Replica {
     /// The record at a place, when it is in memory.
     pub(in crate::replica) fn find<'a>(
@@ -149,6 +154,24 @@ impl Replica {
         ticket
     }
 
+    /// Whether a record counts as lost: at once when its bytes are wrong. A device that fails to read may do it the next
+    /// time, and this copy may be the only one that a write was acknowledged for.
+    fn is_given_up(&mut self, place: Place, failure: &Failure) -> bool {
+        if !matches!(failure, Failure::ReadFailed(_)) {
+            return true;
+        }
+        if self.failed_reads.len() >= FAILED_READS_KEPT_MAX {
+            self.failed_reads.clear();
+        }
+        let times = self.failed_reads.entry(place.0).or_default();
+        *times += 1;
+        let is_given_up = *times >= READ_TRIES_MAX;
+        if is_given_up {
+            self.failed_reads.remove(&place.0);
+        }
+        is_given_up
+    }
+
     pub(super) fn read_done(
         &mut self,
         now: Now,
@@ -191,6 +214,7 @@ impl Replica {
         });
         match verified {
             Ok((bytes, record)) => {
+                self.failed_reads.remove(&read.place.0);
                 let whole = &bytes[..crate::store::format::RECORD_HEADER_BYTES
                     + record.header.body_bytes as usize];
                 if is_same_use {
@@ -231,8 +255,10 @@ impl Replica {
             }
             Err(failure) => {
                 self.stats.read_faults += 1;
-                self.note_damage(segment, u64::from(offset));
-                self.lose_entry(read.token, read.place);
+                if self.is_given_up(read.place, &failure) {
+                    self.note_damage(segment, u64::from(offset));
+                    self.lose_entry(read.token, read.place);
+                }
                 if read.is_for_upkeep {
                     let (place, result) = (read.place, ReadResult::Failed);
                     self.upkeep_reads.push(ReadEnd { place, result });
