@@ -2,7 +2,8 @@
 //! system call.
 //!
 //! Owns the ring and the meaning of `user_data`: the top byte names who submitted, the rest is the submitter's own.
-//! Never waits: the executor sleeps on the event file that is registered here.
+//! Waits only in [`submit_and_wait`](Ring::submit_and_wait); an executor with other tasks sleeps on the event file that is
+//! registered here instead.
 #![expect(
     unsafe_code,
     reason = "submission entries carry raw pointers that the kernel reads and writes"
@@ -10,6 +11,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
@@ -75,6 +77,7 @@ impl Ring {
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
+            .setup_submit_all()
             .setup_clamp()
             .setup_cqsize(entries.saturating_mul(4))
             .build(entries)?;
@@ -126,13 +129,7 @@ impl Ring {
     /// What `io_uring_enter` said; `EBUSY` and `EINTR` are not errors here.
     pub fn submit(&mut self) -> io::Result<()> {
         loop {
-            while let Some(entry) = self.overflow.pop_front() {
-                // SAFETY: promised to `push`.
-                if unsafe { self.uring.submission().push(&entry) }.is_err() {
-                    self.overflow.push_front(entry);
-                    break;
-                }
-            }
+            self.refill();
             // With deferred task work, completions appear only inside `enter` with GETEVENTS; wait for none.
             // SAFETY: no argument structure is passed.
             let entered = unsafe {
@@ -141,21 +138,39 @@ impl Ring {
                     .submitter()
                     .enter::<libc::sigset_t>(queued, 0, 1, None)
             };
-            match entered {
-                Ok(_) => {}
-                Err(error)
-                    if matches!(
-                        error.raw_os_error(),
-                        Some(libc::EBUSY | libc::EINTR | libc::EAGAIN)
-                    ) =>
-                {
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
+            if !is_entered(entered)? {
+                return Ok(());
             }
             if self.overflow.is_empty() {
                 self.unsubmitted = 0;
                 return Ok(());
+            }
+        }
+    }
+
+    /// Submits what is queued and sleeps until something has finished, or the time is over.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit).
+    pub fn submit_and_wait(&mut self, time: Duration) -> io::Result<()> {
+        self.refill();
+        // What does not fit must not wait for what does.
+        let wanted = usize::from(self.overflow.is_empty());
+        let time = types::Timespec::from(time);
+        let until = types::SubmitArgs::new().timespec(&time);
+        let entered = self.uring.submitter().submit_with_args(wanted, &until);
+        if is_entered(entered)? && self.overflow.is_empty() {
+            self.unsubmitted = 0;
+        }
+        Ok(())
+    }
+
+    fn refill(&mut self) {
+        while let Some(entry) = self.overflow.pop_front() {
+            // SAFETY: promised to `push`.
+            if unsafe { self.uring.submission().push(&entry) }.is_err() {
+                self.overflow.push_front(entry);
+                break;
             }
         }
     }
@@ -202,5 +217,16 @@ impl Ring {
             .user_data(user_data(Owner::Executor, own));
         // SAFETY: promised by the caller.
         unsafe { self.push(entry) };
+    }
+}
+
+/// Whether the kernel took everything; it may say that it is busy, was interrupted, or that the time is over.
+fn is_entered(entered: io::Result<usize>) -> io::Result<bool> {
+    match entered {
+        Ok(_) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EBUSY | libc::EINTR | libc::EAGAIN | libc::ETIME) => Ok(false),
+            _ => Err(error),
+        },
     }
 }

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use glommio::{LocalExecutorBuilder, Placement};
@@ -34,9 +33,6 @@ const RING_ENTRIES: u32 = 1024;
 
 /// Memory that glommio may register for its own files; the shard's go through its own ring.
 const GLOMMIO_IO_BYTES: usize = 1 << 20;
-
-/// How long a wake-up that got lost between the kernel's two rings may hold a shard up.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What a shard's thread needs.
 pub(super) struct Plan {
@@ -83,15 +79,6 @@ pub(super) fn start(plan: Plan) -> std::io::Result<JoinHandle<Ended>> {
         }
         ended
     })
-}
-
-/// Has the executor look at its rings, also when nothing woke it. Seen once: a shard with a cold scan under way slept in
-/// glommio for good, and went on as soon as a debugger interrupted its system call; a wake-up between the two rings was
-/// lost. Until its cause is found, this bounds what such a loss can cost.
-async fn look_now_and_then() {
-    loop {
-        glommio::timer::sleep(LOOK_INTERVAL).await;
-    }
 }
 
 fn run(plan: Plan) -> Ended {
@@ -151,8 +138,8 @@ fn run(plan: Plan) -> Ended {
     let ring = wake.and_then(|wake| Ring::with_wake(RING_ENTRIES, wake));
     let ring = ring.map_err(|error| fail(OpenError::Ring(error)))?;
     let outboxes = Outboxes::new(&plan.addresses);
-    let wake = plan.doorbell.event();
-    let wake = wake.map_err(|error| fail(OpenError::Ring(error)))?;
+    let event = || plan.doorbell.event().map_err(OpenError::Ring);
+    let (wake, bell) = (event().map_err(fail)?, event().map_err(fail)?);
 
     let core = Core::new(Parts {
         port: ShardPort::new(
@@ -165,6 +152,7 @@ fn run(plan: Plan) -> Ended {
         disk,
         edge,
         inbox: plan.inbox,
+        bell,
         doorbell: plan.doorbell,
         addresses: plan.addresses,
         state: plan.state,
@@ -183,7 +171,6 @@ fn run(plan: Plan) -> Ended {
     let kept = Rc::clone(&core);
     let ended = catch_unwind(AssertUnwindSafe(|| {
         glommio.run(async move {
-            glommio::spawn_local(look_now_and_then()).detach();
             let wake = executor::wake_file(wake);
             executor::run(core, &wake).await
         })

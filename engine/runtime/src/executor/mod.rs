@@ -5,25 +5,23 @@
 //! turn's submission carries all of it in one system call.
 //! Never decides anything about keys, versions or durability; never blocks.
 //!
-//! The loop is one glommio task. It sleeps by reading, through glommio, the event file that is registered with the ring
-//! and rung by doorbells, so that the other tasks of the executor (the callers' local futures) run meanwhile; it yields
-//! to them every turn while there are any, and to glommio itself about every millisecond.
-#![expect(unsafe_code, reason = "glommio takes raw descriptors")]
+//! The loop is one glommio task, and the only one until a caller moves a future of its own here. From then on it yields
+//! to the others every turn while there are any, to glommio itself about every millisecond, and sleeps through glommio
+//! (`sleep.rs`).
 
 mod carry;
 mod port;
+mod sleep;
 mod spin;
 mod timers;
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
-use std::pin::Pin;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use crossbeam_channel::Receiver;
 use glommio::io::BufferedFile;
@@ -43,6 +41,8 @@ use crate::state::StateKeeper;
 
 use carry::answer;
 pub(crate) use port::{Origin, ShardPort, Waiter};
+pub(crate) use sleep::wake_file;
+use sleep::{Bell, WakeRead, look_now_and_then};
 use spin::Spin;
 use timers::Timers;
 
@@ -66,6 +66,8 @@ pub(crate) struct Parts {
     pub(crate) edge: Option<Box<dyn Edge>>,
     pub(crate) inbox: Receiver<Message>,
     pub(crate) doorbell: Arc<Doorbell>,
+    /// The doorbell's event file.
+    pub(crate) bell: OwnedFd,
     pub(crate) addresses: Vec<Address>,
     /// Where the cluster's state is kept; none where nothing of it is to last.
     pub(crate) state: Option<Arc<StateKeeper>>,
@@ -91,6 +93,7 @@ pub(crate) struct Core {
     running: Arc<AtomicUsize>,
     timers: Timers,
     spin: Spin,
+    bell: Bell,
 
     // Buffers that are reused.
     carried_out: Effects,
@@ -98,6 +101,8 @@ pub(crate) struct Core {
     ended_at_once: Vec<Done>,
 
     // The other tasks.
+    /// Whether there never was another: then the loop sleeps in its own ring.
+    is_alone: bool,
     locals_new: Vec<MakeLocal>,
     locals_running: Rc<Cell<usize>>,
     /// Wakes the loop while it sleeps.
@@ -120,12 +125,6 @@ enum Stop {
     Done,
 }
 
-/// The event file as glommio reads it; made inside the executor that reads it.
-pub(crate) fn wake_file(event: OwnedFd) -> BufferedFile {
-    // SAFETY: the descriptor is given up here and owned by the file.
-    unsafe { BufferedFile::from_raw_fd(event.into_raw_fd()) }
-}
-
 /// Runs a shard until the node stops.
 pub(crate) async fn run(core: Rc<RefCell<Core>>, wake: &BufferedFile) -> io::Result<()> {
     let mut read: Option<WakeRead<'_>> = None;
@@ -139,21 +138,23 @@ pub(crate) async fn run(core: Rc<RefCell<Core>>, wake: &BufferedFile) -> io::Res
             return Ok(());
         }
         let has_locals = spawn_locals(&core);
-        let now_ns = core.borrow().port.now.mono_ns;
-        if has_locals || (is_busy && now_ns - yielded_at_ns > BUSY_NS_MAX) {
+        let (is_alone, now_ns) = {
+            let core = core.borrow();
+            (core.is_alone, core.port.now.mono_ns)
+        };
+        if has_locals || (!is_alone && is_busy && now_ns - yielded_at_ns > BUSY_NS_MAX) {
             glommio::executor().yield_now().await;
             yielded_at_ns = now_ns;
         }
         if is_busy || core.borrow_mut().spin() {
             continue;
         }
-        let is_asleep = core.borrow_mut().fall_asleep()?;
-        if is_asleep {
-            sleep(&core, wake, &mut read).await?;
+        if is_alone {
+            core.borrow_mut().sleep_alone()?;
+        } else {
+            sleep::sleep_beside_others(&core, wake, &mut read).await?;
         }
-        let now_ns = clock::mono_ns();
-        core.borrow_mut().wake_up(is_asleep.then_some(now_ns));
-        yielded_at_ns = now_ns;
+        yielded_at_ns = clock::mono_ns();
     }
 }
 
@@ -167,6 +168,9 @@ fn spawn_locals(core: &Rc<RefCell<Core>>) -> bool {
             Rc::clone(&core.locals_running),
         )
     };
+    if !new.is_empty() && core::mem::take(&mut core.borrow_mut().is_alone) {
+        glommio::spawn_local(look_now_and_then()).detach();
+    }
     for make in new {
         let counted = Running::new(&running);
         let local = Local::new(Rc::clone(core));
@@ -177,42 +181,6 @@ fn spawn_locals(core: &Rc<RefCell<Core>>) -> bool {
         .detach();
     }
     running.get() > 0
-}
-
-type WakeRead<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + 'a>>;
-
-/// Waits for the event file, or for a local future that has something for the loop. The read stays under way from one
-/// sleep to the next until it ends.
-async fn sleep<'a>(
-    core: &Rc<RefCell<Core>>,
-    wake: &'a BufferedFile,
-    read: &mut Option<WakeRead<'a>>,
-) -> io::Result<()> {
-    poll_fn(|context| {
-        {
-            let mut core = core.borrow_mut();
-            if core.port.is_turn_open || core.port.has_effects() {
-                return Poll::Ready(Ok(()));
-            }
-            core.sleeper = Some(context.waker().clone());
-        }
-        let reading = read.get_or_insert_with(|| {
-            Box::pin(async move {
-                wake.read_at(0, 8).await.map_err(io::Error::from)?;
-                Ok(())
-            })
-        });
-        let polled = poll_read(reading, context);
-        if polled.is_ready() {
-            *read = None;
-        }
-        polled
-    })
-    .await
-}
-
-fn poll_read(read: &mut WakeRead<'_>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-    read.as_mut().poll(context)
 }
 
 impl Core {
@@ -230,9 +198,11 @@ impl Core {
             running: parts.running,
             timers: Timers::default(),
             spin: Spin::new(parts.spin_ns_max),
+            bell: Bell::new(parts.bell),
             carried_out: Effects::default(),
             completions: Vec::new(),
             ended_at_once: Vec::new(),
+            is_alone: true,
             locals_new: Vec::new(),
             locals_running: Rc::default(),
             sleeper: None,
@@ -307,7 +277,7 @@ impl Core {
                 if let Some(edge) = &mut self.edge {
                     edge.completion(completion, &mut self.ring, &mut self.port);
                 }
-            } else {
+            } else if !self.bell.completion(completion.own) {
                 self.timers.completion(completion.own);
             }
             self.carry_out_if_much();
@@ -511,42 +481,6 @@ impl Core {
         };
         self.spin.spun(has_paid);
         has_paid
-    }
-
-    /// Makes everything ready that can wake the loop; returns whether it may sleep.
-    fn fall_asleep(&mut self) -> io::Result<bool> {
-        let edge_until_ns = match self.stop {
-            Stop::Asked { edge_until_ns, .. } => Some(edge_until_ns),
-            Stop::No | Stop::Done => None,
-        };
-        let deadline_ns = [
-            self.port.shard.next_deadline_ns(),
-            self.port.wake_at_ns,
-            edge_until_ns,
-        ];
-        if let Some(at_ns) = deadline_ns.into_iter().flatten().min() {
-            self.timers.wake_at(at_ns, &mut self.ring);
-            if self.ring.has_unsubmitted() {
-                self.ring.submit()?;
-            }
-        }
-        self.ring.enable_wake();
-        self.doorbell.fall_asleep();
-        let may_sleep = !self.has_work() && !self.is_stopped();
-        if may_sleep {
-            self.port.now = clock::now();
-        }
-        Ok(may_sleep)
-    }
-
-    fn wake_up(&mut self, woken_at_ns: Option<u64>) {
-        self.ring.disable_wake();
-        self.doorbell.wake_up();
-        self.sleeper = None;
-        if let Some(woken_at_ns) = woken_at_ns {
-            self.spin
-                .slept(woken_at_ns.saturating_sub(self.port.now.mono_ns));
-        }
     }
 }
 
