@@ -27,6 +27,10 @@ struct Args {
     /// Print the story of a seed that fails, whole, and each seed's line.
     #[arg(long)]
     trace: bool,
+    /// Fail where a mark of this file (its name is the first word of a line) was not reached by any of the seeds.
+    #[cfg(feature = "marks")]
+    #[arg(long)]
+    marks: Option<String>,
     /// Instead: how many of the seeds it takes to find each deliberate fault of the engine.
     #[cfg(feature = "mutants")]
     #[arg(long)]
@@ -154,7 +158,11 @@ fn sweep(
         virtual_ms as f64 / 1e3 / seconds,
         failed.len()
     );
-    if failed.is_empty() {
+    #[cfg(feature = "marks")]
+    let has_missed = !marks::tell(args.marks.as_deref());
+    #[cfg(not(feature = "marks"))]
+    let has_missed = false;
+    if failed.is_empty() && !has_missed {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -176,6 +184,45 @@ fn tell(report: &Report, is_whole: bool) {
     let skipped = report.story.len().saturating_sub(told);
     for line in report.story.iter().skip(skipped) {
         println!("    {line}");
+    }
+}
+
+#[cfg(feature = "marks")]
+mod marks {
+    use gramme_core::base::mark::{Mark, reached};
+
+    /// Prints which marks the sweep reached, and how often; false where one of the file was not.
+    pub(crate) fn tell(path: Option<&str>) -> bool {
+        let reached = reached();
+        let times = |(mark, times): &(Mark, u64)| format!("{mark:?} {times}");
+        let found: Vec<String> = reached.iter().filter(|(_, n)| *n > 0).map(times).collect();
+        println!(
+            "{} of {} marks reached: {}",
+            found.len(),
+            reached.len(),
+            found.join(", ")
+        );
+        let Some(path) = path else { return true };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) => {
+                eprintln!("--marks: {path}: {error}");
+                return false;
+            }
+        };
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let listed = lines.filter_map(|line| line.split_whitespace().next());
+        let is_reached = |name: &&str| {
+            let named = |(mark, times): &(Mark, u64)| format!("{mark:?}") == **name && *times > 0;
+            reached.iter().any(named)
+        };
+        let missed: Vec<&str> = listed.filter(|name| !is_reached(name)).collect();
+        for name in &missed {
+            let mark = Mark::ALL.iter().find(|mark| format!("{mark:?}") == *name);
+            let what = mark.map_or("there is no such mark", |mark| mark.what());
+            println!("mark {name} was never reached: {what}");
+        }
+        missed.is_empty()
     }
 }
 

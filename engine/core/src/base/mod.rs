@@ -4,6 +4,7 @@ pub mod durability;
 pub mod hash;
 pub mod ids;
 pub mod limits;
+pub mod mark;
 pub mod mutant;
 pub mod slots;
 pub mod time;

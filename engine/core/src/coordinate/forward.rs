@@ -1,6 +1,7 @@
 //! The way to a node that holds the key: a request that came to another one is coordinated there, with one hop.
 
 use crate::base::ids::{NodeId, Token};
+use crate::base::mark::{self, Mark};
 use crate::base::slots::SlotId;
 use crate::port::ids::call;
 use crate::port::{
@@ -102,6 +103,9 @@ impl Coordinator {
         slot.to = to;
         slot.tried.push(to);
         slot.attempt += 1;
+        if slot.attempt == 2 {
+            mark::reach(Mark::ForwardedAgain);
+        }
         slot.asked_ns = turn.now.mono_ns;
         let (attempt, at_ns) = (
             slot.attempt,
@@ -139,6 +143,7 @@ impl Coordinator {
             && !request.quorum.is_strict
             && !matches!(request.op, Op::SetExpiry { .. } | Op::Merge { .. });
         if is_sloppy {
+            mark::reach(Mark::WrittenAsStandIn);
             return self.coordinate_write(turn, &request, true);
         }
         fail(turn, slot.id, failure);

@@ -2,6 +2,7 @@
 //! object, merged, answered, and written back to those that lack it.
 
 use crate::base::ids::NodeId;
+use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::{NOBODY, Purpose, call, internal};
@@ -252,6 +253,7 @@ impl Coordinator {
             }
         }
         if !wanted.is_empty() && !mutant::is(Mutant::DigestsIgnored) {
+            mark::reach(Mark::DigestFetched);
             for at in wanted {
                 if let Some(Slot::Read(slot)) = self.slots.get_mut(id) {
                     slot.replicas[at].state = ReadState::Waiting;
@@ -269,6 +271,9 @@ impl Coordinator {
         let Some(Slot::Read(mut slot)) = self.slots.remove(id) else {
             return;
         };
+        if is_hedge_used(&slot) {
+            mark::reach(Mark::HedgeUsed);
+        }
         let token = slot.request.request().token;
         let fingerprints: Vec<u64> = slot.replicas.iter().filter_map(held).collect();
         let is_equal = fingerprints.windows(2).all(|pair| pair[0] == pair[1]);
@@ -311,6 +316,7 @@ impl Coordinator {
         }
         if is_mended {
             self.stats.read_repairs += 1;
+            mark::reach(Mark::OwnReplicaMended);
             mend(turn, NOBODY, key, &encoded);
         }
         let answered = slot
@@ -375,6 +381,7 @@ impl Coordinator {
             .filter(|at| matches!(slot.replicas[*at].state, ReadState::Failed))
             .collect();
         for at in again {
+            mark::reach(Mark::ReadAskedAgain);
             if let Some(Slot::Read(slot)) = self.slots.get_mut(id) {
                 slot.replicas[at].state = ReadState::Waiting;
             }
@@ -434,6 +441,16 @@ impl Coordinator {
             self.arm(at_ns, id);
         }
     }
+}
+
+/// Whether a replica that was asked later answered, and one that was asked first did not.
+fn is_hedge_used(slot: &ReadSlot) -> bool {
+    let first = slot.replicas.iter().take(usize::from(slot.needed));
+    slot.is_hedged
+        && first
+            .filter(|replica| matches!(replica.state, ReadState::Waiting))
+            .count()
+            > 0
 }
 
 fn held(replica: &ReadReplica) -> Option<u64> {

@@ -3,6 +3,7 @@
 
 use crate::base::durability::Durability;
 use crate::base::ids::NodeId;
+use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::{Purpose, call, internal};
@@ -290,6 +291,7 @@ impl Coordinator {
         slot.hinted.push(target);
         keep_hint(turn, target, slot.request.request().key_name());
         self.stats.hints_kept += 1;
+        mark::reach(Mark::HintKept);
     }
 
     pub(super) fn local_written(&mut self, turn: &mut Turn<'_>, id: SlotId, outcome: Outcome) {
@@ -459,6 +461,9 @@ impl Coordinator {
                     receipt,
                 };
                 slot.is_answered = true;
+                if tally.stand_ins > 0 {
+                    mark::reach(Mark::StandInUsed);
+                }
                 turn.effects.reply(slot.id, outcome);
             } else if tally.waiting == 0 && slot.local.is_some() {
                 // Those that seem alive are asked again in a moment: see `write_failed_again`.
@@ -470,6 +475,7 @@ impl Coordinator {
                 }
                 slot.is_answered = true;
                 self.stats.writes_in_doubt += 1;
+                mark::reach(Mark::WriteInDoubt);
                 let failure = in_doubt(tally.acknowledged, slot.needed);
                 turn.effects.reply(slot.id, Outcome::Failed(failure));
             }
@@ -563,6 +569,7 @@ impl Coordinator {
             if let Some(Slot::Write(slot)) = self.slots.get_mut(id) {
                 slot.replicas[at].state = Answer::Waiting;
             }
+            mark::reach(Mark::WriteAskedAgain);
             self.ask(turn, id, at);
         }
     }
@@ -576,6 +583,7 @@ impl Coordinator {
         object: &[u8],
     ) {
         self.stats.read_repairs += 1;
+        mark::reach(Mark::ReadRepairSent);
         let message = Message::Apply {
             call: CallId::NOBODY,
             key: turn.effects.keep_key(key),

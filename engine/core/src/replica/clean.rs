@@ -16,6 +16,7 @@
 //! - a segment in which something live does not verify is kept for the operator, never given back.
 
 use crate::base::ids::SegmentId;
+use crate::base::mark::{self, Mark};
 use crate::base::time::Now;
 use crate::port::{Effect, Effects, FileId, IoError, Ticket};
 use crate::replica::Replica;
@@ -256,6 +257,7 @@ impl Replica {
         self.cleaner.is_awaiting_others = is_awaiting_others;
         for id in ready {
             self.stats.segments_freed += 1;
+            mark::reach(Mark::SegmentFreed);
             self.log.recycle(id);
         }
         self.log.trim_spares(effects);
@@ -387,6 +389,7 @@ impl Replica {
                         token: head.token,
                         tag15: head.tag15,
                     };
+                    mark::reach(Mark::RecordMoved);
                     self.note_appended(key, head.fingerprint, head.flags, appended);
                     self.stats.cleaned_bytes += u64::from(appended.bytes);
                 }
@@ -427,6 +430,7 @@ impl Replica {
         head.body_crc = crc32c::crc32c(body);
         match self.log.append_copy(&head, body, now.mono_ns, effects) {
             Ok(appended) => {
+                mark::reach(Mark::GraveCopied);
                 self.note_grave(appended.segment);
                 self.stats.cleaned_bytes += u64::from(appended.bytes);
                 true

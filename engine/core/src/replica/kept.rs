@@ -14,6 +14,7 @@
 
 use crate::base::hash;
 use crate::base::ids::{PartitionId, Token};
+use crate::base::mark::{self, Mark};
 use crate::base::time::{Hlc, Now};
 use crate::port::{Effects, Op, Quorum, Request, RequestId};
 use crate::replica::Replica;
@@ -133,6 +134,7 @@ impl Replica {
         if !self.is_replicated || !is_there || token.is_hint() {
             return;
         }
+        mark::reach(Mark::RecordLost);
         self.forget_entry(token, place.tag15());
         self.taint(self.config.slices.partition_of(token));
     }

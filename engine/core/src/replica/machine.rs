@@ -29,6 +29,7 @@ use reads::PendingRead;
 use crate::base::hash;
 use crate::base::ids::{BatchNumber, PartitionId, SegmentId, Token};
 use crate::base::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX};
+use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::time::{Hlc, HlcClock, Now};
 use crate::port::ids::purpose_of;

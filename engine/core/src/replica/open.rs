@@ -8,6 +8,7 @@ use crate::base::durability::Durability;
 use crate::base::ids::SegmentId;
 use crate::base::ids::{PartitionId, Token};
 use crate::base::limits::VALUE_BYTES_MAX;
+use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::time::{Hlc, Now};
 use crate::port::{FileId, IoError, Source};
@@ -199,6 +200,10 @@ impl Replica {
         loader.flush();
         let mut index = loader.index;
         report.checkpoint_entries = index.len() as u64;
+        if !newest.refused.is_empty() {
+            mark::reach(Mark::CheckpointRefused);
+        }
+        let has_checkpoint = newest.found.is_some();
         report.checkpoints_refused = newest.refused;
         let (slot, header, from) = newest.found.unwrap_or_default();
 
@@ -274,6 +279,9 @@ impl Replica {
         })
         .map_err(|(id, error)| OpenError::Io(FileId::Segment(id), error))?;
         report.torn_bytes = state.torn_bytes;
+        if !has_checkpoint && report.records_replayed > 0 {
+            mark::reach(Mark::LogReplayedWhole);
+        }
         // A value whose segment was given back since the checkpoint was moved or followed, and the tail tells so. One of
         // which it does not lay in a file that is missing.
         for (token, place) in gone {
@@ -293,6 +301,9 @@ impl Replica {
 
         report.tail.last = state.last;
         report.tail.is_damaged = !report.damage.is_empty();
+        if report.tail.is_damaged {
+            mark::reach(Mark::DamageFound);
+        }
 
         let mut segments = state.segments;
         segments.forget_graves();

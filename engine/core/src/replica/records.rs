@@ -8,6 +8,7 @@
 
 use crate::base::hash;
 use crate::base::ids::{PartitionId, SegmentId, Token};
+use crate::base::mark::{self, Mark};
 use crate::port::{Effects, TokenRange};
 use crate::replica::Replica;
 use crate::store::format::Record;
@@ -179,6 +180,7 @@ impl Replica {
         let Some((_, entry)) = found else {
             return false;
         };
+        mark::reach(Mark::TombstoneReaped);
         self.forget_entry(token, entry.place.tag15());
         self.stats.tombstones_reaped += 1;
         self.note_grave(self.layout.segment(entry.place));

@@ -13,6 +13,7 @@ mod merge;
 use append::keep_latest_context;
 
 use crate::base::ids::{BatchNumber, Token};
+use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::time::{Hlc, Now};
 use crate::port::{
@@ -134,9 +135,13 @@ impl Replica {
         if !is_delete {
             match self.admission {
                 Admission::Full => {
+                    mark::reach(Mark::DiskFullRefused);
                     return effects.reply(request.id, Outcome::Failed(Failure::DiskFull));
                 }
-                Admission::Wait => return self.stall(request, effects),
+                Admission::Wait => {
+                    mark::reach(Mark::PutStalled);
+                    return self.stall(request, effects);
+                }
                 Admission::Go => {}
             }
         }
@@ -209,6 +214,7 @@ impl Replica {
         if let (Mode::Latest, Some(entry), false) = (&mode, entry, is_unknown)
             && let Some((dot, object)) = self.repeated_latest(request, &write, entry, fetched)
         {
+            mark::reach(Mark::RetryRecognised);
             let context =
                 (write.want_context).then(|| keep_latest_context(effects, key.token, dot));
             self.tell_again(request, object, effects);

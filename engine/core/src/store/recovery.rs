@@ -15,6 +15,7 @@
 //! unknown until it is written again.
 
 use crate::base::ids::{BatchNumber, SegmentId};
+use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::port::{IoError, Source};
 use crate::store::format::{
@@ -358,6 +359,11 @@ impl<F: FnMut(Replayed<'_>)> Replay<'_, F> {
 
     /// The log ends here: nobody was told of what lies behind.
     fn cut(&mut self, torn: Option<&BatchHeader>, ahead: &Ahead) {
+        if torn.is_some_and(|torn| torn.is_cut) {
+            mark::reach(Mark::LogEndCut);
+        } else if torn.is_some() || ahead.bytes > 0 {
+            mark::reach(Mark::TornTailCut);
+        }
         self.state.torn_bytes += ahead.bytes;
         if let Some(torn) = torn {
             self.highest = self.highest.max(torn.number.0);

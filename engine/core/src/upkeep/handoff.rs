@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::hash;
 use crate::base::ids::{NodeId, PartitionId, Token};
+use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::{Held, KeyName, Op, Outcome, Refusal};
@@ -317,6 +318,9 @@ impl Upkeep {
         target.under_way = target.under_way.saturating_sub(1);
         match result {
             Ok(_) => {
+                if target.backoff_ns > 0 {
+                    mark::reach(Mark::HintRedelivered);
+                }
                 target.backoff_ns = 0;
                 if queue > QUEUE_MAX {
                     target.not_before_ns = turn.now.mono_ns.saturating_add(QUEUE_REST_NS);
@@ -355,6 +359,7 @@ impl Upkeep {
     }
 
     fn target_failed(&mut self, turn: &Turn<'_>, node: NodeId) {
+        mark::reach(Mark::HintGivenUp);
         let target = self.handoff.targets.entry(node).or_default();
         target.is_waiting = true;
         if target.not_before_ns > turn.now.mono_ns {
@@ -385,6 +390,7 @@ impl Upkeep {
             let left = self.handoff.hints_at_end.saturating_sub(1);
             self.handoff.hints_at_end = left.min(turn.replica.hints());
         } else if let Some((node, ..)) = read_hint_key(&delivery.name) {
+            mark::reach(Mark::HintChanged);
             // A pass may have gone by while this was under way, and does not come back for it by itself.
             self.handoff.targets.entry(node).or_default().is_waiting = true;
         }

@@ -6,6 +6,7 @@
 
 use crate::base::hash;
 use crate::base::ids::{NodeId, PartitionId, ShardIndex, Token};
+use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::upkeep_call;
@@ -281,7 +282,7 @@ impl Upkeep {
         };
         session.merging -= 1;
         match outcome {
-            Outcome::Written { .. } => {}
+            Outcome::Written { .. } => mark::reach(Mark::DifferencePulled),
             Outcome::Failed(crate::port::Failure::BadObject) => session.bad += 1,
             _ => session.has_failed = true,
         }
@@ -358,7 +359,10 @@ impl Upkeep {
         };
         session.pushing -= 1;
         match result {
-            Ok(_) => session.pushed += 1,
+            Ok(_) => {
+                mark::reach(Mark::DifferencePushed);
+                session.pushed += 1;
+            }
             Err(Refusal::BadObject | Refusal::Unreadable) => session.bad += 1,
             Err(_) => session.has_failed = true,
         }

@@ -21,6 +21,7 @@ use super::opaque::ClientContext;
 use super::policy::Conflict;
 use super::view::{Content, ObjectView, SiblingView};
 use crate::base::ids::NodeId;
+use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::time::Hlc;
 
@@ -271,9 +272,12 @@ fn present_birth(known: &Context, input: &PutInput<'_>) -> Option<Hlc> {
         .iter()
         .map(|entry| entry.actor)
         .filter(|actor| actor.node == input.node);
-    own.map(|actor| actor.birth)
-        .filter(|birth| *birth > input.since)
-        .max()
+    let newest = own.map(|actor| actor.birth).max();
+    let is_present = |birth: &Hlc| *birth > input.since;
+    if newest.is_some_and(|birth| !is_present(&birth)) {
+        mark::reach(Mark::BirthEnded);
+    }
+    newest.filter(is_present)
 }
 
 /// The outcome of a write that is there already, by its write id.

@@ -32,6 +32,7 @@ impl Replica {
         }
         if is_lost {
             self.is_read_only = true;
+            mark::reach(Mark::TurnedReadOnly);
             self.applied_ahead.clear();
             for waiter in core::mem::take(&mut self.commit_waiters) {
                 self.waiting -= 1;
@@ -104,6 +105,7 @@ impl Replica {
                 tag15: header.tag15,
             };
             self.note_appended(key, header.fingerprint, header.flags, appended);
+            mark::reach(Mark::FailedWriteMoved);
         }
         true
     }

@@ -258,6 +258,8 @@ impl Replica {
                 if self.is_given_up(read.place, &failure) {
                     self.note_damage(segment, u64::from(offset));
                     self.lose_entry(read.token, read.place);
+                } else {
+                    mark::reach(Mark::ReadFailedOnce);
                 }
                 if read.is_for_upkeep {
                     let (place, result) = (read.place, ReadResult::Failed);

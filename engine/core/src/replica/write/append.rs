@@ -113,6 +113,7 @@ impl Replica {
             }
         };
         let batch = if outcome.is_repeated {
+            mark::reach(Mark::RetryRecognised);
             let object = old.map_or(&[][..], |view| view.as_bytes());
             self.tell_again(request, object.to_vec(), effects);
             self.log.newest()
@@ -204,6 +205,7 @@ impl Replica {
         let object = object.expect("what was just appended is in memory");
         let id = request.id;
         if self.is_time_ahead() && !mutant::is(Mutant::AppliedAhead) {
+            mark::reach(Mark::ReplyAwaitedCeiling);
             let (batch, object) = (self.log.newest(), object.into());
             self.applied_ahead
                 .push_back(AppliedAhead { batch, id, object });
