@@ -103,7 +103,7 @@ impl Batch {
     }
 
     /// The requests' tokens.
-    pub(crate) fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = Token> + Clone {
         self.calls.iter().map(|call| call.request.token())
     }
 

@@ -30,9 +30,9 @@ pub trait Port {
     fn shard(&self) -> ShardIndex;
     /// The cut of the token space; who owns what.
     fn slices(&self) -> Slices;
-    /// Says that a request for this key is about to be handed in, so that what it needs is on its way from memory.
-    fn foresee(&self, token: Token) {
-        let _ = token;
+    /// Says that requests for these keys are about to be handed in, so that what they need is on its way from memory.
+    fn foresee(&self, tokens: &[Token]) {
+        let _ = tokens;
     }
     /// Hands in a request, whichever shard owns its key: the bytes are copied where they cross cores. The answer comes
     /// to [`Edge::reply`] with the request's id: never inside this call, in order for requests of one shard that need

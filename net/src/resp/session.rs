@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use gramme_core::base::hash::token;
+use gramme_core::base::ids::Token;
 use gramme_core::base::limits::{BUCKET_DEFAULT, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use gramme_core::port::{Durability, Op, Outcome, Quorum, Request};
 
@@ -203,7 +204,9 @@ impl RespSession {
             return;
         }
         let (mut parser, mut at) = (Parser::default(), 0);
-        for _ in 0..FORESEEN_MAX {
+        let mut tokens = [Token(0); FORESEEN_MAX];
+        let mut foreseen = 0;
+        for place in &mut tokens {
             let rest = input.get(at..).unwrap_or_default();
             let Parse::Done(bytes) = parser.parse(rest, STRANGER_BYTES_MAX, &mut self.ranges)
             else {
@@ -211,10 +214,14 @@ impl RespSession {
             };
             let key = self.ranges.get(1).cloned();
             if let Some(key) = key.and_then(|range| parser.bytes(rest).get(range)) {
-                io.port.foresee(token(&self.bucket, key));
+                *place = token(&self.bucket, key);
+                foreseen += 1;
+            } else {
+                break;
             }
             at += bytes;
         }
+        io.port.foresee(&tokens[..foreseen]);
     }
 
     fn too_large(&self, key: &[u8], op: &Op<'_>) -> Option<gramme_core::port::Failure> {

@@ -60,6 +60,9 @@ const OTHERS_STEP_NS: u64 = 1_000_000;
 /// How often waiting requests are looked at for their deadlines.
 const DEADLINE_STEP_NS: u64 = 5_000_000;
 
+/// What the processor fetches at once.
+const CACHE_LINE_BYTES: usize = 64;
+
 /// A record that was read for the requests that wait for it.
 #[derive(Clone, Copy)]
 pub(super) struct Fetched<'a> {
@@ -281,9 +284,18 @@ impl Replica {
         (self.waiting > 0).then_some(self.last_turn_ns)
     }
 
-    /// A request for the key is about to come.
-    pub fn foresee(&self, token: Token) {
-        self.index.foresee(token);
+    /// Requests for these keys are about to come: loads what they will look at first, the slots of all, then the beginning
+    /// of each record that lies in the log's memory, so that the misses of all are waited for at once.
+    pub fn foresee(&self, tokens: impl Iterator<Item = Token> + Clone) {
+        tokens.clone().for_each(|token| self.index.foresee(token));
+        for token in tokens {
+            let record = self.index.guess(token).and_then(|place| {
+                let (segment, offset) = (self.layout.segment(place), self.layout.offset(place));
+                self.log.in_memory(segment, offset)
+            });
+            let line = |at: usize| record.and_then(|bytes| bytes.get(at)).copied();
+            core::hint::black_box((line(0), line(CACHE_LINE_BYTES)));
+        }
     }
 
     /// The bytes of a `Write` effect.

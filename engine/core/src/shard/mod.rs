@@ -226,9 +226,9 @@ impl Shard {
         is_needed.then(|| self.upkeep.next_deadline_ns()).flatten()
     }
 
-    /// A request for the key is about to come: loads what it will look at first.
-    pub fn foresee(&self, token: Token) {
-        self.replica.foresee(token);
+    /// Requests for these keys are about to come: loads what they will look at first.
+    pub fn foresee(&self, tokens: impl Iterator<Item = Token> + Clone) {
+        self.replica.foresee(tokens);
     }
 
     /// The bytes of a `Write` effect.

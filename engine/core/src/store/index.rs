@@ -215,6 +215,16 @@ impl Index {
         core::hint::black_box(slot.map(|slot| slot.place));
     }
 
+    /// Where a key of this token has its record, most likely: the first of those that share it.
+    pub fn guess(&self, token: Token) -> Option<Place> {
+        let table = &self.tables[self.table_of(token)];
+        let run = table.slots.get(table.home(self.fraction(token))..)?;
+        let slot = run
+            .iter()
+            .find(|slot| slot.is_empty() || slot.token >= token.0)?;
+        (slot.token == token.0 && !slot.is_empty()).then_some(Place(slot.place))
+    }
+
     /// Sets what is known of a key; returns what was.
     pub fn put(&mut self, token: Token, tag15: u16, entry: Entry) -> Option<Entry> {
         assert!(entry.place.0 != 0, "no record lies at place 0");

@@ -246,9 +246,7 @@ impl ShardPort {
     pub(crate) fn called(&mut self, mut batch: Batch) {
         let slot = self.batches.vacant_key();
         let this = self.index;
-        for token in batch.tokens().take(FORESEEN_MAX) {
-            self.shard.foresee(token);
-        }
+        self.shard.foresee(batch.tokens().take(FORESEEN_MAX));
         batch.begin(|call, request, bytes| {
             self.route_to(this, request.unpack(bytes, Origin::Call(slot, call).id()));
         });
@@ -354,10 +352,9 @@ impl Port for ShardPort {
         self.slices
     }
 
-    fn foresee(&self, token: Token) {
-        if self.slices.shard_of(token) == self.index {
-            self.shard.foresee(token);
-        }
+    fn foresee(&self, tokens: &[Token]) {
+        let is_own = |token: &Token| self.slices.shard_of(*token) == self.index;
+        self.shard.foresee(tokens.iter().copied().filter(is_own));
     }
 
     fn submit(&mut self, request: Request<'_>) {
