@@ -128,10 +128,11 @@ pub(super) const fn is_cart(key: usize) -> bool {
     key.is_multiple_of(2)
 }
 
-/// The write that a value is of.
+/// The write that a value is of; none where a byte of it is another than was written.
 pub(super) fn number_of(value: &[u8]) -> Option<WriteNumber> {
-    let (number, _) = value.split_first_chunk::<8>()?;
-    Some(u64::from_le_bytes(*number))
+    let (number, rest) = value.split_first_chunk::<8>()?;
+    let is_whole = rest.iter().all(|byte| *byte == b'.');
+    is_whole.then_some(u64::from_le_bytes(*number))
 }
 
 /// What writes of this world ask for.

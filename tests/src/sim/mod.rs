@@ -2,8 +2,9 @@
 //!
 //! # Layout
 //! - `random`, `swarm`: chance, and what a seed draws of it;
-//! - `disk`, `frontiers`, `node`: a shard, the disk under it, and what shards of a node tell each other;
-//! - `world`: virtual time, the network, and faults;
+//! - `disk`, `frontiers`, `node`, `membership`: a shard, the disk under it, what shards of a node tell each other, and what
+//!   the node is in its cluster;
+//! - `world`: virtual time, the network, faults, and operators;
 //! - `client`, `history`: what clients do, and what they saw;
 //! - `checks`: what must hold of it, a file each;
 //! - `run`: one seed from its beginning to its verdict;
@@ -15,6 +16,7 @@ mod client;
 pub(crate) mod disk;
 mod frontiers;
 mod history;
+mod membership;
 mod minimise;
 mod node;
 pub(crate) mod random;
@@ -26,4 +28,4 @@ mod world;
 pub use minimise::minimise;
 pub use run::{Report, run, run_in};
 pub use scenario::Scenario;
-pub use swarm::{Swarm, WIDE_FROM};
+pub use swarm::{LIVE_FROM, Swarm, WIDE_FROM};

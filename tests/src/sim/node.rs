@@ -2,12 +2,14 @@
 
 use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::base::time::Now;
-use gramme_core::port::Event;
+use gramme_core::cluster::Boot;
+use gramme_core::port::{Effects, Event};
 use gramme_core::ring::Slices;
 use gramme_core::shard::{Bucket, Shard, ShardConfig};
 
 use super::disk::Disk;
 use super::frontiers::{Frontiers, agree};
+use super::membership::{Membership, address_of, bucket, first_id, place_of, zone_of};
 use super::swarm::Swarm;
 
 /// Partitions of the simulated ring.
@@ -21,9 +23,16 @@ pub(super) struct ShardHost {
     pub is_turn_scheduled: bool,
 }
 
+/// What a start tells the control shard, beside what the directory has.
+pub(super) struct Role {
+    pub seeds: Vec<String>,
+    pub random_seed: u64,
+}
+
 /// One node.
 pub(super) struct Node {
     pub id: NodeId,
+    pub membership: Membership,
     pub shards: Vec<ShardHost>,
     /// What its shards tell each other.
     pub frontiers: Frontiers,
@@ -49,7 +58,8 @@ impl Node {
             is_turn_scheduled: false,
         };
         Self {
-            id: NodeId(number as u64 + 1),
+            id: first_id(number),
+            membership: Membership::default(),
             shards: (0..shards).map(host).collect(),
             frontiers: Frontiers::default(),
             life: 0,
@@ -76,8 +86,9 @@ impl Node {
         }
     }
 
-    /// Starts it on what its disks hold.
-    pub(super) fn start(&mut self, now_ns: u64, swarm: &Swarm) {
+    /// Starts it on what its disks hold; with a role it takes part in making the ring, and what follows from that alone
+    /// comes back.
+    pub(super) fn start(&mut self, now_ns: u64, swarm: &Swarm, role: Option<Role>) -> Effects {
         self.life += 1;
         let (now, slices, id) = (self.now(now_ns), self.slices(), self.id);
         self.frontiers = Frontiers::new(self.shards.len());
@@ -119,6 +130,43 @@ impl Node {
         self.is_up = true;
         self.is_paused = false;
         self.crash_in = None;
+        let mut effects = Effects::default();
+        if let Some(role) = role {
+            self.take_part(now_ns, swarm, role, &mut effects);
+        }
+        effects
+    }
+
+    fn take_part(&mut self, now_ns: u64, swarm: &Swarm, role: Role, effects: &mut Effects) {
+        let (now, slices, place) = (self.now(now_ns), self.slices(), place_of(self.id));
+        let own = &mut self.membership;
+        own.view = None;
+        let boot = Boot {
+            me: self.id,
+            name: format!("node-{}", self.id.0),
+            zone: zone_of(place),
+            listen: address_of(place),
+            resp: String::new(),
+            admin: String::new(),
+            slices,
+            weight: 1,
+            start_count: own.starts,
+            state: own.state.clone(),
+            seeds: role.seeds,
+            buckets: vec![bucket(swarm)],
+            clock_drift_ms_max: 500,
+            random_seed: role.random_seed,
+        };
+        let mut machines = self
+            .shards
+            .iter_mut()
+            .filter_map(|host| host.shard.as_mut());
+        if let Some(control) = machines.next() {
+            control.await_view();
+            let taken = control.take_control(boot, now, effects);
+            taken.expect("what was kept of the ring is its own");
+        }
+        machines.for_each(Shard::await_view);
     }
 
     /// When one of its shards wants a tick.

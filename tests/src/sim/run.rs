@@ -42,24 +42,32 @@ pub fn run(seed: u64) -> Report {
 /// Runs a seed in a world that is given.
 pub fn run_in(seed: u64, swarm: Swarm) -> Report {
     let mut world = World::new(seed, swarm);
-    let safety_ns = world.swarm.safety_ms * 1_000_000 + 100_000_000;
+    let safety_ns = world.began_ns + world.swarm.safety_ms * 1_000_000 + 100_000_000;
     world.run_until(safety_ns);
     world.heal();
+    world.come_to_rest();
     let mut checks: Vec<(&'static str, Vec<String>)> = Vec::new();
     // Hints find their nodes by themselves; what no hint tells of, a comparison finds.
     for round in 0..3 {
         let peace_ns = world.now_ns + PEACE_MS * 1_000_000;
         world.run_until(peace_ns);
-        if round == 0 && !world.swarm.has_restarts() && !world.swarm.ends_in_blackout {
+        let has_all = !world.swarm.has_restarts() && !world.swarm.ends_in_blackout;
+        if round == 0 && has_all && !world.swarm.is_live {
             checks.push(("hinted", held_alike(&mut world)));
         }
         world.compare_all();
+    }
+    if world.swarm.rot > 0 {
+        // A bit that rotted is found when its record is read: refused then, and brought back from others.
+        show(&mut world, &mut Vec::new());
     }
     let peace_ns = world.now_ns + PEACE_MS * 1_000_000;
     world.run_until(peace_ns);
     checks.push(("held alike", held_alike(&mut world)));
     let mut unread = Vec::new();
     let shown = show(&mut world, &mut unread);
+    checks.push(("ring", world.ring.violations.clone()));
+    checks.push(("frames", world.frames_taken.clone()));
     checks.push(("readable", unread));
     let (history, swarm) = (&world.history, &world.swarm);
     checks.push(("known values", history.violations.clone()));
@@ -168,17 +176,18 @@ fn show(world: &mut World, violations: &mut Vec<String>) -> Shown {
     shown
 }
 
-/// The story of the keys that the violations name.
+/// The story of the keys that the violations name, and of a live ring.
 fn story(world: &World, violations: &[String]) -> Vec<String> {
-    world
-        .history
-        .story
-        .iter()
-        .filter(|(_, key, _)| {
-            violations
-                .iter()
-                .any(|violation| violation.starts_with(&format!("key {key} ")))
-        })
-        .map(|(at_ns, key, what)| format!("{:>10.3} ms  key {key}: {what}", *at_ns as f64 / 1e6))
-        .collect()
+    let is_told = world.swarm.is_live && !violations.is_empty();
+    let ring = world.ring.story.iter().filter(|_| is_told);
+    let keys = world.history.story.iter().filter(|(_, key, _)| {
+        let begins = format!("key {key} ");
+        violations.iter().any(|what| what.starts_with(&begins))
+    });
+    let ring = ring.map(|(at_ns, what)| (*at_ns, format!("ring: {what}")));
+    let keys = keys.map(|(at_ns, key, what)| (*at_ns, format!("key {key}: {what}")));
+    let mut story: Vec<(u64, String)> = keys.chain(ring).collect();
+    story.sort_by_key(|(at_ns, _)| *at_ns);
+    let line = |(at_ns, what): (u64, String)| format!("{:>10.3} ms  {what}", at_ns as f64 / 1e6);
+    story.into_iter().map(line).collect()
 }

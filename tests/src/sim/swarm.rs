@@ -62,11 +62,24 @@ pub struct Swarm {
     pub ends_in_blackout: bool,
     /// Whether faults come more often in the last fifth of the time.
     pub is_worse_at_end: bool,
+    /// Whether nodes make the ring themselves, by gossip; else all views are given and never change but for who is up.
+    pub is_live: bool,
+    /// Changes of the membership, in a million a virtual 10 ms.
+    pub changes: u64,
+    /// Disks that are lost whole, in a million a virtual 10 ms.
+    pub wipes: u64,
+    /// Bits that rot on a disk, in a million a virtual 10 ms.
+    pub rot: u64,
+    /// Frames of which a bit changes on the way, in a million.
+    pub flips: u64,
 }
 
 /// Seeds from here on draw the whole world. Those below draw what the first simulator knew, so that the seeds that found
 /// something then still run alike.
 pub const WIDE_FROM: u64 = 1_000_000;
+
+/// Seeds from here on draw a world whose ring is live, with members that come and go, and data that is destroyed.
+pub const LIVE_FROM: u64 = 2_000_000;
 
 impl Swarm {
     /// What this seed draws.
@@ -108,8 +121,15 @@ impl Swarm {
             full_disks: 0,
             ends_in_blackout: false,
             is_worse_at_end: false,
+            is_live: false,
+            changes: 0,
+            wipes: 0,
+            rot: 0,
+            flips: 0,
         };
-        if seed >= WIDE_FROM {
+        if seed >= LIVE_FROM {
+            swarm.enliven(&mut Random::new(seed ^ 0x6c69_7665_0000_0000));
+        } else if seed >= WIDE_FROM {
             swarm.widen(&mut Random::new(seed ^ 0x7769_6465_0000_0000));
         }
         if swarm.checkpoint_bytes == 0 {
@@ -144,16 +164,45 @@ impl Swarm {
         }
     }
 
+    /// Draws a live ring. Disks that are full and writes that fail are left to the wide world.
+    fn enliven(&mut self, random: &mut Random) {
+        self.is_live = true;
+        self.safety_ms = 3_000 + random.below(7_000);
+        self.value_bytes = [600, 8_000][random.index(2)];
+        self.memory_bytes = [64 << 10, 4 << 20][random.index(2)];
+        self.checkpoint_bytes = [8 << 10, 64 << 10, u64::from(self.segment_bytes)][random.index(3)];
+        self.is_worse_at_end = random.coin();
+        self.ends_in_blackout = self.is_durable && random.coin();
+        self.changes = [0, 3_000, 10_000][random.index(3)];
+        self.flips = [0, 0, 1_000, 20_000][random.index(4)];
+        // One copy of what W replicas acknowledged must stay.
+        if self.w > 1 {
+            self.rot = [0, 0, 5_000, 50_000][random.index(4)];
+            self.wipes = [0, 0, 1_000, 4_000][random.index(4)];
+        }
+    }
+
     /// No fault at all.
     pub const fn calm(&mut self) {
         (self.loss, self.doubled, self.partitions) = (0, 0, 0);
         (self.crashes, self.pauses, self.skew_ms) = (0, 0, 0);
         (self.read_errors, self.write_errors, self.full_disks) = (0, 0, 0);
         (self.ends_in_blackout, self.is_worse_at_end) = (false, false);
+        (self.changes, self.wipes, self.rot, self.flips) = (0, 0, 0, 0);
     }
 
     /// Whether nodes are started again during the run.
     pub const fn has_restarts(&self) -> bool {
-        self.crashes > 0 || self.write_errors > 0
+        self.has_crashes() || self.write_errors > 0 || self.has_moves()
+    }
+
+    /// Whether nodes are killed and come back with what they had.
+    pub const fn has_crashes(&self) -> bool {
+        self.crashes > 0 || self.ends_in_blackout
+    }
+
+    /// Whether data moves to other nodes, or must be brought back from them.
+    pub const fn has_moves(&self) -> bool {
+        self.changes > 0 || self.wipes > 0 || self.rot > 0
     }
 }

@@ -383,9 +383,14 @@ fn a_removed_node_that_comes_back_is_told_so_and_serves_nothing() {
         json!({ "command": "leave", "node": "node-3", "remove": true }),
     );
     assert!(
-        kept["error"].is_null(),
-        "all targets have their copies: {kept}"
+        kept["error"].is_string(),
+        "what only it acknowledged is not with the others, though each target has its copy: {kept}"
     );
+    let gone = network.command(
+        0,
+        json!({ "command": "leave", "node": "node-3", "lost": true }),
+    );
+    assert!(gone["error"].is_null(), "{gone}");
     network.run_until("gone", 2_000, |network| {
         network.views().all(|view| view.nodes.len() == 3)
     });

@@ -431,8 +431,8 @@ fn in_words(error: RingError) -> String {
             format!("{node} still has its places: stage its leaving, plan and commit first")
         }
         RingError::StillHolds { node, partitions } => format!(
-            "of {partitions} partitions others do not have all yet that {node} has; wait for the transfer, or say \
-             --lost if it is gone for good"
+            "{node} has not handed over {partitions} of its partitions yet; wait for the transfer, or say --lost if it \
+             is gone for good"
         ),
         RingError::ReplicasOutOfRange => "a partition has 1 to 16 replicas".into(),
         RingError::NobodyLeft => "no node that could own anything would be left".into(),

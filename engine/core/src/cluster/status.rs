@@ -127,9 +127,13 @@ impl Cluster {
             return warnings;
         };
         let routes = ring.routes();
-        let (mut nobody, mut moving) = (0, 0);
+        let (mut nobody, mut moving, mut gone) = (0, 0, 0);
         for partition in ring.partitions().iter() {
             let route = routes.of(partition);
+            let targets = ring.layout().targets(partition);
+            gone += targets
+                .filter(|node| ring.members().is_removed(*node))
+                .count();
             let has_reader = route.readers().iter().any(|node| self.is_alive(*node, now));
             nobody += u32::from(!has_reader);
             moving += route.pending().len();
@@ -168,6 +172,12 @@ impl Cluster {
         }
         if moving > 0 {
             warnings.push(format!("{moving} replicas are not at their target yet"));
+        }
+        if gone > 0 {
+            // The layout that had replaced it lost against one from the other side of a split, and nothing is staged.
+            warnings.push(format!(
+                "{gone} replicas have no node, theirs was removed: gramme cluster plan, then commit"
+            ));
         }
         if !ring.staged().is_empty() {
             warnings.push("changes are staged: gramme cluster plan, then commit".into());

@@ -62,12 +62,12 @@ pub enum RingError {
     NotJoined(NodeId),
     /// It still has a place in the layout. Operator: stage its leaving, plan and commit first.
     StillMember(NodeId),
-    /// Others do not yet hold everything that it holds. Operator: wait for the transfer; if the node is lost for good,
-    /// remove it by force.
+    /// It has not yet handed over everything that it holds. Operator: wait for the transfer; if the node is lost for
+    /// good, remove it by force.
     StillHolds {
         /// The node.
         node: NodeId,
-        /// Partitions of which a target still lacks its copy.
+        /// Partitions that it still holds.
         partitions: u32,
     },
     /// No node with a weight would be left.
@@ -359,8 +359,8 @@ impl Ring {
         Ok(staged)
     }
 
-    /// A node that left, and of whose partitions every target has its copy, is gone for good. So is one that never
-    /// joined.
+    /// A node that left, and has handed over all that it held, is gone for good. So is one that never joined. That every
+    /// target has its copy is not enough: one that drains still brings them what only it acknowledged.
     ///
     /// # Errors
     /// [`RingError::Member`], [`RingError::StillMember`], [`RingError::StillHolds`].
@@ -369,14 +369,9 @@ impl Ring {
         if self.layout.contains(node) {
             return Err(RingError::StillMember(node));
         }
-        let routes = self.routes();
-        let needed = self.held.get(&node).map_or(0, |held| {
-            held.iter()
-                .filter(|partition| routes.of(*partition).role(node).takes_writes())
-                .count()
-        });
-        if needed > 0 {
-            let partitions = u32::try_from(needed).unwrap_or(u32::MAX);
+        let held = self.held.get(&node).map_or(0, |held| held.iter().count());
+        if held > 0 {
+            let partitions = u32::try_from(held).unwrap_or(u32::MAX);
             return Err(RingError::StillHolds { node, partitions });
         }
         self.remove_lost(node)

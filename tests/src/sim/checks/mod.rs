@@ -5,6 +5,7 @@ pub mod converged;
 pub mod latest;
 pub mod quorum;
 pub mod resurrected;
+pub mod ring;
 pub mod siblings;
 
 use std::collections::{BTreeMap, BTreeSet};

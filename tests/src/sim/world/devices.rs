@@ -1,9 +1,7 @@
 //! A shard's step, and what its disk makes of what it asks.
 
-use std::sync::Arc;
-
 use gramme_core::base::ids::ShardIndex;
-use gramme_core::port::{Effect, Effects, Event, IoError, IoKind, Peer, Ticket};
+use gramme_core::port::{Effect, Effects, Event, IoError, IoKind, Note, Peer, Ticket};
 
 use super::{Action, Done, World};
 use crate::sim::node::Node;
@@ -177,15 +175,18 @@ impl World {
                 Effect::Stopped => {}
             }
         }
-        let bytes = Arc::new(core::mem::take(&mut effects.bytes));
         let from = Peer {
             node: self.nodes[node].id,
             shard: ShardIndex(shard as u16),
         };
         for send in effects.sends.drain(..) {
-            self.send(from, send, &bytes);
+            self.send(from, &send, &effects.bytes);
         }
+        self.carry_out_of_ring(node, &mut effects);
         for (to, note) in effects.notes.drain(..) {
+            if let (Note::View(view), 0) = (&note, to.0) {
+                self.saw_view(node, view);
+            }
             self.step(node, usize::from(to.0), Event::Note(note));
         }
     }

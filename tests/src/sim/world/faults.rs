@@ -7,13 +7,21 @@ impl World {
     pub(super) fn start(&mut self, node: usize) {
         let swarm = self.swarm.clone();
         self.nodes[node].tick_at_ns = None;
-        self.nodes[node].start(self.now_ns, &swarm);
+        let role = self.is_live().then(|| self.role(node));
+        let effects = self.nodes[node].start(self.now_ns, &swarm, role);
         self.note_trace(2 + node as u64);
+        self.tell(format!("node {node} starts as {}", self.nodes[node].id));
+        if self.is_live() {
+            self.carry_out(node, 0, effects);
+        }
         self.publish(node);
         for shard in 0..self.nodes[node].shards.len() {
             self.step(node, shard, Event::TurnEnd);
         }
         self.schedule_tick(node);
+        if self.is_live() {
+            return;
+        }
         // The others see it after a while.
         for other in 0..self.nodes.len() {
             let after_ns = self.random.delay_ns(DETECTION_NS / 2);
@@ -26,6 +34,7 @@ impl World {
             return;
         }
         self.note_trace(100 + node as u64);
+        self.tell(format!("node {node} crashes"));
         self.nodes[node].is_up = false;
         self.nodes[node].crash_in = None;
         self.held_back.remove(&node);
@@ -49,6 +58,9 @@ impl World {
                     node: lost,
                 },
             );
+            if self.is_live() {
+                continue;
+            }
             let after_ns = self.random.delay_ns(DETECTION_NS);
             self.after(after_ns, Action::View { node: other });
         }
@@ -74,14 +86,15 @@ impl World {
         for node in 0..self.nodes.len() {
             self.resume(node);
             self.nodes[node].crash_in = None;
-            if !self.nodes[node].is_up {
+            let own = &self.nodes[node];
+            if !own.is_up && !own.membership.is_away {
                 self.start(node);
             }
         }
     }
 
     fn is_near_end(&self) -> bool {
-        self.now_ns > self.swarm.safety_ms * 800_000
+        self.now_ns > self.began_ns + self.swarm.safety_ms * 800_000
     }
 
     pub(super) fn resume(&mut self, node: usize) {
@@ -122,12 +135,22 @@ impl World {
             let node = self.random.index(count);
             if self.nodes[node].is_up && !self.nodes[node].is_paused {
                 self.nodes[node].is_paused = true;
+                self.tell(format!("node {node} is paused"));
                 let for_ns = self.random.delay_ns(500_000_000);
                 self.after(for_ns, Action::Resume(node));
             }
         }
         if self.random.happens(times * self.swarm.partitions) {
             self.cut_some();
+        }
+        if self.random.happens_if(self.swarm.changes) {
+            self.begin_change();
+        }
+        if self.random.happens_if(self.swarm.wipes) {
+            self.begin_wipe();
+        }
+        if self.random.happens_if(times * self.swarm.rot) {
+            self.rot();
         }
         self.after(FAULT_STEP_NS, Action::Faults);
     }

@@ -4,17 +4,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use gramme_core::base::durability::Durability;
 use gramme_core::base::hash;
 use gramme_core::base::ids::{NodeId, PartitionId, Token};
-use gramme_core::port::{
-    Event, FileId, Note, Outcome, Peer, Quorum, Request, RequestId, Send, Ticket,
-};
-use gramme_core::ring::{BucketView, NodeView, PartitionView, RingView};
-use gramme_core::version::{BlindPut, Conflict};
+use gramme_core::port::{Event, FileId, Note, Outcome, Peer, Quorum, Request, RequestId, Ticket};
+use gramme_core::ring::{NodeView, PartitionView, RingView};
 
+use super::checks::ring::RingWatch;
 use super::client::Client;
 use super::history::History;
+use super::membership::{bucket, zone_of};
 use super::node::{Node, PARTITIONS};
 use super::random::Random;
 use super::swarm::Swarm;
@@ -22,7 +20,11 @@ use super::swarm::Swarm;
 mod devices;
 mod faults;
 mod network;
+mod ring;
+mod rot;
 mod users;
+
+use ring::Operation;
 
 /// How long a detector takes to see that a node is down, or up.
 const DETECTION_NS: u64 = 1_500_000_000;
@@ -33,8 +35,7 @@ enum Action {
     Deliver {
         from: Peer,
         to: usize,
-        send: Box<Send>,
-        bytes: Arc<Vec<u8>>,
+        frame: Frame,
     },
     PeerLost {
         to: usize,
@@ -65,6 +66,23 @@ enum Action {
     Restart(usize),
     Resume(usize),
     Heal(usize, usize),
+    /// The ring's state is on the node's disk.
+    Keep {
+        node: usize,
+        life: u32,
+        state: Vec<u8>,
+    },
+    Operator,
+}
+
+/// What goes over a connection.
+#[derive(Clone)]
+struct Frame {
+    bytes: Arc<Vec<u8>>,
+    /// The node that its connection was made to; none where only an address was known.
+    wanted: Option<NodeId>,
+    /// Whether a bit of it changed on the way.
+    is_changed: bool,
 }
 
 enum Done {
@@ -119,12 +137,25 @@ pub(in crate::sim) struct World {
     held_back: BTreeMap<usize, Vec<Action>>,
     answers: BTreeMap<u64, (Outcome, Vec<u8>)>,
     rows: Arc<Vec<PartitionView>>,
+    /// When clients and faults began.
+    pub began_ns: u64,
+    /// What is seen of a live ring.
+    pub ring: RingWatch,
+    operation: Option<Operation>,
+    /// Machines of which data was destroyed.
+    struck: BTreeSet<usize>,
+    /// Frames that were changed on the way and taken all the same.
+    pub frames_taken: Vec<String>,
 }
+
+/// Machines of a live ring that run nothing at first.
+const SPARES: usize = 2;
 
 impl World {
     pub(in crate::sim) fn new(seed: u64, swarm: Swarm) -> Self {
         let mut random = Random::new(seed);
-        let nodes = (0..swarm.nodes)
+        let spares = if swarm.is_live { SPARES } else { 0 };
+        let nodes = (0..swarm.nodes + spares)
             .map(|number| {
                 let skew_ms = random.below(swarm.skew_ms + 1);
                 Node::new(number, 1 + random.index(2), skew_ms)
@@ -148,9 +179,18 @@ impl World {
             held_back: BTreeMap::new(),
             answers: BTreeMap::new(),
             rows,
+            began_ns: 0,
+            ring: RingWatch::default(),
+            operation: None,
+            struck: BTreeSet::new(),
+            frames_taken: Vec::new(),
         };
-        for node in 0..world.nodes.len() {
-            world.start(node);
+        if world.is_live() {
+            world.form();
+        } else {
+            for node in 0..world.nodes.len() {
+                world.start(node);
+            }
         }
         for client in 0..world.clients.len() {
             let after_ns = 50_000_000 + world.random.below(50_000_000);
@@ -192,12 +232,7 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Deliver {
-                from,
-                to,
-                send,
-                bytes,
-            } => self.deliver(from, to, send, bytes),
+            Action::Deliver { from, to, frame } => self.deliver(from, to, frame),
             Action::PeerLost { to, life, node } => {
                 if self.nodes[to].is_up && self.nodes[to].life == life {
                     self.note_trace(1);
@@ -230,7 +265,8 @@ impl World {
             Action::Patience { client, id } => self.client_waits_no_more(client, id),
             Action::Faults => self.faults(),
             Action::Restart(node) => {
-                if !self.nodes[node].is_up {
+                let own = &self.nodes[node];
+                if !own.is_up && !own.membership.is_away {
                     self.start(node);
                 }
             }
@@ -238,6 +274,13 @@ impl World {
             Action::Heal(from, to) => {
                 self.cut.remove(&(from, to));
             }
+            Action::Keep { node, life, state } => {
+                let own = &mut self.nodes[node];
+                if own.is_up && own.life == life {
+                    own.membership.state = Some(state);
+                }
+            }
+            Action::Operator => self.operate(),
         }
     }
 
@@ -252,7 +295,7 @@ impl World {
 
     /// Gives a node its view of the ring; who is down is known to it by now.
     fn publish(&mut self, node: usize) {
-        if !self.nodes[node].is_up {
+        if !self.nodes[node].is_up || self.is_live() {
             return;
         }
         let nodes = self
@@ -262,7 +305,7 @@ impl World {
             .map(|(number, other)| NodeView {
                 id: other.id,
                 address: String::new(),
-                zone: format!("z{}", number % 3),
+                zone: zone_of(number),
                 shards: other.shards.len() as u16,
                 is_alive: other.is_up,
             })
@@ -274,16 +317,7 @@ impl World {
             slices: self.nodes[node].slices(),
             nodes,
             partitions: Arc::clone(&self.rows),
-            buckets: vec![BucketView {
-                name: b"default".to_vec(),
-                n: self.swarm.n,
-                r: self.swarm.r,
-                w: self.swarm.w,
-                durability: Durability::Buffered,
-                conflict: Conflict::Siblings,
-                blind_put: BlindPut::Sibling,
-                ttl_ms: None,
-            }],
+            buckets: vec![bucket(&self.swarm)],
         };
         let view = Arc::new(view);
         for shard in 0..self.nodes[node].shards.len() {
@@ -365,6 +399,14 @@ impl World {
 
     /// Whether a node is to hold a key.
     pub(in crate::sim) fn holds(&self, node: usize, token: Token) -> bool {
+        if self.is_live() {
+            let own = &self.nodes[node].membership;
+            let Some(view) = own.view.as_ref().filter(|_| !own.is_away) else {
+                return false;
+            };
+            let (row, me) = (view.of_token(token), view.my_number());
+            return row.is_some_and(|row| me.is_some_and(|me| row.read.contains(&me)));
+        }
         let partition: PartitionId = self.nodes[node].slices().partition_of(token);
         self.rows[partition.0 as usize]
             .read

@@ -19,7 +19,7 @@ impl World {
     }
 
     pub(super) fn submit(&mut self, client: usize, wanted: &Wanted) {
-        let node = self.random.index(self.nodes.len());
+        let node = self.any_node();
         self.after(
             PATIENCE_NS,
             Action::Patience {
@@ -33,7 +33,8 @@ impl World {
         // A node that does not hold the key may hand the write to a second one when the first crashes, and one that holds
         // it when its disk fails.
         let is_forwarded = !self.holds(node, hash::token(b"default", &wanted.key));
-        if is_forwarded && self.swarm.crashes > 0 || self.swarm.write_errors > 0 {
+        let may_end = self.swarm.crashes > 0 || self.swarm.has_moves() || self.swarm.flips > 0;
+        if is_forwarded && may_end || self.swarm.write_errors > 0 {
             self.clients[client].note_retried(&mut self.history);
         }
         let deadline_ns = self.nodes[node].now(self.now_ns).mono_ns + 1_500_000_000;
@@ -43,6 +44,14 @@ impl World {
         };
         let request = wanted.request(deadline_ns, quorum);
         self.request(node, request);
+    }
+
+    /// A node to ask: of a live ring one that is there, whether it is a member yet or not.
+    fn any_node(&mut self) -> usize {
+        let present = self.nodes.iter().enumerate();
+        let present = present.filter(|(_, node)| !node.membership.is_away);
+        let present: Vec<usize> = present.map(|(number, _)| number).collect();
+        present[self.random.index(present.len())]
     }
 
     pub(super) fn request(&mut self, node: usize, request: Request<'_>) {

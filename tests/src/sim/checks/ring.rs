@@ -1,0 +1,167 @@
+//! What must hold of every view that a node works by, of what nodes say they hold, and of the ring at the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gramme_core::base::ids::NodeId;
+use gramme_core::ring::RingView;
+
+/// What each node says it holds, by its own views; and what was wrong.
+#[derive(Default)]
+pub struct RingWatch {
+    held: BTreeMap<NodeId, BTreeSet<usize>>,
+    /// Set when the cluster has formed: before, nobody holds anything.
+    pub is_formed: bool,
+    /// How many others hold a partition at least when a node lets it go.
+    pub holders_min: usize,
+    /// What should have held and did not.
+    pub violations: Vec<String>,
+    /// What operators did and what befell machines, in order of virtual time.
+    pub story: Vec<(u64, String)>,
+}
+
+impl RingWatch {
+    /// A node works by a new view. `former` is that of before, in the same life.
+    pub fn saw(&mut self, at_ns: u64, former: Option<&RingView>, view: &RingView) {
+        let me = view.me;
+        let mut wrong: Vec<String> = table_violations(view);
+        if former.is_some_and(|former| former.epoch > view.epoch) {
+            wrong.push("its epoch went back".into());
+        }
+        if let Some(held) = held_by(view) {
+            let before = self.held.insert(me, held.clone()).unwrap_or_default();
+            let gained: Vec<&usize> = held.difference(&before).collect();
+            let let_go: Vec<&usize> = before.difference(&held).collect();
+            if before != held {
+                let what = format!("{me} has gained {gained:?} and let go of {let_go:?}");
+                self.story.push((at_ns, what));
+            }
+            for partition in before.difference(&held) {
+                let others = self.holders(*partition);
+                if self.is_formed && others < self.holders_min {
+                    wrong.push(format!(
+                        "it let go of partition {partition}, which {others} others hold"
+                    ));
+                }
+            }
+        }
+        for what in wrong {
+            let epoch = view.epoch;
+            let at_ms = at_ns / 1_000_000;
+            self.violations
+                .push(format!("{at_ms} ms, view {epoch} of {me}: {what}"));
+        }
+    }
+
+    /// A node is gone for good, with all that it held.
+    pub fn lost(&mut self, node: NodeId) {
+        self.held.remove(&node);
+    }
+
+    fn holders(&self, partition: usize) -> usize {
+        let holds = |held: &&BTreeSet<usize>| held.contains(&partition);
+        self.held.values().filter(holds).count()
+    }
+}
+
+/// What a node holds by its own view; nothing where the view does not say: it waits to be let in, or to be vouched for.
+fn held_by(view: &RingView) -> Option<BTreeSet<usize>> {
+    let me = view.my_number()?;
+    let mut held = BTreeSet::new();
+    for (partition, row) in view.partitions.iter().enumerate() {
+        let is_reader = row.read.contains(&me);
+        let is_told = is_reader || row.is_pending_here || row.is_draining_here;
+        if row.write.contains(&me) && !is_told {
+            return None;
+        }
+        if is_reader || row.is_draining_here {
+            held.insert(partition);
+        }
+    }
+    let is_blank = view.partitions.iter().all(|row| row.read.is_empty());
+    (!is_blank).then_some(held)
+}
+
+fn table_violations(view: &RingView) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let is_blank = view.partitions.iter().all(|row| row.read.is_empty());
+    let is_vouched = held_by(view).is_some();
+    for (partition, row) in view.partitions.iter().enumerate() {
+        let distinct = |numbers: &[u16]| numbers.iter().collect::<BTreeSet<_>>().len();
+        let all = [&row.read, &row.write, &row.stand_ins, &row.others];
+        if all.iter().any(|numbers| distinct(numbers) != numbers.len()) {
+            wrong.push(format!("partition {partition} names a node twice: {row:?}"));
+        }
+        let is_known = |number: &u16| usize::from(*number) < view.nodes.len();
+        if !all.iter().all(|numbers| numbers.iter().all(is_known)) {
+            wrong.push(format!(
+                "partition {partition} names a node that there is not"
+            ));
+        }
+        if !row.read.iter().all(|number| row.write.contains(number)) {
+            wrong.push(format!("a reader of partition {partition} gets no writes"));
+        }
+        if row
+            .stand_ins
+            .iter()
+            .any(|number| row.write.contains(number))
+        {
+            wrong.push(format!(
+                "partition {partition} has a stand-in that is a replica"
+            ));
+        }
+        let me = view.my_number();
+        let is_reader = me.is_some_and(|me| row.read.contains(&me));
+        if row.is_pending_here && (is_reader || row.is_draining_here) {
+            wrong.push(format!(
+                "partition {partition} is both held and to be gained here"
+            ));
+        }
+        if row.read.is_empty() && !is_blank && is_vouched {
+            wrong.push(format!("partition {partition} has no reader"));
+        }
+    }
+    wrong
+}
+
+/// At the end: all nodes know the same ring of exactly these nodes, and each partition lies on its N, and on no others.
+pub fn settled<'a>(
+    views: impl Iterator<Item = (NodeId, Option<&'a RingView>)>,
+    members: &BTreeSet<NodeId>,
+    n: usize,
+) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut first: Option<&RingView> = None;
+    for (node, view) in views {
+        let Some(view) = view else {
+            wrong.push(format!("{node} has no view"));
+            continue;
+        };
+        let known: BTreeSet<NodeId> = view.nodes.iter().map(|node| node.id).collect();
+        if known != *members {
+            wrong.push(format!("{node} knows of {known:?}, and not of {members:?}"));
+        }
+        let width = n.min(view.nodes.len());
+        for (partition, row) in view.partitions.iter().enumerate() {
+            if row.read.len() != width || row.read != row.write || !row.others.is_empty() {
+                wrong.push(format!(
+                    "partition {partition} by {node}'s view {}: read {:?}, written {:?}, others {:?}",
+                    view.epoch, row.read, row.write, row.others
+                ));
+            }
+        }
+        if let Some(first) = first {
+            let rows = view.partitions.iter().zip(first.partitions.iter());
+            let is_alike = first.epoch == view.epoch
+                && first.partitions.len() == view.partitions.len()
+                && rows.clone().all(|(one, other)| one.read == other.read);
+            if !is_alike {
+                wrong.push(format!(
+                    "{node} (epoch {}) and {} (epoch {}) know different rings",
+                    view.epoch, first.me, first.epoch
+                ));
+            }
+        }
+        first = first.or(Some(view));
+    }
+    wrong
+}
