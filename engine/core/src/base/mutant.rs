@@ -66,6 +66,13 @@ mutants! {
     TornTaken: "a start after a crash goes on behind a torn batch",
     BirthContinued: "a start after a crash goes on with histories of which it forgot the end",
     AppliedAhead: "a write leaves for other replicas before its time is promised on stable media",
+    RotTaken: "a record of which bytes changed on the disk is answered",
+    LossUntold: "a shard that lost part of a partition goes on saying that it holds it",
+    GainedUnfetched: "a node says that it holds a partition before it has fetched it",
+    DrainedUnshared: "a node lets go of a partition without bringing what it has to the others",
+    DrainedByOne: "a node lets go of a partition as soon as one of its shards has handed over its slice",
+    PendingCounts: "a node that has yet to gain a partition counts in the quorums of its writes",
+    RemovedHolding: "a leaving node is removed before it has handed over what it holds",
     ClockForgotten: "a start after a crash forgets how far the clock had been promised",
 }
 

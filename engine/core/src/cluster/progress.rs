@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::machine::Cluster;
 use super::view::Duties;
 use crate::base::ids::{PartitionId, ShardIndex};
+use crate::base::mutant::{self, Mutant};
 use crate::base::time::Now;
 use crate::port::Note;
 use crate::ring::HeldVersion;
@@ -95,13 +96,14 @@ impl Cluster {
                 partition,
                 epoch,
             } => {
-                is_done(
+                (is_done(
                     &mut self.progress.draining,
                     *partition,
                     *shard,
                     *epoch,
                     shards,
-                ) && ring.clear_held(me, *partition)
+                ) || mutant::is(Mutant::DrainedByOne))
+                    && ring.clear_held(me, *partition)
             }
             Note::Lost(partitions) => {
                 for partition in partitions {

@@ -121,7 +121,7 @@ impl Coordinator {
         replicas.extend(
             pending
                 .filter(|other| **other != number)
-                .map(|other| replica(view.node(*other).id, false)),
+                .map(|other| replica(view.node(*other).id, mutant::is(Mutant::PendingCounts))),
         );
         let deadline_ns = deadline_ns(turn, request);
         let slot = WriteSlot {

@@ -25,6 +25,7 @@ use super::routes::Routes;
 use super::solve::{Heir, NodeSpec, Shape, solve};
 use crate::base::ids::{NodeId, PartitionId};
 use crate::base::limits::REPLICAS_MAX;
+use crate::base::mutant::{self, Mutant};
 
 /// What a node is in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -370,7 +371,7 @@ impl Ring {
             return Err(RingError::StillMember(node));
         }
         let held = self.held.get(&node).map_or(0, |held| held.iter().count());
-        if held > 0 {
+        if held > 0 && !mutant::is(Mutant::RemovedHolding) {
             let partitions = u32::try_from(held).unwrap_or(u32::MAX);
             return Err(RingError::StillHolds { node, partitions });
         }

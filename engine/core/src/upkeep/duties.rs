@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::ids::{NodeId, PartitionId};
+use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::{Purpose, internal};
 use crate::port::{Lane, Note, Outcome};
@@ -241,7 +242,7 @@ impl Upkeep {
     fn tell_lost(&mut self, turn: &mut Turn<'_>) {
         let taints = turn.replica.taints();
         let is_member = turn.view.my_number().is_some();
-        if !is_member || taints == self.duties.taints_told {
+        if !is_member || taints == self.duties.taints_told || mutant::is(Mutant::LossUntold) {
             return;
         }
         self.duties.taints_told = taints;
@@ -307,6 +308,11 @@ impl Upkeep {
                 transfer.not_before_ns = backed_off(&mut transfer.backoff_ns, now_ns);
                 continue;
             };
+            if mutant::is(Mutant::GainedUnfetched) {
+                transfer.is_gained = true;
+                tell_gained(turn, partition);
+                continue;
+            }
             if !transfer.is_fresh {
                 if !forget_former_copy(turn, partition) {
                     transfer.not_before_ns = backed_off(&mut transfer.backoff_ns, now_ns);
@@ -360,8 +366,10 @@ impl Upkeep {
             return;
         }
         let others = row.read.iter().map(|number| view.node(*number));
+        let is_untold = mutant::is(Mutant::DrainedUnshared);
         let lacking: Vec<(NodeId, bool)> = others
-            .filter(|node| node.id != view.me && handover.covered.get(&node.id) != Some(&held))
+            .filter(|node| !is_untold && node.id != view.me)
+            .filter(|node| handover.covered.get(&node.id) != Some(&held))
             .map(|node| (node.id, node.is_alive))
             .collect();
         if lacking.is_empty() {

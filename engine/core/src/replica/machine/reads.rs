@@ -205,6 +205,10 @@ impl Replica {
                             offset,
                         },
                     )
+                    .or_else(|error| {
+                        let taken = mutant::is(Mutant::RotTaken);
+                        taken.then(|| Record::trusted(bytes)).flatten().ok_or(error)
+                    })
                     .map(|r| (bytes, r))
                 })
                 .map_err(|_| Failure::Corrupt {
