@@ -6,11 +6,13 @@
 //! Invariant: every request of a batch is answered exactly once, also when its shard ends with the batch unanswered
 //! (`Drop` sees to it).
 
-use crossbeam_channel::Sender;
+use std::sync::Arc;
+
 use gramme_core::base::ids::Token;
 use gramme_core::port::{Failure, Outcome, Request};
 
 use crate::packed::{Packed, copy_outcome};
+use crate::tray::Tray;
 
 /// Answers, and the bytes that they refer to.
 #[derive(Debug, Default)]
@@ -31,7 +33,7 @@ pub(crate) enum ReplyTo {
     /// One request's caller.
     One(Option<oneshot::Sender<Replies>>),
     /// A pipeline, which takes any number of messages.
-    Pipeline(Sender<Replies>),
+    Pipeline(Arc<Tray>),
 }
 
 impl ReplyTo {
@@ -43,9 +45,7 @@ impl ReplyTo {
                     let _ = sender.send(replies);
                 }
             }
-            Self::Pipeline(sender) => {
-                let _ = sender.send(replies);
-            }
+            Self::Pipeline(tray) => tray.put(replies),
         }
     }
 }
@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn a_batch_that_its_shard_drops_answers_what_is_open() {
-        let (sender, receiver) = crossbeam_channel::unbounded();
-        let mut batch = Batch::new(ReplyTo::Pipeline(sender));
+        let tray = Arc::new(Tray::default());
+        let mut batch = Batch::new(ReplyTo::Pipeline(Arc::clone(&tray)));
         let delete = Op::Delete {
             context: ContextArg::Blind,
             want_previous: false,
@@ -200,8 +200,7 @@ mod tests {
         batch.answer(0, &Outcome::Exists(true), &[]);
         assert!(!batch.flush());
         drop(batch);
-        let answered: Vec<_> = receiver
-            .iter()
+        let answered: Vec<_> = std::iter::from_fn(|| tray.take())
             .flat_map(|replies| replies.list)
             .map(|(tag, outcome)| (tag, format!("{outcome:?}")))
             .collect();

@@ -35,6 +35,7 @@ pub mod options;
 mod packed;
 pub mod ring;
 mod state;
+mod tray;
 
 pub use answer::{Context, Error, Found, Written};
 pub use engine::{ClusterConfig, EdgeFactory, Engine, EngineConfig, OpenError, Pipeline, Reply};

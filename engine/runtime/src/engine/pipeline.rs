@@ -4,9 +4,9 @@
 //! doorbell however long it is; requests that are added while the thread waits for answers share the next one.
 //! For one thread; clone the engine and make one each.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use gramme_core::base::ids::ShardIndex;
 use gramme_core::port::{Failure, Outcome, Request};
 
@@ -16,12 +16,16 @@ use crate::calls::{Batch, Replies, ReplyTo};
 use crate::clock;
 use crate::mailbox::{Message, NotSent};
 use crate::options::Options;
+use crate::tray::Tray;
 
 /// A batch is sent when it has this many requests.
 const BATCH_CALLS_MAX: usize = 128;
 
 /// Or when it has this many bytes.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// With so many requests in flight answers to some are about to come.
+const MANY_IN_FLIGHT: usize = 8;
 
 /// When a batch is offered again to a mailbox that was full.
 const RETRY_AFTER: Duration = Duration::from_micros(200);
@@ -32,8 +36,8 @@ pub struct Pipeline {
     batches: Vec<Option<Batch>>,
     in_flight: usize,
     in_flight_max: usize,
-    sender: Sender<Replies>,
-    receiver: Receiver<Replies>,
+    /// Bounded by the requests in flight.
+    tray: Arc<Tray>,
 }
 
 /// One answer.
@@ -82,16 +86,13 @@ impl<'a> Reply<'a> {
 
 impl Pipeline {
     pub(super) fn new(engine: Engine, in_flight_max: usize) -> Self {
-        // Bounded by the requests in flight.
-        let (sender, receiver) = crossbeam_channel::unbounded();
         let batches = (0..engine.shards()).map(|_| None).collect();
         Self {
             engine,
             batches,
             in_flight: 0,
             in_flight_max: in_flight_max.max(1),
-            sender,
-            receiver,
+            tray: Arc::default(),
         }
     }
 
@@ -157,8 +158,8 @@ impl Pipeline {
         let Some(slot) = self.batches.get_mut(usize::from(owner.0)) else {
             return Err(Error::Unexpected);
         };
-        let sender = &self.sender;
-        let batch = slot.get_or_insert_with(|| Batch::new(ReplyTo::Pipeline(sender.clone())));
+        let tray = &self.tray;
+        let batch = slot.get_or_insert_with(|| Batch::new(ReplyTo::Pipeline(Arc::clone(tray))));
         batch.push(tag, request);
         let is_full = batch.len() >= BATCH_CALLS_MAX || batch.bytes_len() >= BATCH_BYTES_MAX;
         self.in_flight += 1;
@@ -195,7 +196,7 @@ impl Pipeline {
     /// Takes the answers that are there, without waiting; returns how many.
     pub fn poll(&mut self, mut take: impl FnMut(Reply<'_>)) -> usize {
         let mut taken = 0;
-        while let Ok(replies) = self.receiver.try_recv() {
+        while let Some(replies) = self.tray.take() {
             taken += self.take(&replies, &mut take);
         }
         taken
@@ -225,18 +226,11 @@ impl Pipeline {
             // end the wait.
             let is_refused = self.batches.iter().any(Option::is_some);
             let offer_again = is_refused.then(|| Instant::now() + RETRY_AFTER);
-            let received = match [offer_again, until].into_iter().flatten().min() {
-                Some(at) => self.receiver.recv_deadline(at),
-                None => self.receiver.recv().map_err(Into::into),
-            };
-            match received {
-                Ok(replies) => taken += self.take(&replies, &mut take),
-                Err(RecvTimeoutError::Timeout) if until.is_some_and(|at| at <= Instant::now()) => {
-                    break;
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                // The pipeline has a sender itself, so the channel never closes.
-                Err(RecvTimeoutError::Disconnected) => break,
+            let wake_at = [offer_again, until].into_iter().flatten().min();
+            match self.tray.wait(wake_at, self.in_flight >= MANY_IN_FLIGHT) {
+                Some(replies) => taken += self.take(&replies, &mut take),
+                None if until.is_some_and(|at| at <= Instant::now()) => break,
+                None => {}
             }
             taken += self.poll(&mut take);
             self.flush();
