@@ -105,6 +105,43 @@ impl Scenario {
                 swarm.ends_in_blackout = true;
             },
         },
+        Self {
+            name: "writes-lost-while-partitions-move",
+            what: "nodes join, leave and replace each other under load, and writes stay behind (Riak, ScyllaDB)",
+            bend: |swarm| {
+                swarm.is_live = true;
+                swarm.safety_ms = 20_000;
+                swarm.changes = 50_000;
+                swarm.partitions = 5_000;
+                swarm.pauses = 3_000;
+                swarm.loss = 50_000;
+            },
+        },
+        Self {
+            name: "empty-disk-under-an-old-name",
+            what: "a node comes back with an empty disk and counts as one that has its data (riak_kv#679, TigerBeetle#2767)",
+            bend: |swarm| {
+                durable(swarm);
+                swarm.is_live = true;
+                (swarm.r, swarm.w) = (2, 2);
+                swarm.safety_ms = 10_000;
+                swarm.wipes = 5_000;
+                swarm.crashes = 5_000;
+            },
+        },
+        Self {
+            name: "rot-that-spreads",
+            what: "bits that rotted on one disk are answered, or copied to others (Ganesan et al., FAST 2017)",
+            bend: |swarm| {
+                durable(swarm);
+                swarm.is_live = true;
+                (swarm.r, swarm.w) = (2, 2);
+                swarm.memory_bytes = 64 << 10;
+                swarm.value_bytes = 8_000;
+                swarm.crashes = 5_000;
+                swarm.rot = 100_000;
+            },
+        },
     ];
 
     /// The one of a name.
