@@ -24,6 +24,9 @@ use crate::stats::validity::Limit;
 
 /// A step at a low rate is lengthened until its percentile can be told, up to this.
 const STEP_MAX: Duration = Duration::from_secs(120);
+
+/// A search for a rate that holds goes down only as long as a step takes no longer than this.
+const PROBE_MAX: Duration = Duration::from_secs(30);
 /// Requests that wait longer than this break any sensible promise; giving up keeps a broken step short.
 const TIMEOUT_MAX: Duration = Duration::from_secs(2);
 
@@ -111,12 +114,14 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn walk(&mut self) -> Result<SearchReport, Failure> {
-        let mut search = Search::new(self.args.start, self.args.rate_max, self.args.precision);
         let step = self
             .args
             .step
             .unwrap_or(self.base.plan.duration / 6)
             .max(Duration::from_millis(500));
+        let rate_min = self.samples() / step.max(PROBE_MAX).as_secs_f64();
+        let mut search =
+            Search::new(self.args.start, self.args.rate_max, self.args.precision).down_to(rate_min);
         loop {
             let (kind, rate, length) = match search.next_step() {
                 Step::Probe { rate } => (PointKind::Probe, rate, step),
@@ -140,6 +145,12 @@ impl Walk<'_> {
         if limited_by == "generator" {
             notes.push("the generator, not the target, set the upper end: the true limit may be higher (more --threads, or another machine)".to_owned());
         }
+        if found.rate == 0.0 {
+            notes.push(format!(
+                "broken at {rate_min:.0} requests/s too, where nothing queues: this is the target's own floor, or the \
+                 jitter of this host (`gramme tune calibrate` shows it); still lower rates take longer steps (--step)"
+            ));
+        }
         if !found.confirmed && found.rate > 0.0 {
             notes.push("no longer run confirmed the rate: the target (or this host) is less steady than the short steps showed".to_owned());
         }
@@ -159,15 +170,19 @@ impl Walk<'_> {
         })
     }
 
+    /// Requests that a step needs for the promise's highest percentile.
+    fn samples(&self) -> f64 {
+        samples_min(self.args.sla.quantile_max().unwrap_or(0.5)) as f64 * 2.2
+    }
+
     fn step(
         &mut self,
         kind: PointKind,
         rate: f64,
         length: Duration,
     ) -> Result<StepResult, Failure> {
-        let samples = samples_min(self.args.sla.quantile_max().unwrap_or(0.5)) as f64 * 2.2;
         let duration = length.max(Duration::from_secs_f64(
-            (samples / rate).min(STEP_MAX.as_secs_f64()),
+            (self.samples() / rate).min(STEP_MAX.as_secs_f64()),
         ));
         let mut measurement = self.base.clone();
         measurement.plan = LoadPlan {

@@ -68,6 +68,7 @@ const CURVE: [f64; 8] = [0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1];
 #[derive(Debug, Clone)]
 pub struct Search {
     start: f64,
+    rate_min: f64,
     rate_max: f64,
     /// Bisection ends when the ends are this close (a ratio).
     precision: f64,
@@ -92,6 +93,7 @@ impl Search {
         let start = start.clamp(RATE_MIN, rate_max.max(RATE_MIN));
         Search {
             start,
+            rate_min: RATE_MIN,
             rate_max,
             precision: 1.0 + precision.max(0.001),
             held: None,
@@ -99,6 +101,14 @@ impl Search {
             failed: 0,
             phase: Phase::Narrow,
             tried: Vec::new(),
+        }
+    }
+
+    /// The same search, which gives up when the promise does not hold at `rate_min` either.
+    pub fn down_to(self, rate_min: f64) -> Self {
+        Search {
+            rate_min: rate_min.clamp(RATE_MIN, self.start),
+            ..self
         }
     }
 
@@ -123,7 +133,7 @@ impl Search {
         match (self.held, self.broken) {
             (None, None) => self.start,
             (Some(held), None) => (held * 2.0).min(self.rate_max),
-            (None, Some((broken, _))) => (broken / 4.0).max(RATE_MIN),
+            (None, Some((broken, _))) => (broken / 4.0).max(self.rate_min),
             (Some(held), Some((broken, _))) => (held * broken).sqrt(),
         }
     }
@@ -160,7 +170,7 @@ impl Search {
         }
         match (self.held, self.broken) {
             (Some(held), None) if held >= self.rate_max => self.confirm(held),
-            (None, Some((broken, _))) if broken <= RATE_MIN => self.finish(0.0, false),
+            (None, Some((broken, _))) if broken <= self.rate_min => self.finish(0.0, false),
             (Some(held), Some((broken, _))) if broken / held <= self.precision => {
                 self.confirm(held)
             }
@@ -305,6 +315,24 @@ mod tests {
                 generator_limited: false
             }
         );
+    }
+
+    #[test]
+    fn a_search_goes_no_lower_than_it_may() {
+        let search_down = |limit| {
+            let mut least = f64::INFINITY;
+            let search_from = Search::new(1000.0, 1e7, 0.03).down_to(220.0);
+            let (found, _) = search(search_from, |rate| up_to(limit)(rate), 0);
+            let mut again = Search::new(1000.0, 1e7, 0.03).down_to(220.0);
+            while let Step::Probe { rate } = again.next_step() {
+                least = f64::min(least, rate);
+                again.tell(up_to(limit)(rate));
+            }
+            (found.rate, least)
+        };
+        assert_eq!(search_down(100.0), (0.0, 220.0));
+        let (rate, least) = search_down(230.0);
+        assert!((220.0..=230.0).contains(&rate) && least == 220.0, "{rate}");
     }
 
     #[test]
