@@ -36,6 +36,7 @@ marks! {
     WrittenAsStandIn: "a node that does not hold the key coordinated its write, since none that does could be reached",
     ForwardedAgain: "a forwarded request went to a second node",
     HintKept: "a coordinator kept a hint",
+    HintAwaitsRoom: "a full disk took no hint, and it was kept in memory",
     HintGivenUp: "the delivery of a hint was refused or not answered",
     HintRedelivered: "a hint arrived at a node that had refused one before, or been silent",
     HintChanged: "a hint or its object changed while it was delivered, and stayed",

@@ -45,6 +45,7 @@ mutants! {
     StandInForgets: "a stand-in keeps the object and no hint",
     HintForgottenEarly: "a hint is forgotten when it is sent, not when it has arrived",
     HintForgottenRefused: "a hint is forgotten though its node refused it",
+    HintForgottenFull: "a hint that a full disk does not take is not tried again",
     CompareBlind: "replicas that compare find nothing different",
     CompareNoPush: "a comparison pulls what is missing here and pushes nothing",
     CompareNoPull: "a comparison pushes what is missing there and pulls nothing",

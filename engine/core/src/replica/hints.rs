@@ -2,15 +2,85 @@
 //!
 //! A hint is a small record of its own, without a value: the object lies beside it, under its own key, so what is
 //! delivered is always the newest. It has a token that no client's key has, in the same slice as the key's own.
+//!
+//! A disk that is full takes no hint. It is kept in memory then and tried again when there is room; what a crash takes of
+//! these, and what [`REFUSED_BYTES_MAX`] does not hold, the next comparison finds.
 
+use std::collections::BTreeMap;
+
+use crate::base::durability::Durability;
 use crate::base::ids::{NodeId, Token};
+use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
+use crate::base::time::Now;
 use crate::port::ids::NOBODY;
-use crate::port::{Condition, ContextArg, Durability, Expiry, KeyName, Op, Put};
+use crate::port::{Condition, ContextArg, Effects, Expiry, KeyName, Op, Put, Quorum, Request};
+use crate::replica::Replica;
 use crate::replica::turn::Turn;
+
+/// Bytes of the hints that are kept in memory while the disk is full.
+const REFUSED_BYTES_MAX: usize = 1 << 20;
+/// What such a hint takes beside its key.
+const REFUSED_OVERHEAD_BYTES: usize = 64;
 
 /// The bucket of hints; no client can name it.
 pub(crate) const HINT_BUCKET: &[u8] = b"\0hint";
+
+/// Hints that there was no room for.
+#[derive(Default)]
+pub(crate) struct RefusedHints {
+    names: BTreeMap<Box<[u8]>, Token>,
+    bytes: usize,
+}
+
+impl RefusedHints {
+    /// Keeps a request where it is one for a hint; false where it is none, or one too many.
+    pub(crate) fn keep(&mut self, request: &Request<'_>) -> bool {
+        let is_hint = request.bucket == HINT_BUCKET && matches!(request.op, Op::Put(_));
+        let bytes = request.key.len() + REFUSED_OVERHEAD_BYTES;
+        let has_room = self.bytes + bytes <= REFUSED_BYTES_MAX;
+        if !is_hint || !has_room || request.id != NOBODY || mutant::is(Mutant::HintForgottenFull) {
+            return false;
+        }
+        let former = self.names.insert(request.key.into(), request.token);
+        self.bytes += if former.is_none() { bytes } else { 0 };
+        mark::reach(Mark::HintAwaitsRoom);
+        true
+    }
+}
+
+impl Replica {
+    /// There is room again: keeps what was refused.
+    pub(super) fn try_refused_hints(&mut self, now: Now, effects: &mut Effects) {
+        let refused = core::mem::take(&mut self.refused_hints);
+        for (name, token) in refused.names {
+            let request = Request {
+                id: NOBODY,
+                deadline_ns: None,
+                bucket: HINT_BUCKET,
+                key: &name,
+                token,
+                durability: Some(Durability::Buffered),
+                quorum: Quorum::default(),
+                wants_object: false,
+                is_forwarded: false,
+                op: Op::Put(HINT_PUT),
+            };
+            self.request(now, &request, None, effects);
+        }
+    }
+}
+
+/// What is put under a hint's key.
+const HINT_PUT: Put<'static> = Put {
+    context: ContextArg::Latest,
+    value: &[],
+    expiry: Expiry::Never,
+    condition: Condition::Always,
+    want_previous: false,
+    want_context: false,
+    write_id: None,
+};
 
 /// The key of a hint: the node, the bucket's length, the bucket, the key.
 pub(crate) fn hint_key(target: NodeId, key: KeyName<&[u8]>) -> Vec<u8> {
@@ -35,15 +105,7 @@ pub(crate) fn keep_hint(turn: &mut Turn<'_>, target: NodeId, key: KeyName<&[u8]>
     if mutant::is(Mutant::HintsSkipped) {
         return;
     }
-    let op = Op::Put(Put {
-        context: ContextArg::Latest,
-        value: &[],
-        expiry: Expiry::Never,
-        condition: Condition::Always,
-        want_previous: false,
-        want_context: false,
-        write_id: None,
-    });
+    let op = Op::Put(HINT_PUT);
     ask(turn, &hint_key(target, key), key.token.of_hint(), op);
 }
 

@@ -41,6 +41,7 @@ use crate::replica::checkpoints::Checkpoints;
 use crate::replica::clean::Cleaner;
 use crate::replica::config::{Bucket, ShardConfig};
 use crate::replica::hints::HINT_BUCKET;
+use crate::replica::hints::RefusedHints;
 use crate::replica::records::{ReadEnd, ReadResult};
 use crate::replica::status::{Damage, ShardStatus, WriteState};
 use crate::store::cache::RecordCache;
@@ -111,6 +112,8 @@ pub struct Replica {
     /// Objects for the other replicas whose times are not on stable media as possibly used.
     pub(super) applied_ahead: VecDeque<AppliedAhead>,
     stalled: VecDeque<OwnedRequest>,
+    /// Hints that there was no room for.
+    pub(super) refused_hints: RefusedHints,
     pub(super) waiting: u32,
     /// Reads for the background that have ended.
     pub(super) upkeep_reads: Vec<ReadEnd>,
@@ -180,6 +183,7 @@ impl Replica {
             commit_waiters: VecDeque::with_capacity(1024),
             applied_ahead: VecDeque::new(),
             stalled: VecDeque::new(),
+            refused_hints: RefusedHints::default(),
             waiting: 0,
             upkeep_reads: Vec::new(),
             unreadable: BTreeSet::new(),
@@ -484,6 +488,9 @@ impl Replica {
     pub(super) fn stall(&mut self, request: &Request<'_>, effects: &mut Effects) {
         if self.waiting + self.stalled.len() as u32 >= self.config.requests_max {
             self.stats.shed += 1;
+            if self.refused_hints.keep(request) {
+                return;
+            }
             return effects.reply(
                 request.id,
                 Outcome::Failed(Failure::Overloaded { retry_after_ms: 50 }),

@@ -135,6 +135,9 @@ impl Replica {
         if !is_delete {
             match self.admission {
                 Admission::Full => {
+                    if self.refused_hints.keep(request) {
+                        return;
+                    }
                     mark::reach(Mark::DiskFullRefused);
                     return effects.reply(request.id, Outcome::Failed(Failure::DiskFull));
                 }

@@ -152,6 +152,7 @@ impl Replica {
                     };
                     self.request(now, &request.request(), None, effects);
                 }
+                self.try_refused_hints(now, effects);
             }
             // Each finds its own answer: puts wait or are refused, deletes go on.
             Admission::Full | Admission::Wait => {
