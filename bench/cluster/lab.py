@@ -1,4 +1,4 @@
-"""What the measurements of clusters share: nodes that start and stop by pid, their metrics and CPU, a run of the harness.
+"""What the measurements of clusters share: nodes that start and stop by pid, their metrics, a run of the harness.
 
 Only the standard library. Everything runs on loopback and ends what it started.
 """
@@ -16,7 +16,6 @@ import time
 import urllib.request
 
 GRAMME = os.environ.get("GRAMME", os.path.join(os.getcwd(), "target", "release", "gramme"))
-TICK = os.sysconf("SC_CLK_TCK")
 DATA = tempfile.mkdtemp(prefix="gramme-cluster-")
 _processes = []
 
@@ -66,13 +65,6 @@ def spawn(argv, log):
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     _processes.append(process)
     return process
-
-
-def cpu_s(pid):
-    """CPU seconds, user and system, of all threads of a process."""
-    with open(f"/proc/{pid}/stat") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
 
 
 class Node:
@@ -129,13 +121,6 @@ class Node:
                 sums[name] = sums.get(name, 0) + float(value)
         return sums
 
-    def cpu_s(self):
-        return cpu_s(self.process.pid)
-
-    def end(self, sig=signal.SIGTERM):
-        self.process.send_signal(sig)
-        self.process.wait(60)
-
     def operate(self, *words):
         """A `gramme cluster` command; its answer, or None when it was refused."""
         out = subprocess.run([GRAMME, "cluster", *words, "--json", "--node", self.address()], stdin=subprocess.DEVNULL,
@@ -170,10 +155,10 @@ def cluster(count, prefix="n"):
     return nodes
 
 
-def bench_argv(target, rate, seconds, records, out=None, workload="ycsb-a", load="never", connections=32, more=()):
+def bench_argv(target, rate, seconds, records, load="never"):
     return [GRAMME, "bench", "run", "--target", target, "--rate", str(rate), "--duration", f"{seconds}s", "--warmup", "1s",
-            "--workload", workload, "--records", str(records), "--key-bytes", "16", "--value-bytes", "100", "--load", load,
-            "--connections", str(connections), "--arrivals", "poisson", "--json", *(["--out", out] if out else []), *more]
+            "--workload", "ycsb-a", "--records", str(records), "--key-bytes", "16", "--value-bytes", "100", "--load", load,
+            "--connections", "32", "--arrivals", "poisson", "--json"]
 
 
 def bench(*args, **options):
@@ -195,36 +180,3 @@ def row(name, report, head=30):
 
 def heading(name, head=30):
     return f"{name:{head}}{'per s':>9}{'failed':>8}{'p50 ms':>10}{'p99 ms':>10}{'p99.9 ms':>10}"
-
-
-def windows(folder):
-    """Of a saved run: (epoch seconds, {upper ns: requests}) for each window, warm-up included."""
-    with open(os.path.join(folder, "run.json")) as f:
-        run = json.load(f)
-    with open(os.path.join(folder, "windows.json")) as f:
-        series = json.load(f)
-    for window in series:
-        counts = {}
-        for verb in window["response"]:
-            for ns, count in verb["counts"]:
-                counts[ns] = counts.get(ns, 0) + count
-        yield run["started_unix_s"] + window["index"] * run["window_s"], counts
-
-
-def percentiles(histograms, which=(50, 99, 99.9)):
-    """Requests in all histograms together, and their percentiles in milliseconds."""
-    sums = {}
-    for histogram in histograms:
-        for ns, count in histogram.items():
-            sums[ns] = sums.get(ns, 0) + count
-    total, found = sum(sums.values()), []
-    for p in which:
-        seen = 0
-        for ns in sorted(sums):
-            seen += sums[ns]
-            if seen >= total * p / 100:
-                found.append(ns / 1e6)
-                break
-        else:
-            found.append(float("nan"))
-    return total, found
