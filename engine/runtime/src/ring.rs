@@ -191,6 +191,11 @@ impl Ring {
         into.len() - before
     }
 
+    /// How many operations are queued and not yet submitted.
+    pub const fn unsubmitted(&self) -> u32 {
+        self.unsubmitted
+    }
+
     /// Whether operations are queued and not yet submitted.
     pub const fn has_unsubmitted(&self) -> bool {
         self.unsubmitted > 0

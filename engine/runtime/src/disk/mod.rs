@@ -37,6 +37,10 @@ use crate::mailbox::Address;
 use crate::ring::{Completion, Owner, Ring, user_data};
 use files::{Job, io_error_of};
 
+/// A turn's reads go to the device in groups of so many. All at once at the turn's end, they leave the device idle first
+/// and in a queue afterwards: measured at depth 32, a fifth fewer reads a second for the same CPU.
+const READS_TOGETHER_MAX: u32 = 4;
+
 /// One finished operation.
 #[derive(Debug)]
 pub(crate) enum Done {
@@ -276,6 +280,10 @@ impl Disk {
                 transfer: Transfer::Read { into },
             },
         );
+        if ring.unsubmitted() >= READS_TOGETHER_MAX {
+            // What is wrong with the ring is said where the turn submits the rest.
+            let _ = ring.submit();
+        }
     }
 
     fn begin(&mut self, ring: &mut Ring, operation: Operation) {

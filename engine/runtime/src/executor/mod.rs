@@ -149,8 +149,9 @@ pub(crate) async fn run(core: Rc<RefCell<Core>>, wake: &BufferedFile) -> io::Res
         if is_busy || core.borrow_mut().spin() {
             continue;
         }
-        if is_alone {
-            core.borrow_mut().sleep_alone()?;
+        let alone_max = core.borrow().sleep_alone_max();
+        if let Some(time_max) = alone_max {
+            core.borrow_mut().sleep_alone(time_max)?;
         } else {
             sleep::sleep_beside_others(&core, wake, &mut read).await?;
         }

@@ -3,7 +3,9 @@
 //! A loop that is alone on its executor sleeps in its own ring: one system call submits what is left, runs what the
 //! kernel deferred, and waits for a completion, a doorbell (the event file, read by the same ring) or the next deadline.
 //! Once there are futures of callers beside it, it has to sleep where they do: in glommio, which reads the event file
-//! that the ring's completions ring too. That way passes two rings and costs a wake-up some 40 µs more.
+//! that the ring's completions ring too. That way passes two rings and costs a wake-up some 40 µs more, so while the disk
+//! has something to do, which ends soon, it waits in its own ring all the same, for [`DISK_WAIT_MAX`] at a time.
+//! Both may have a read of the event file under way then; whichever gets the ring, the other is late by that time at most.
 //!
 //! Invariant: whoever looks asleep has looked for work after saying so (see `doorbell.rs`).
 #![expect(
@@ -33,6 +35,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a loop sleeps in its own ring at most. Nothing is known to get lost there; if something ever does, a shard
 /// is late and not gone.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// How long callers' futures may have to wait for what is not the shard's (their own timers and files) while the shard
+/// waits for its disk in its own ring: hardly longer than a read takes, and two wake-ups less for each.
+const DISK_WAIT_MAX: Duration = Duration::from_micros(200);
 
 /// The doorbell's read among the executor's operations; timers have slots from zero.
 const BELL: u64 = 1 << 40;
@@ -138,8 +144,19 @@ async fn wait<'a>(
 }
 
 impl Core {
-    /// Sleeps in the shard's own ring. Nothing else runs on this thread meanwhile.
-    pub(super) fn sleep_alone(&mut self) -> io::Result<()> {
+    /// How long the loop may sleep in its own ring, if it may.
+    pub(super) fn sleep_alone_max(&self) -> Option<Duration> {
+        if self.is_alone {
+            Some(SLEEP_MAX)
+        } else if self.disk.is_idle() {
+            None
+        } else {
+            Some(DISK_WAIT_MAX)
+        }
+    }
+
+    /// Sleeps in the shard's own ring, for `time_max` at most. Nothing else runs on this thread meanwhile.
+    pub(super) fn sleep_alone(&mut self, time_max: Duration) -> io::Result<()> {
         self.bell.arm(&mut self.ring);
         self.ring.disable_wake();
         let deadline_ns = self.deadline_ns();
@@ -149,8 +166,8 @@ impl Core {
         if may_sleep {
             self.port.now = clock::now();
             let now_ns = self.port.now.mono_ns;
-            let wait = deadline_ns.map_or(SLEEP_MAX, |at_ns| {
-                Duration::from_nanos(at_ns.saturating_sub(now_ns)).min(SLEEP_MAX)
+            let wait = deadline_ns.map_or(time_max, |at_ns| {
+                Duration::from_nanos(at_ns.saturating_sub(now_ns)).min(time_max)
             });
             if !wait.is_zero() {
                 self.ring.submit_and_wait(wait)?;
