@@ -70,13 +70,13 @@ def spawn(argv, log):
 class Node:
     """One `gramme serve` of one shard."""
 
-    def __init__(self, name):
+    def __init__(self, name, more=()):
         if not os.access(GRAMME, os.X_OK):
             sys.exit(f"no gramme binary at {GRAMME}: cargo build --release (or set GRAMME)")
         first = free_ports(4)
         self.name, self.native, self.resp, self.admin = name, first, first + 2, first + 3
         self.data, self.log = os.path.join(DATA, name), os.path.join(DATA, name + ".log")
-        self.process = None
+        self.process, self.more = None, list(more)
 
     def start(self, seed=None):
         config = os.path.join(DATA, "node.toml")
@@ -84,9 +84,10 @@ class Node:
             f.write("shards = 1\npin_to_cores = false\nmemory_bytes = 268435456\ncapacity_bytes = 8589934592\n"
                     "segment_bytes = 16777216\n")
         argv = [GRAMME, "serve", "--config", config, "--data", self.data, "--name", self.name, "--zone", self.name,
-                "--listen", self.address(), "--resp", f"127.0.0.1:{self.resp}", "--admin", f"127.0.0.1:{self.admin}"]
+                "--listen", self.address(), "--resp", f"127.0.0.1:{self.resp}", "--admin", f"127.0.0.1:{self.admin}", *self.more]
+        starts = self.starts()
         self.process = spawn(argv + (["--join", seed.address()] if seed else []), self.log)
-        until(f"{self.name} to serve; see its log:\n{self.tail()}", self.is_healthy)
+        until(f"{self.name} to serve; its log is {self.log}", lambda: self.starts() > starts)
         return self
 
     def address(self):
@@ -103,13 +104,15 @@ class Node:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=5) as answer:
             return answer.read().decode()
 
-    def is_healthy(self):
-        if self.process.poll() is not None:
-            sys.exit(f"{self.name} ended at its start: {self.tail()}")
+    def starts(self):
+        """How often it has said that it serves; exits when it ended instead. (`/health` says more: also what was damaged.)"""
+        if self.process and self.process.poll() not in (None, -signal.SIGKILL):
+            sys.exit(f"{self.name} ended: {self.tail()}")
         try:
-            return bool(self.http("/health"))
-        except OSError:
-            return False
+            with open(self.log, "rb") as f:
+                return f.read().count(b"\nready ")
+        except FileNotFoundError:
+            return 0
 
     def metrics(self):
         """Name without `gramme_` to the sum over the shards."""
@@ -142,11 +145,11 @@ class Node:
         return plan
 
 
-def cluster(count, prefix="n"):
-    """So many nodes, named by prefix and number, that are one cluster and hold their shares."""
+def cluster(count, prefix="n", more=()):
+    """So many nodes, named by prefix and number, that are one cluster and hold their shares; `more` goes to `serve`."""
     nodes = []
     for number in range(count):
-        nodes.append(Node(f"{prefix}{number}").start(nodes[0] if nodes else None))
+        nodes.append(Node(f"{prefix}{number}", more).start(nodes[0] if nodes else None))
     if count > 1:
         until("the others staged", lambda: len((nodes[0].operate("status") or {}).get("staged", [])) == count - 1)
         nodes[0].commit()
