@@ -51,6 +51,7 @@ marks! {
     PutStalled: "a put waited for room",
     DiskFullRefused: "a put was refused, since the disk was full",
     FailedWriteMoved: "what a failed write had was appended anew",
+    CheckpointVoided: "a checkpoint was made anew, since a write to the log failed meanwhile",
     TurnedReadOnly: "a shard turned read only after failed writes",
     ReadFailedOnce: "a read failed, and the record was kept for the next one",
     RecordLost: "a record did not verify, or could not be read for too often, and was forgotten until replicas bring it back",

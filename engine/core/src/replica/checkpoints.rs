@@ -4,6 +4,7 @@
 //! header is written when every record that the pieces may name is on stable media and no start can take it back.
 
 use crate::base::ids::{BatchNumber, Token};
+use crate::base::mark::{self, Mark};
 use crate::base::time::Now;
 use crate::port::{Effect, Effects, FileId, IoError, LogRange, Ticket};
 use crate::replica::Replica;
@@ -52,6 +53,8 @@ pub(super) struct Checkpoints {
     retry_ns: Option<u64>,
     /// The one that a stop asks for failed: the log has everything, so the stop goes on without.
     is_end_given_up: bool,
+    /// A write to the log failed while a piece was on its way: the one that is being made is made anew when that has ended.
+    is_void: bool,
     /// The cleaner needs one to give segments back.
     pub(super) is_wanted: bool,
     // of the one that is being made
@@ -73,6 +76,7 @@ impl Checkpoints {
             submitted_at: 0,
             retry_ns: None,
             is_end_given_up: false,
+            is_void: false,
             is_wanted: false,
             next: CheckpointHeader::default(),
             begun_at: 0,
@@ -119,7 +123,6 @@ impl Replica {
             Phase::AwaitingBatch(batch) if self.log.firm() >= batch => {
                 self.write_checkpoint_header(now, effects)
             }
-            Phase::AwaitingBatch(_) if self.is_read_only => self.abandon_checkpoint(now),
             Phase::Preparing(_)
             | Phase::WritingPiece { .. }
             | Phase::AwaitingBatch(_)
@@ -146,6 +149,10 @@ impl Replica {
         let lag = self.log.submitted_bytes - self.checkpoints.submitted_at;
         let index_bytes = self.index.memory_bytes() as u64;
         let is_late = lag >= self.config.checkpoint_bytes.max(2 * index_bytes);
+        if self.is_read_only {
+            // The index names places at which the bytes are not on stable media.
+            return false;
+        }
         if self.is_stopping {
             return self.is_log_quiet() && !self.has_stopped && !self.checkpoints.is_end_given_up;
         }
@@ -323,6 +330,7 @@ impl Replica {
                 after,
                 is_last,
             } if asked == ticket => match result {
+                Ok(()) if self.checkpoints.is_void => self.make_anew(),
                 Ok(()) if is_last => {
                     self.checkpoints.phase = Phase::AwaitingBatch(self.log.newest())
                 }
@@ -361,9 +369,34 @@ impl Replica {
 
     fn finish_checkpoint(&mut self) {
         self.checkpoints.phase = Phase::Idle;
+        self.checkpoints.is_void = false;
         if let Some(buffer) = self.checkpoints.buffer.take() {
             self.log.take_back(buffer);
         }
+    }
+
+    /// A write to the log failed: what was in it is appended anew elsewhere, and the batches that had it never count. A
+    /// checkpoint that is being made may begin its replay behind one of them, so that a start would find nothing that
+    /// follows it, and may name their places: it is made anew. One whose header is on its way stands on durable batches
+    /// alone.
+    pub(super) fn void_checkpoint(&mut self) {
+        if matches!(
+            self.checkpoints.phase,
+            Phase::Idle | Phase::WritingHeader(_)
+        ) {
+            return;
+        }
+        mark::reach(Mark::CheckpointVoided);
+        match self.checkpoints.phase {
+            // Its bytes are with the disk.
+            Phase::WritingPiece { .. } => self.checkpoints.is_void = true,
+            _ => self.make_anew(),
+        }
+    }
+
+    fn make_anew(&mut self) {
+        self.checkpoints.is_wanted = true;
+        self.finish_checkpoint();
     }
 
     fn abandon_checkpoint(&mut self, now: Now) {

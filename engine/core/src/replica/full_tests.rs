@@ -1,8 +1,10 @@
 //! No space, and writes that fail.
 
-use crate::port::{Durability, Failure, Outcome};
-use crate::replica::WriteState;
+use std::collections::BTreeMap;
+
+use crate::port::{Durability, Event, Failure, Outcome};
 use crate::replica::bench_tests::{Bench, config, name, seeds};
+use crate::replica::{ShardConfig, WriteState};
 
 const VALUE: [u8; 1000] = [7; 1000];
 
@@ -192,7 +194,7 @@ fn one_failed_write_is_mended() {
                 );
             }
         }
-        let mut last = std::collections::BTreeMap::new();
+        let mut last = BTreeMap::new();
         for (id, k, value) in ids {
             let outcome = bench.wait(id).0;
             assert!(
@@ -276,6 +278,109 @@ fn a_failed_write_with_more_on_its_way_than_the_tail_holds_is_mended() {
         for k in 0..50 {
             let found = bench.get(&name(k)).expect("reads");
             assert_eq!(found.as_deref(), Some(VALUE.as_slice()), "seed {seed}: {k}");
+        }
+    }
+}
+
+/// A checkpoint that is being made while a write to the log fails may stand on what never counts.
+#[test]
+fn a_failed_write_takes_nothing_of_which_a_checkpoint_was_being_made() {
+    for seed in 0..seeds(40) {
+        let config = ShardConfig {
+            checkpoint_bytes: 8 << 10,
+            ..config(24, 64 << 10)
+        };
+        let mut bench = Bench::new(seed, config);
+        let mut acknowledged = BTreeMap::new();
+        for round in 0..30 {
+            for step in 0..30_u64 {
+                let percent = if round % 3 == 2 { 60 } else { 4 };
+                if bench.random.chance(percent) {
+                    bench.disk.fail_writes = 1;
+                }
+                let k = bench.random.below(20);
+                let value = format!("{round} {step}").into_bytes();
+                let id = bench.put(&name(k), &value, Some(Durability::One));
+                let value = Some(value);
+                match bench.wait(id).0 {
+                    Outcome::Written { .. } => {
+                        acknowledged.insert(k, vec![value]);
+                    }
+                    // It may be there or not; the shard takes no more.
+                    Outcome::Failed(Failure::InDoubt | Failure::ReadOnly) => {
+                        let values = acknowledged.entry(k).or_insert_with(|| vec![None]);
+                        values.push(value);
+                        bench.turns(20);
+                    }
+                    other => panic!("seed {seed}: {other:?}"),
+                }
+            }
+            bench.disk.fail_writes = 0;
+            bench.crash();
+            assert_eq!(bench.report.damage, [], "seed {seed} round {round}");
+            for (k, values) in &mut acknowledged {
+                let found = bench.get(&name(*k));
+                let found = found.unwrap_or_else(|e| panic!("seed {seed} round {round}: {e}"));
+                assert!(
+                    values.contains(&found),
+                    "seed {seed} round {round}: key {k} is {found:?}, not one of {values:?}"
+                );
+                *values = vec![found];
+            }
+        }
+        bench.check_sums();
+    }
+}
+
+/// Whoever waits for the batch that was the newest when a write failed must find all of it on stable media.
+#[test]
+fn what_is_appended_anew_counts_as_durable_together() {
+    for seed in 0..seeds(20) {
+        let mut bench = Bench::new(seed, config(24, 64 << 10));
+        bench.turns(10);
+        for k in 0..50 {
+            bench.put(&name(k), &VALUE, Some(Durability::One));
+        }
+        let (newest, durable) = bench.shard.batches();
+        assert!(newest > durable, "seed {seed}");
+        bench.disk.fail_writes = 1;
+        while bench.shard.batches().1 < newest {
+            bench.complete_one();
+            bench.event(Event::TurnEnd);
+            bench.now.mono_ns += 1_000_000;
+        }
+        assert_eq!(bench.shard.status().write_faults, 1, "seed {seed}");
+        bench.crash();
+        for k in 0..50 {
+            let found = bench.get(&name(k)).expect("reads");
+            assert_eq!(found.as_deref(), Some(VALUE.as_slice()), "seed {seed}: {k}");
+        }
+    }
+}
+
+#[test]
+fn a_shard_that_turned_read_only_makes_no_checkpoint_of_what_it_could_not_write() {
+    for seed in 0..seeds(10) {
+        let config = ShardConfig {
+            checkpoint_bytes: 8 << 10,
+            ..config(24, 64 << 10)
+        };
+        let mut bench = Bench::new(seed, config);
+        for k in 0..30 {
+            let id = bench.put(&name(k), b"before", Some(Durability::One));
+            bench.wait(id);
+        }
+        bench.disk.fail_writes = u32::MAX;
+        for k in 0..30 {
+            bench.put(&name(k), &VALUE, None);
+        }
+        bench.turns(100);
+        assert_eq!(bench.shard.status().writes, WriteState::ReadOnly);
+        bench.disk.fail_writes = 0;
+        bench.crash();
+        for k in 0..30 {
+            let found = bench.get(&name(k)).expect("reads");
+            assert_eq!(found.as_deref(), Some(b"before".as_slice()), "seed {seed}");
         }
     }
 }

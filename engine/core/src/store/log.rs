@@ -164,6 +164,9 @@ pub struct Log {
     /// Writes given up after a fault that have not ended yet: their buffers must stay.
     given_up: Vec<Commit>,
     durable: BatchNumber,
+    /// Batches up to this have what a failed write had, and count as durable together: who waits for a batch that failed
+    /// waits for a lesser number than any of these has.
+    anew_upto: BatchNumber,
     ceiling_durable: u64,
     // what other shards depend on, and this one on them
     /// What the next batch depends on.
@@ -226,6 +229,7 @@ impl Log {
             in_flight_bytes: 0,
             given_up: Vec::new(),
             durable: last_number,
+            anew_upto: BatchNumber(0),
             ceiling_durable: 0,
             frontier: Frontier::default(),
             unsettled: VecDeque::new(),

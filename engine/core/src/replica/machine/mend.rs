@@ -21,6 +21,7 @@ impl Replica {
     ) {
         self.stats.write_faults += 1;
         self.write_faults_in_row += 1;
+        self.void_checkpoint();
         let mut is_lost = self.write_faults_in_row >= WRITE_FAULTS_MAX;
         if !is_lost {
             // All of them first: appending may take the memory of what was written.
@@ -55,6 +56,7 @@ impl Replica {
         if self.commit_waiters.iter().any(|waiter| waiter.is_promise) {
             self.log.promise(batch);
         }
+        self.log.end_anew(effects);
         self.is_commit_urgent = true;
     }
 

@@ -14,6 +14,9 @@ impl Log {
             return false;
         };
         commit.is_done = true;
+        if !self.is_anew_done() {
+            return true;
+        }
         while let Some(first) = self.in_flight.front().filter(|commit| commit.is_done) {
             self.durable = first.number;
             if first.is_promised {
@@ -25,6 +28,23 @@ impl Log {
             self.in_flight.pop_front();
         }
         true
+    }
+
+    /// Whether all that a failed write had is on stable media.
+    fn is_anew_done(&self) -> bool {
+        let upto = self.anew_upto;
+        let is_open = self.open.as_ref().is_some_and(|open| open.number <= upto);
+        let mut anew = self.in_flight.iter().take_while(|c| c.number <= upto);
+        !is_open && anew.all(|commit| commit.is_done)
+    }
+
+    /// All that a failed write had is appended anew: it counts as durable together. Where it is several batches, the last
+    /// is submitted at once, for those before it stay on their way until it has ended.
+    pub(crate) fn end_anew(&mut self, effects: &mut Effects) {
+        self.anew_upto = self.newest();
+        if !self.in_flight.is_empty() {
+            self.close_batch(effects);
+        }
     }
 
     /// Takes back everything that is not durable after a failed write: seals the segment and returns the commits
@@ -58,6 +78,9 @@ impl Log {
         self.roll_of = BatchNumber(0);
         self.roll_before.clear();
         self.segments.forget_after(self.durable);
+        // What they had is settled when the batches are that have it now.
+        let durable = self.durable;
+        self.unsettled.retain(|(_, number)| *number <= durable);
         Some(failed)
     }
 
