@@ -72,6 +72,7 @@ mutants! {
     GainedUnfetched: "a node says that it holds a partition before it has fetched it",
     DrainedUnshared: "a node lets go of a partition without bringing what it has to the others",
     DrainedByOne: "a node lets go of a partition as soon as one of its shards has handed over its slice",
+    LetGoUnasked: "a node lets go of a partition without asking its targets whether they work by the same layout",
     PendingCounts: "a node that has yet to gain a partition counts in the quorums of its writes",
     RemovedHolding: "a leaving node is removed before it has handed over what it holds",
     ClockForgotten: "a start after a crash forgets how far the clock had been promised",

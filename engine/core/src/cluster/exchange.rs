@@ -18,7 +18,10 @@ impl Cluster {
     /// Gossip of another node.
     pub fn message(&mut self, now: Now, from: NodeId, bytes: &[u8], out: &mut Out) {
         match decode(bytes) {
-            Ok((sender, word)) if sender.life.node == from => self.word(now, &sender, word, out),
+            Ok((sender, word)) if sender.life.node == from => {
+                self.word(now, &sender, word, out);
+                self.heed_known(now, out);
+            }
             Ok(_) | Err(_) => self.garbage += 1,
         }
         self.settle(now, out);
@@ -49,6 +52,17 @@ impl Cluster {
             return;
         };
         self.detector.heard(sender.life, now.mono_ns);
+        if let Word::Digest { ring, .. }
+        | Word::Delta {
+            digest: Some(ring), ..
+        } = &word
+            && self
+                .ring
+                .as_ref()
+                .is_some_and(|own| own.cluster() == ring.cluster)
+        {
+            self.known.digest(&sender.life, ring);
+        }
         match word {
             Word::Datagram(bytes) => self.detector.datagram(bytes, now.mono_ns),
             Word::Ping => self.say(now, from, &Word::Pong, out),
@@ -62,7 +76,7 @@ impl Cluster {
                 vitals,
             } => {
                 self.vitals.merge(&vitals);
-                self.compared(now, from, (ring, buckets, epoch), out);
+                self.compared(now, &sender.life, (ring, buckets, epoch), out);
             }
             Word::Digest { ring, buckets } => self.digest(now, from, &ring, buckets, out),
             Word::Delta {
@@ -189,12 +203,16 @@ impl Cluster {
         self.say(now, sender.life.node, &word, out);
     }
 
-    fn compared(&mut self, now: Now, from: NodeId, theirs: (u64, u64, u64), out: &mut Out) {
+    fn compared(&mut self, now: Now, life: &Life, theirs: (u64, u64, u64), out: &mut Out) {
+        let from = life.node;
         let Some((ring, buckets, epoch)) = self.hashes() else {
             let hello = Word::Hello(self.facts.clone());
             self.say(now, from, &hello, out);
             return;
         };
+        if let Some(own) = self.ring.as_ref().filter(|_| ring == theirs.0) {
+            self.known.same(life, own);
+        }
         if (ring, buckets, epoch) == theirs {
             self.vouched(now);
             return;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::boot::{Boot, BootError, Kept};
 use super::buckets::Buckets;
 use super::detector::{Detector, Life};
+use super::known::Known;
 use super::progress::Progress;
 use super::rng::Rng;
 use super::sighting::Sightings;
@@ -137,6 +138,7 @@ pub struct Cluster {
     pub(super) vitals: AllVitals,
     // this node's shards
     pub(super) progress: Progress,
+    pub(super) known: Known,
     // operators
     pub(super) plan: Option<Plan>,
     pub(super) reports: VecDeque<Report>,
@@ -213,6 +215,7 @@ impl Cluster {
             rng,
             vitals: AllVitals::default(),
             progress: Progress::default(),
+            known: Known::default(),
             plan: None,
             reports: VecDeque::new(),
             garbage: 0,
@@ -338,6 +341,7 @@ impl Cluster {
             at(self.detector.next_deadline_ns());
             at(Some(self.times.exchange_ns));
             at(Some(self.times.look_ns));
+            at(self.ask_deadline_ns());
         }
         if !self.seeds.is_empty() && (self.ring.is_none() || self.has_company()) {
             at(Some(self.times.hail_ns));
@@ -361,6 +365,7 @@ impl Cluster {
             {
                 self.take_part(now);
             }
+            self.heed_known(now, out);
         }
         self.settle(now, out);
     }
@@ -489,6 +494,8 @@ impl Cluster {
         let me = self.me;
         self.vitals
             .retain(|node| node == me || members.binary_search(&node).is_ok());
+        self.known
+            .retain(|node| members.binary_search(&node).is_ok());
         for node in members {
             self.detector.know(node, now.mono_ns);
         }
@@ -696,7 +703,9 @@ impl Cluster {
             Standing::Outside | Standing::Refused(_) | Standing::WrongPartitions { .. } => blank(),
             Standing::Member => {
                 let table = ring.partition_views(self.me, &ring.routes());
-                self.progress.duties(Duties::of(&table), epoch);
+                let layout = ring.layout().id();
+                let duties = Duties::of(&table, nodes);
+                self.progress.duties(duties, layout, epoch);
                 table
             }
             Standing::Vouching { .. } => {

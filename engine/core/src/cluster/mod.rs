@@ -7,6 +7,7 @@
 //! - `buckets`: their rules as cluster state;
 //! - `vitals`: how full disks are, as their nodes say;
 //! - `view`, `progress`: what all shards work by, and what they say of partitions that move;
+//! - `known`: what others have shown that they know, before something is taken away for good;
 //! - `machine`, `exchange`: the [`Cluster`] that joins them: time and messages in, an [`Out`] back;
 //! - `command`, `status`: operators' commands and their answers, JSON.
 
@@ -15,6 +16,7 @@ mod buckets;
 mod command;
 mod detector;
 mod exchange;
+mod known;
 mod machine;
 mod progress;
 mod rng;

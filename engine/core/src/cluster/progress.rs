@@ -1,23 +1,28 @@
 //! Progress: what this node's shards say of partitions that they gain, drain or have lost.
 //!
-//! A node has a partition when all of its shards have their slices of it; it has let one go when all of them are done.
-//! Words of a shard from before the node's duty began do not count.
+//! A node has a partition when all of its shards have their slices of it; it has handed one over when all of them are done,
+//! and may let it go then (`known`). Words of a shard from before the node's duty began do not count; nor do those of before
+//! other nodes became its targets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::machine::Cluster;
 use super::view::Duties;
-use crate::base::ids::{PartitionId, ShardIndex};
+use crate::base::ids::{NodeId, PartitionId, ShardIndex};
 use crate::base::mutant::{self, Mutant};
 use crate::base::time::Now;
 use crate::port::Note;
-use crate::ring::HeldVersion;
+use crate::ring::{HeldVersion, LayoutId};
 
 /// One partition's shards that are done, and the view since which that counts.
 #[derive(Clone, Debug, Default)]
 struct Done {
     since_epoch: u64,
     shards: BTreeSet<ShardIndex>,
+    /// Whether all are.
+    is_whole: bool,
+    /// The others whom it concerns: of a partition to be let go, its targets.
+    nodes: Vec<NodeId>,
 }
 
 /// All of it.
@@ -25,6 +30,8 @@ struct Done {
 pub(super) struct Progress {
     gaining: BTreeMap<PartitionId, Done>,
     draining: BTreeMap<PartitionId, Done>,
+    /// The layout from which the duties follow.
+    pub(super) layout: LayoutId,
     /// Lost here, and held by nobody else: what is left is the best there is.
     pub(super) lost: BTreeSet<PartitionId>,
     /// How new this node's own bitmap was when it was kept, before this start.
@@ -33,19 +40,33 @@ pub(super) struct Progress {
 
 impl Progress {
     /// This node's duties from a view on.
-    pub(super) fn duties(&mut self, duties: Duties, epoch: u64) {
+    pub(super) fn duties(&mut self, duties: Duties, layout: LayoutId, epoch: u64) {
+        self.layout = layout;
         for (list, wanted) in [
             (&mut self.gaining, duties.pending),
             (&mut self.draining, duties.draining),
         ] {
-            list.retain(|partition, _| wanted.contains(partition));
-            for partition in wanted {
+            list.retain(|partition, done| wanted.get(partition) == Some(&done.nodes));
+            for (partition, nodes) in wanted {
                 list.entry(partition).or_insert(Done {
                     since_epoch: epoch,
                     shards: BTreeSet::new(),
+                    is_whole: false,
+                    nodes,
                 });
             }
         }
+    }
+
+    /// What all shards have handed over and this node still says it holds, with the targets.
+    pub(super) fn handed_over(&self) -> impl Iterator<Item = (PartitionId, &[NodeId])> {
+        let whole = self.draining.iter().filter(|(_, done)| done.is_whole);
+        whole.map(|(partition, done)| (*partition, done.nodes.as_slice()))
+    }
+
+    /// It is said to be held no longer.
+    pub(super) fn let_go(&mut self, partition: PartitionId) {
+        self.draining.remove(&partition);
     }
 
     /// Partitions that are to be gained, and to be let go.
@@ -65,7 +86,9 @@ fn is_done(
     match list.get_mut(&partition) {
         Some(done) if epoch >= done.since_epoch && shard.0 < shards => {
             done.shards.insert(shard);
-            done.shards.len() == usize::from(shards)
+            done.is_whole =
+                done.shards.len() == usize::from(shards) || mutant::is(Mutant::DrainedByOne);
+            done.is_whole
         }
         Some(_) | None => false,
     }
@@ -96,14 +119,11 @@ impl Cluster {
                 partition,
                 epoch,
             } => {
-                (is_done(
-                    &mut self.progress.draining,
-                    *partition,
-                    *shard,
-                    *epoch,
-                    shards,
-                ) || mutant::is(Mutant::DrainedByOne))
-                    && ring.clear_held(me, *partition)
+                let draining = &mut self.progress.draining;
+                if is_done(draining, *partition, *shard, *epoch, shards) {
+                    self.heed_known(now, out);
+                }
+                false
             }
             Note::Lost(partitions) => {
                 for partition in partitions {
@@ -123,9 +143,6 @@ impl Cluster {
             Note::View(_) | Note::CompareAll => false,
         };
         if changed {
-            if let Note::Drained { .. } = note {
-                self.let_go_later(now);
-            }
             self.has_news(now);
         }
         self.settle(now, out);

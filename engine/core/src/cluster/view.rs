@@ -3,30 +3,33 @@
 //! Owns the last one. Its table of partitions is computed when the ring has changed and shared while only the opinion of
 //! who is alive changes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::buckets::Buckets;
 use crate::base::ids::{NodeId, PartitionId};
-use crate::ring::{BucketView, Layout, PartitionView, RingView, Slices};
+use crate::ring::{BucketView, Layout, NodeView, PartitionView, RingView, Slices};
 
-/// What this node has to do with partitions beside serving them.
+/// What this node has to do with partitions beside serving them, with the others whom it concerns.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(super) struct Duties {
-    pub(super) pending: BTreeSet<PartitionId>,
-    pub(super) draining: BTreeSet<PartitionId>,
+    pub(super) pending: BTreeMap<PartitionId, Vec<NodeId>>,
+    /// With those that are to have it.
+    pub(super) draining: BTreeMap<PartitionId, Vec<NodeId>>,
 }
 
 impl Duties {
     /// Those that follow from a table.
-    pub(super) fn of(table: &[PartitionView]) -> Self {
+    pub(super) fn of(table: &[PartitionView], nodes: &[NodeView]) -> Self {
         let mut duties = Self::default();
         for (partition, row) in (0u32..).map(PartitionId).zip(table) {
             if row.is_pending_here {
-                duties.pending.insert(partition);
+                duties.pending.insert(partition, Vec::new());
             }
             if row.is_draining_here {
-                duties.draining.insert(partition);
+                let targets = row.read.iter().filter_map(|at| nodes.get(usize::from(*at)));
+                let targets = targets.map(|node| node.id).collect();
+                duties.draining.insert(partition, targets);
             }
         }
         duties

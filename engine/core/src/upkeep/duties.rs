@@ -62,7 +62,8 @@ struct Handover {
     not_before_ns: u64,
     backoff_ns: u64,
     is_running: bool,
-    is_told: bool,
+    /// The targets that had all of it when the control shard was told.
+    told: Option<Vec<NodeId>>,
 }
 
 /// The round of comparisons.
@@ -130,6 +131,12 @@ fn is_kept(row: &PartitionView, me: u16) -> bool {
     is_named || row.is_pending_here || row.is_draining_here
 }
 
+/// Who is to have a partition that this node lets go.
+fn targets(view: &RingView, row: &PartitionView) -> Vec<NodeId> {
+    let nodes = row.read.iter().map(|number| view.node(*number));
+    nodes.map(|node| node.id).collect()
+}
+
 fn partitions(view: &RingView) -> impl Iterator<Item = (PartitionId, &PartitionView)> {
     (0u32..).map(PartitionId).zip(view.partitions.iter())
 }
@@ -191,7 +198,12 @@ impl Upkeep {
             });
         }
         for (partition, handover) in &mut duties.handovers {
-            handover.is_told &= draining.contains(partition);
+            let row = view.partition(*partition);
+            let row = row.filter(|_| draining.contains(partition));
+            let targets = row.map(|row| targets(view, row));
+            if handover.told != targets {
+                handover.told = None;
+            }
         }
         duties.handovers.retain(|partition, handover| {
             let row = view.partition(*partition);
@@ -382,7 +394,8 @@ impl Upkeep {
                     self.stats.partitions_dropped += 1;
                     self.duties.handovers.remove(&partition);
                 }
-            } else if !core::mem::replace(&mut handover.is_told, true) {
+            } else if handover.told.is_none() {
+                handover.told = Some(targets(view, row));
                 let note = Note::Drained {
                     shard: turn.replica.config().shard,
                     partition,

@@ -96,9 +96,8 @@ impl World {
         assert!(unsettled.is_empty(), "no cluster formed: {unsettled:?}");
         let swarm = &self.swarm;
         self.ring.is_formed = true;
-        // Two layouts that follow each other within a moment may have two nodes let go, each for what the other holds.
         let is_whole = swarm.wipes == 0 && swarm.rot == 0 && !swarm.has_crashes();
-        self.ring.holders_min = usize::from(if is_whole { swarm.n - 1 } else { 1 });
+        self.ring.holders_min = usize::from(if is_whole { swarm.n } else { 1 });
         self.began_ns = self.now_ns;
         self.is_safety = true;
         self.after(LOOK_NS, Action::Operator);

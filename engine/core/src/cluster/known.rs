@@ -1,0 +1,164 @@
+//! Known: what others have shown that they know, and what may follow from that alone.
+//!
+//! Everything else of a ring merges without any agreement. Two steps may not, since each takes something away for good:
+//!
+//! **Letting go.** A node says that it holds a partition no longer only when each target of the newest layout that it
+//! knows has shown, after all was handed over, that it works by that very layout, and holds the partition by a bitmap no
+//! older than what it showed. Without it two layouts that follow each other within a moment had two nodes let go, each
+//! since the other still seemed to hold it.
+//!
+//! Why that is enough: let `L` be the greatest layout under which anybody has let the partition go. Each target of `L` held
+//! it at a moment at which it knew `L`. From then on it is no target only by a layout greater than `L`, and only who is no
+//! target lets go: that would be under a layout greater than `L`, of which there is none. So all targets of `L` hold it, at
+//! any moment, however many others let go at the same time. What destroys data is another matter, and so is a node that a
+//! crash makes forget the newest layout: it asks others before it takes part again, and what it showed before that start
+//! counts no more.
+//!
+//! Nothing new is said for it: a greeting is answered by a digest, and all that is needed is in there. Who has shown enough
+//! by the usual exchange is not asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::detector::Life;
+use super::machine::Cluster;
+use super::word::Word;
+use crate::base::ids::{NodeId, PartitionId};
+use crate::base::mutant::{self, Mutant};
+use crate::base::time::Now;
+use crate::ring::{HeldVersion, LayoutId, Ring, RingDigest};
+
+/// How often one that has not shown enough is asked.
+const ASK_NS: u64 = 100_000_000;
+/// How many are asked at once.
+const ASKED_MAX: usize = 16;
+
+/// What one node has shown.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    /// In which of its starts.
+    start: u64,
+    /// The layout that it knew.
+    layout: LayoutId,
+    /// How new its own bitmap was then.
+    held: HeldVersion,
+}
+
+/// What others have shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    shown: BTreeMap<NodeId, Shown>,
+    ask_ns: u64,
+}
+
+impl Known {
+    /// A node's digest.
+    pub(super) fn digest(&mut self, from: &Life, digest: &RingDigest) {
+        let held = digest.held.get(&from.node).copied().unwrap_or_default();
+        self.show(from, digest.layout, held);
+    }
+
+    /// A node knows what is known here.
+    pub(super) fn same(&mut self, from: &Life, ring: &Ring) {
+        let held = ring.held(from.node).map(|held| held.version());
+        self.show(from, ring.layout().id(), held.unwrap_or_default());
+    }
+
+    fn show(&mut self, from: &Life, layout: LayoutId, held: HeldVersion) {
+        let shown = Shown {
+            start: from.start,
+            layout,
+            held,
+        };
+        let known = self.shown.entry(from.node).or_insert(shown);
+        // Words overtake each other.
+        if shown.start > known.start
+            || shown.start == known.start && (layout, held) >= (known.layout, known.held)
+        {
+            *known = shown;
+        }
+    }
+
+    /// Keeps those nodes only.
+    pub(super) fn retain(&mut self, is_member: impl Fn(NodeId) -> bool) {
+        self.shown.retain(|node, _| is_member(*node));
+    }
+
+    /// What a node has shown in the newest of its starts that the ring knows.
+    fn of(&self, node: NodeId, ring: &Ring) -> Option<&Shown> {
+        let member = ring.members().get(node)?;
+        let shown = self.shown.get(&node)?;
+        (shown.start >= member.start_count()).then_some(shown)
+    }
+
+    /// Whether a node has shown that it works by the newest layout known here, and holds a partition.
+    fn keeps(&self, node: NodeId, partition: PartitionId, ring: &Ring) -> bool {
+        let Some(held) = ring.held(node).filter(|held| held.contains(partition)) else {
+            return false;
+        };
+        self.of(node, ring)
+            .is_some_and(|shown| shown.layout == ring.layout().id() && shown.held <= held.version())
+    }
+}
+
+impl Cluster {
+    /// Does what others have shown enough for, and asks those of whom more is needed.
+    pub(super) fn heed_known(&mut self, now: Now, out: &mut super::Out) {
+        // What follows from a layout that is not the newest any more waits for the next table.
+        let Some(ring) = self.ring.as_ref().filter(|_| self.is_table_newest()) else {
+            return;
+        };
+        let mut lacking: BTreeSet<NodeId> = BTreeSet::new();
+        let mut kept: Vec<PartitionId> = Vec::new();
+        for (partition, targets) in self.progress.handed_over() {
+            let keeps = |node: &&NodeId| self.known.keeps(**node, partition, ring);
+            let short: Vec<NodeId> = targets
+                .iter()
+                .filter(|node| !keeps(node))
+                .copied()
+                .collect();
+            if short.is_empty() || mutant::is(Mutant::LetGoUnasked) {
+                kept.push(partition);
+            }
+            lacking.extend(short);
+        }
+        self.let_go(now, &kept);
+        if lacking.is_empty() || now.mono_ns < self.known.ask_ns {
+            return;
+        }
+        self.known.ask_ns = now.mono_ns + ASK_NS;
+        let mut lacking: Vec<NodeId> = lacking.into_iter().collect();
+        while lacking.len() > ASKED_MAX {
+            let at = self.rng.below(lacking.len() as u64);
+            lacking.swap_remove(usize::try_from(at).unwrap_or(0));
+        }
+        for node in lacking {
+            let hello = Word::Hello(self.facts.clone());
+            self.say(now, node, &hello, out);
+        }
+    }
+
+    /// When [`Self::heed_known`] wants to ask.
+    pub(super) fn ask_deadline_ns(&self) -> Option<u64> {
+        let is_waiting = self.progress.handed_over().next().is_some();
+        (is_waiting && self.is_table_newest()).then_some(self.known.ask_ns)
+    }
+
+    fn is_table_newest(&self) -> bool {
+        let ring = self.ring.as_ref();
+        ring.is_some_and(|ring| ring.layout().id() == self.progress.layout)
+    }
+
+    fn let_go(&mut self, now: Now, partitions: &[PartitionId]) {
+        let me = self.me;
+        let Some(ring) = &mut self.ring else { return };
+        let mut changed = false;
+        for partition in partitions {
+            self.progress.let_go(*partition);
+            changed |= ring.clear_held(me, *partition);
+        }
+        if changed {
+            self.let_go_later(now);
+            self.has_news(now);
+        }
+    }
+}
