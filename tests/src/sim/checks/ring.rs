@@ -9,6 +9,8 @@ use gramme_core::ring::RingView;
 #[derive(Default)]
 pub struct RingWatch {
     held: BTreeMap<NodeId, BTreeSet<usize>>,
+    /// What each has let go of since it last held it.
+    let_go: BTreeMap<NodeId, BTreeSet<usize>>,
     /// Set when the cluster has formed: before, nobody holds anything.
     pub is_formed: bool,
     /// How many others hold a partition at least when a node lets it go.
@@ -35,8 +37,11 @@ impl RingWatch {
                 let what = format!("{me} has gained {gained:?} and let go of {let_go:?}");
                 self.story.push((at_ns, what));
             }
+            let gone = self.let_go.entry(me).or_default();
+            gone.extend(let_go);
+            gone.retain(|partition| !held.contains(partition));
             for partition in before.difference(&held) {
-                let others = self.holders(*partition);
+                let others = self.holders(*partition, view);
                 if self.is_formed && others < self.holders_min {
                     wrong.push(format!(
                         "it let go of partition {partition}, which {others} others hold"
@@ -57,9 +62,21 @@ impl RingWatch {
         self.held.remove(&node);
     }
 
-    fn holders(&self, partition: usize) -> usize {
-        let holds = |held: &&BTreeSet<usize>| held.contains(&partition);
-        self.held.values().filter(holds).count()
+    /// How many hold a partition, by their own views, or by this one: who has just gained it says so to others before its own
+    /// view comes, and may sleep in between.
+    fn holders(&self, partition: usize, view: &RingView) -> usize {
+        let has = |all: &BTreeMap<NodeId, BTreeSet<usize>>, node: &NodeId| {
+            all.get(node).is_some_and(|some| some.contains(&partition))
+        };
+        let said = view.partitions.get(partition).into_iter();
+        let said = said.flat_map(|row| row.read.iter().map(|at| view.node(*at).id));
+        let said = said.filter(|node| *node != view.me && !has(&self.let_go, node));
+        let known = self
+            .held
+            .keys()
+            .copied()
+            .filter(|node| has(&self.held, node));
+        known.chain(said).collect::<BTreeSet<_>>().len()
     }
 }
 
