@@ -64,7 +64,9 @@ fn frames(c: &mut Criterion) {
             group.bench_function("decode", |b| {
                 b.iter(|| match wire::parse(black_box(&bytes)) {
                     Parse::Done(frame) => frame.header.frame_bytes,
-                    Parse::NeedMore(_) | Parse::Bad(_) => unreachable!("it was just encoded"),
+                    Parse::Unknown(_) | Parse::NeedMore(_) | Parse::Bad(_) => {
+                        unreachable!("it was just encoded")
+                    }
                 });
             });
             group.finish();

@@ -15,7 +15,7 @@ use gramme::native::{NativeProtocol, RingTable};
 use gramme::peer::{Network, PeerCounters, UNSENT_BYTES_MAX};
 use gramme::reactor::{Counters, Listener, Reactor, ReactorOptions};
 use gramme::wire::peer::{PeerFrame, PeerParse, encode_peer, parse_peer};
-use gramme::wire::{self, Parse, PeerHello, PeerLane, Ring as RingFrame};
+use gramme::wire::{self, Parse, PeerHello, PeerLane, Ring as RingFrame, Versions};
 use gramme_core::base::hash;
 use gramme_core::base::ids::{NodeId, ShardIndex, Token};
 use gramme_core::base::limits::PARTITIONS_DEFAULT;
@@ -510,6 +510,7 @@ impl Raw {
             match wire::parse(&bytes) {
                 Parse::Done(frame) => return format!("{:?}", frame.message),
                 Parse::NeedMore(_) => {}
+                Parse::Unknown(frame) => panic!("{}", frame.why),
                 Parse::Bad(error) => panic!("{error}"),
             }
         }
@@ -534,7 +535,7 @@ impl Raw {
 
 fn hello(to: &Side) -> PeerHello {
     PeerHello {
-        version_max: 1,
+        versions: Versions::OWN,
         cluster: CLUSTER,
         from: NodeId(99),
         from_shard: ShardIndex(4),

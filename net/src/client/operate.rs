@@ -70,6 +70,7 @@ pub fn operate(node: &str, command: &[u8], wait: Duration) -> Result<Vec<u8>, Op
                 };
             }
             Parse::NeedMore(_) => {}
+            Parse::Unknown(frame) => return Err(OperateError::Strange(frame.why.to_string())),
             Parse::Bad(error) => return Err(OperateError::Strange(error.to_string())),
         }
         let left = until.saturating_duration_since(Instant::now());

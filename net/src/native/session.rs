@@ -22,7 +22,7 @@ use super::answer::{Taken, of_outcome};
 use crate::reactor::session::{Io, Protocol, Session};
 use crate::wire::{
     self, Effect, ErrorCode, FLAG_CHECKSUM, Frame, FrameError, Get, HEADER_BYTES, Header, Message,
-    Parse, Problem, Quorum, Write,
+    Parse, Problem, Quorum, Versions, Write,
 };
 
 /// Requests of one connection on their way at once.
@@ -142,6 +142,10 @@ impl Session for NativeSession {
                     used += frame.header.frame_bytes as usize;
                     self.take(&frame, io);
                 }
+                Parse::Unknown(frame) => {
+                    used += frame.header.frame_bytes as usize;
+                    refuse(io, &frame.header, &frame.why.to_string());
+                }
                 Parse::NeedMore(_) => break,
                 Parse::Bad(error) => {
                     end(io, &error.to_string());
@@ -219,7 +223,10 @@ impl NativeSession {
                 };
                 self.submit_write(header, &delete.write, op, io);
             }
-            Message::Hello(_) => {
+            Message::Hello(hello) => {
+                if let Err(why) = Versions::OWN.spoken_with(hello.versions) {
+                    return end(io, &why);
+                }
                 let ring = Message::Ring((*self.table.ring()).clone());
                 wire::encode(io.out, header.request_id, checksum, &ring);
             }
@@ -283,17 +290,8 @@ impl NativeSession {
         op: Op<'_>,
         io: &mut Io<'_>,
     ) {
-        let checksum = header.flags & FLAG_CHECKSUM != 0;
         if let Some(what) = contradiction(target.quorum) {
-            let problem = Message::Error(Problem {
-                code: ErrorCode::BadRequest,
-                effect: Effect::NotApplied,
-                retry_after_ms: 0,
-                message: what,
-                current: &[],
-            });
-            wire::encode(io.out, header.request_id, checksum, &problem);
-            return;
+            return refuse(io, header, what);
         }
         let now_ns = io.port.now().mono_ns;
         let tag = self.slot(header, now_ns);
@@ -333,6 +331,24 @@ const fn contradiction(quorum: Quorum) -> Option<&'static str> {
         return Some("r and w cannot exceed n; ask for fewer answers or more replicas");
     }
     None
+}
+
+/// Answers one request with an error frame; nothing was done for it.
+fn refuse(io: &mut Io<'_>, header: &Header, message: &str) {
+    let problem = Problem {
+        code: ErrorCode::BadRequest,
+        effect: Effect::NotApplied,
+        retry_after_ms: 0,
+        message,
+        current: &[],
+    };
+    let checksum = header.flags & FLAG_CHECKSUM != 0;
+    wire::encode(
+        io.out,
+        header.request_id,
+        checksum,
+        &Message::Error(problem),
+    );
 }
 
 /// Ends the connection with an error frame.

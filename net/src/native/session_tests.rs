@@ -14,7 +14,9 @@ use gramme_engine::edge::{EdgeMessage, Port};
 
 use super::*;
 use crate::reactor::session::{ConnectionId, Io, Protocol, Session};
-use crate::wire::{self, Delete, Get, Hello, Message, Parse, Put, Quorum, Ring, RingNode, Write};
+use crate::wire::{
+    self, Delete, Get, Hello, Message, Parse, Put, Quorum, Ring, RingNode, Versions, Write,
+};
 
 /// Keeps what was submitted, as text, and the ids.
 #[derive(Default)]
@@ -243,7 +245,7 @@ fn failures_say_whether_anything_happened() {
 fn a_hello_is_answered_with_the_ring_and_a_ping_with_a_pong() {
     let mut trace = Trace::new();
     let hello = Hello {
-        version_max: 1,
+        versions: Versions::OWN,
         client: 5,
     };
     trace.receive(&frame(1, &Message::Hello(hello)));

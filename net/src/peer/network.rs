@@ -21,7 +21,7 @@ use super::session::{Answered, Greeting, PeerSession};
 use crate::reactor::session::ConnectionId;
 use crate::reactor::{Reactor, Wrote};
 use crate::wire::peer::{PeerFrame, encode_peer};
-use crate::wire::{self, Effect, ErrorCode, PROTOCOL_VERSION, PeerHello, PeerLane, Problem};
+use crate::wire::{self, Effect, ErrorCode, PeerHello, PeerLane, Problem, Versions};
 
 /// Bytes that may wait for one peer; while more do, messages to it are dropped.
 pub const UNSENT_BYTES_MAX: usize = 8 << 20;
@@ -136,7 +136,7 @@ impl Network {
         }
         let address = self.address(target, port)?;
         let hello = PeerHello {
-            version_max: PROTOCOL_VERSION,
+            versions: Versions::OWN,
             cluster: self.cluster(),
             from: port.node(),
             from_shard: port.shard(),
@@ -210,8 +210,8 @@ impl Network {
     /// Another node has opened a connection.
     fn greeted(&mut self, id: ConnectionId, hello: &PeerHello, port: &mut dyn Port) {
         let me = port.node();
-        let why = if hello.version_max < PROTOCOL_VERSION {
-            Some("the protocol of this node is newer; bring the other up to date".to_owned())
+        let why = if let Err(why) = Versions::OWN.spoken_with(hello.versions) {
+            Some(why)
         } else if hello.from == me {
             Some(format!(
                 "this node is {me} too; was its data directory copied? Give one of the two an empty one"
@@ -239,7 +239,7 @@ impl Network {
             return self.reactor.end(id);
         }
         let answer = wire::Message::Peer(PeerHello {
-            version_max: PROTOCOL_VERSION,
+            versions: Versions::OWN,
             cluster: self.cluster(),
             from: me,
             from_shard: port.shard(),
@@ -272,6 +272,8 @@ impl Network {
         let is_another = target.node().is_some_and(|node| node != hello.from);
         let why = if is_another || hello.from == port.node() {
             Some(format!("it is {}", hello.from))
+        } else if let Err(why) = Versions::OWN.spoken_with(hello.versions) {
+            Some(why)
         } else {
             self.other_cluster(hello)
         };
@@ -297,6 +299,7 @@ impl Network {
                 shard: hello.from_shard,
             },
             counts: Rc::clone(&self.counts),
+            has_told: false,
         };
         self.reactor.resume(id, Box::new(session));
     }

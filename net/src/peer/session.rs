@@ -44,6 +44,7 @@ impl Session for Greeting {
                 };
                 (answered, frame.header.frame_bytes as usize)
             }
+            Parse::Unknown(frame) => (Answered::Refused(frame.why.to_string()), input.len()),
             Parse::Bad(error) => (Answered::Refused(error.to_string()), input.len()),
         };
         io.said = Some(Box::new(answered));
@@ -65,6 +66,8 @@ impl Session for Greeting {
 pub(super) struct PeerSession {
     pub(super) from: Peer,
     pub(super) counts: Rc<Counts>,
+    /// Whether it was said that the peer is not understood.
+    pub(super) has_told: bool,
 }
 
 impl Session for PeerSession {
@@ -76,9 +79,15 @@ impl Session for PeerSession {
                     used += frame_bytes;
                     self.take(&frame, io);
                 }
-                PeerParse::Unknown { frame_bytes } => {
+                PeerParse::Unknown { frame_bytes, why } => {
                     used += frame_bytes;
                     Counts::count(&self.counts.dropped_unknown);
+                    if !std::mem::replace(&mut self.has_told, true) {
+                        tracing::warn!(
+                            from = ?self.from, %why,
+                            "a peer says what this release does not understand; bring this node up to date"
+                        );
+                    }
                 }
                 PeerParse::NeedMore(_) => return used,
                 PeerParse::Bad(error) => {

@@ -4,16 +4,31 @@
 //! connection. No niches, no reference counts, no trait objects, since rkyv's checks of those are doubtful; the lengths
 //! of the tail's parts are among the integers.
 //!
-//! Read by `decode` through the checked access, after the checksum.
+//! Read by `decode` through the checked access, after the checksum. How a body may grow is said in `version`: at its end,
+//! and only those that `bodies!` names.
 
 use rkyv::{Archive, Serialize};
 
+use super::tail::bodies;
+
+bodies! {
+    ArchivedHelloBody: 9,
+    ArchivedGetBody: 17,
+    ArchivedWriteBody: 50,
+    ArchivedAnswerBody: 42,
+    ArchivedErrorBody: 11,
+    ArchivedPeerHelloBody: 28,
+}
+
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct HelloBody {
     /// Greatest protocol version that the client speaks.
     pub(super) version_max: u8,
     /// Random, names the client in write ids.
     pub(super) client: u64,
+    /// Least protocol version that the client speaks.
+    pub(super) version_min: u8,
 }
 
 /// The place of a node in a route that has fewer.
@@ -44,6 +59,7 @@ pub(super) struct RingNodeBody {
 
 /// Get, and what put and delete begin with. Tail: bucket, key.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct GetBody {
     /// 0: none.
     pub(super) deadline_us: u64,
@@ -56,6 +72,7 @@ pub(super) struct GetBody {
 
 /// Put and delete. Tail: bucket, key, context, value.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct WriteBody {
     pub(super) target: GetBody,
     pub(super) flags: u8,
@@ -79,6 +96,7 @@ pub(super) const WRITE_ID: u8 = 0x04;
 
 /// Tail: context, object.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct AnswerBody {
     /// 1 object, 2 absent, 3 written, 4 condition not met.
     pub(super) form: u8,
@@ -100,6 +118,7 @@ pub(super) const ANSWER_PREVIOUS: u8 = 0x04;
 
 /// Tail: message (UTF-8), object.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct ErrorBody {
     pub(super) code: u16,
     /// 0 not applied, 1 in doubt.
@@ -110,6 +129,7 @@ pub(super) struct ErrorBody {
 
 /// The first frame of a node, and the answer.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct PeerHelloBody {
     pub(super) version_max: u8,
     /// 0: none yet.
@@ -120,4 +140,5 @@ pub(super) struct PeerHelloBody {
     pub(super) to: u64,
     /// 0 data, 1 control.
     pub(super) lane: u8,
+    pub(super) version_min: u8,
 }

@@ -1,10 +1,10 @@
 //! A message read from a receive buffer, in place.
 //!
 //! Owns the order of the checks: header, length, checksum, archive, tail. Total: any bytes give a message, a wish for
-//! more bytes, or an error. Never copies but for the ring.
+//! more bytes, a frame that only a newer release understands, or an error. Never copies values.
 //!
-//! Invariants: what is accepted has every part of its tail, and nothing after it; every number that stands for a word
-//! is a known one.
+//! Invariants: what is accepted has every part of its tail; every number that stands for a word is a known one, and no
+//! flag is unknown that must be understood.
 
 use std::fmt;
 
@@ -24,7 +24,8 @@ use super::message::{
     Quorum, Reply, Ring, RingNode, Write,
 };
 use super::peer::PeerKind;
-use super::tail::{BodyKind, Tail, archive};
+use super::tail::{BodyKind, Tail, archive, body};
+use super::version::{MUST_UNDERSTAND, Versions};
 use super::words::{condition_of, durability_of, expiry_of};
 
 /// A frame that was read.
@@ -41,10 +42,21 @@ pub struct Frame<'a> {
 pub enum Parse<'a> {
     /// A frame; the next begins after `frame_bytes` of its header.
     Done(Frame<'a>),
+    /// A frame of a newer release that must not be read over; the next begins behind it.
+    Unknown(NotUnderstood),
     /// Not yet a frame: at least so many bytes must be there.
     NeedMore(usize),
     /// Not a frame; this connection ends.
     Bad(FrameError),
+}
+
+/// A whole frame that says what this version does not know, and must.
+#[derive(Clone, Copy, Debug)]
+pub struct NotUnderstood {
+    /// Its header.
+    pub header: Header,
+    /// What is not known.
+    pub why: FrameError,
 }
 
 /// Why bytes are not a frame. State: nothing happened. What to do: the connection is closed with an error frame; look
@@ -62,8 +74,15 @@ pub enum FrameError {
         /// What was there.
         found: u8,
     },
-    /// An unknown flag.
+    /// An unknown flag that must be understood.
     Flags {
+        /// What was there.
+        found: u8,
+    },
+    /// The header changed on its way.
+    HeaderCheck {
+        /// Computed.
+        expected: u8,
         /// What was there.
         found: u8,
     },
@@ -86,6 +105,13 @@ pub enum FrameError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A body that says what this version does not know.
+    NewerBody {
+        /// Of which frame.
+        kind: Kind,
+        /// What is not known.
+        what: &'static str,
+    },
     /// A body of a peer's frame that cannot be read.
     PeerBody {
         /// Of which frame.
@@ -93,6 +119,23 @@ pub enum FrameError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A body of a peer's frame that says what this version does not know.
+    NewerPeerBody {
+        /// Of which frame.
+        kind: PeerKind,
+        /// What is not known.
+        what: &'static str,
+    },
+}
+
+impl FrameError {
+    /// Whether the frame is sound, and only of a newer release.
+    pub const fn is_newer(&self) -> bool {
+        matches!(
+            self,
+            Self::Flags { .. } | Self::NewerBody { .. } | Self::NewerPeerBody { .. }
+        )
+    }
 }
 
 impl fmt::Display for FrameError {
@@ -100,11 +143,19 @@ impl fmt::Display for FrameError {
         match self {
             Self::Version { found } => write!(
                 f,
-                "protocol version {found} is not spoken here (only {}); is this a gramme client of this release?",
-                super::PROTOCOL_VERSION
+                "protocol version {found} is not spoken here, only {} to {}; is this gramme, and of a release near this one?",
+                Versions::OWN.min,
+                Versions::OWN.max
             ),
             Self::Kind { found } => write!(f, "unknown kind of frame, {found}"),
-            Self::Flags { found } => write!(f, "unknown flags, {found:#04x}"),
+            Self::Flags { found } => write!(
+                f,
+                "unknown flags, {found:#04x}, that must be understood; the sender is newer than this release"
+            ),
+            Self::HeaderCheck { expected, found } => write!(
+                f,
+                "the check of the frame's header is {found:02x}, not {expected:02x}: bytes changed on the way"
+            ),
             Self::Length { found } => write!(
                 f,
                 "a frame of {found} bytes; from {HEADER_BYTES} to {} are allowed",
@@ -115,9 +166,17 @@ impl fmt::Display for FrameError {
                 "the frame's checksum is {found:08x}, not {expected:08x}: bytes changed on the way"
             ),
             Self::Body { kind, what } => write!(f, "the body of a {kind:?} frame {what}"),
+            Self::NewerBody { kind, what } => write!(
+                f,
+                "the body of a {kind:?} frame {what}; the sender is newer than this release"
+            ),
             Self::PeerBody { kind, what } => {
                 write!(f, "the body of a peer's {kind:?} frame {what}")
             }
+            Self::NewerPeerBody { kind, what } => write!(
+                f,
+                "the body of a peer's {kind:?} frame {what}; the sender is newer than this release"
+            ),
         }
     }
 }
@@ -137,62 +196,67 @@ pub fn parse(bytes: &[u8]) -> Parse<'_> {
     let Some(frame) = bytes.get(..frame_bytes) else {
         return Parse::NeedMore(frame_bytes);
     };
-    match header
-        .fields()
+    let fields = header.fields();
+    let message = fields
         .check_sum(frame)
-        .and_then(|()| read(&header, &frame[HEADER_BYTES..]))
-    {
+        .and_then(|()| fields.unknown_flag().map_or(Ok(()), Err))
+        .and_then(|()| read(&header, &frame[HEADER_BYTES..]));
+    match message {
         Ok(message) => Parse::Done(Frame { header, message }),
+        Err(why) if why.is_newer() => Parse::Unknown(NotUnderstood { header, why }),
         Err(error) => Parse::Bad(error),
     }
 }
 
 fn read<'a>(header: &Header, rest: &'a [u8]) -> Result<Message<'a>, FrameError> {
     let kind = header.kind;
-    let (body, tail) = rest.split_at(header.body_bytes as usize);
+    let (bytes, tail) = rest.split_at(header.body_bytes as usize);
     let mut tail = Tail::new(kind, tail);
-    let message = match kind {
+    Ok(match kind {
         Kind::Hello => {
-            let body: &ArchivedHelloBody = archive(kind, body)?;
+            let body: ArchivedHelloBody = body(kind, bytes)?;
             Message::Hello(Hello {
-                version_max: body.version_max,
+                versions: Versions {
+                    min: body.version_min,
+                    max: body.version_max,
+                },
                 client: body.client.to_native(),
             })
         }
-        Kind::Ring => Message::Ring(ring(kind, archive(kind, body)?)?),
-        Kind::Get => Message::Get(get(archive(kind, body)?, &mut tail)?),
+        Kind::Ring => Message::Ring(ring(kind, archive(kind, bytes)?)?),
+        Kind::Get => Message::Get(get(&body(kind, bytes)?, &mut tail)?),
         Kind::Put => {
-            let body: &ArchivedWriteBody = archive(kind, body)?;
-            let write = write(body, &mut tail)?;
+            let body: ArchivedWriteBody = body(kind, bytes)?;
+            let write = write(&body, &mut tail)?;
             Message::Put(Put {
                 write,
                 expiry: expiry_of(body.expiry, body.expires_at_ms.to_native())
-                    .map_err(|what| tail.bad(what))?,
-                condition: condition_of(body.condition).map_err(|what| tail.bad(what))?,
+                    .map_err(|what| tail.newer(what))?,
+                condition: condition_of(body.condition).map_err(|what| tail.newer(what))?,
                 value: tail.rest(),
             })
         }
         Kind::Delete => Message::Delete(Delete {
-            write: write(archive(kind, body)?, &mut tail)?,
+            write: write(&body(kind, bytes)?, &mut tail)?,
         }),
-        Kind::Answer => Message::Answer(answer(archive(kind, body)?, &mut tail)?),
-        Kind::Error => Message::Error(problem(archive(kind, body)?, &mut tail)?),
-        Kind::Peer => Message::Peer(peer(archive(kind, body)?, &tail)?),
+        Kind::Answer => Message::Answer(answer(&body(kind, bytes)?, &mut tail)?),
+        Kind::Error => Message::Error(problem(&body(kind, bytes)?, &mut tail)?),
+        Kind::Peer => Message::Peer(peer(&body(kind, bytes)?, &tail)?),
+        // No archive so far: the tail is all there is.
         Kind::Operate => Message::Operate(tail.rest()),
         Kind::Report => Message::Report(tail.rest()),
         Kind::Ping => Message::Ping,
         Kind::Pong => Message::Pong,
-    };
-    let has_body = !matches!(kind, Kind::Ping | Kind::Pong | Kind::Operate | Kind::Report);
-    if !has_body && !body.is_empty() || tail.len() > 0 {
-        return Err(tail.bad("has bytes after its end"));
-    }
-    Ok(message)
+    })
 }
 
 impl BodyKind for Kind {
     fn bad(self, what: &'static str) -> FrameError {
         FrameError::Body { kind: self, what }
+    }
+
+    fn newer(self, what: &'static str) -> FrameError {
+        FrameError::NewerBody { kind: self, what }
     }
 }
 
@@ -212,8 +276,8 @@ fn get<'a>(body: &ArchivedGetBody, tail: &mut Tail<'a, Kind>) -> Result<Get<'a>,
 fn write<'a>(body: &ArchivedWriteBody, tail: &mut Tail<'a, Kind>) -> Result<Write<'a>, FrameError> {
     let target = get(&body.target, tail)?;
     let context = tail.take(body.context_bytes.to_native())?;
-    if body.flags & !(WRITE_WANT_CONTEXT | WRITE_WANT_PREVIOUS | WRITE_ID) != 0 {
-        return Err(tail.bad("has an unknown flag"));
+    if body.flags & MUST_UNDERSTAND != 0 {
+        return Err(tail.newer("has an unknown flag"));
     }
     Ok(Write {
         target,
@@ -221,9 +285,10 @@ fn write<'a>(body: &ArchivedWriteBody, tail: &mut Tail<'a, Kind>) -> Result<Writ
             (0, []) => ContextArg::Blind,
             (1, []) => ContextArg::Latest,
             (2, bytes) => ContextArg::Opaque(bytes),
-            _ => return Err(tail.bad("has an unknown form of context")),
+            (0 | 1, _) => return Err(tail.bad("has a context where there is none")),
+            _ => return Err(tail.newer("has an unknown form of context")),
         },
-        durability: durability_of(body.durability).map_err(|what| tail.bad(what))?,
+        durability: durability_of(body.durability).map_err(|what| tail.newer(what))?,
         write_id: (body.flags & WRITE_ID != 0).then(|| WriteId {
             client: body.write_client.to_native(),
             sequence: body.write_sequence.to_native(),
@@ -237,6 +302,9 @@ fn answer<'a>(
     body: &ArchivedAnswerBody,
     tail: &mut Tail<'a, Kind>,
 ) -> Result<Answer<'a>, FrameError> {
+    if body.flags & MUST_UNDERSTAND != 0 {
+        return Err(tail.newer("has an unknown flag"));
+    }
     let context = tail.take(body.context_bytes.to_native())?;
     let context = (body.flags & ANSWER_CONTEXT != 0).then_some(context);
     let object = tail.rest();
@@ -254,7 +322,7 @@ fn answer<'a>(
                 previous,
             },
             4 => Reply::ConditionNotMet { previous },
-            _ => return Err(tail.bad("has an unknown form")),
+            _ => return Err(tail.newer("has an unknown form")),
         },
         receipt: Receipt {
             replicas: body.replicas,
@@ -274,12 +342,11 @@ fn problem<'a>(
 ) -> Result<Problem<'a>, FrameError> {
     let message = tail.take(body.message_bytes.to_native())?;
     Ok(Problem {
-        code: ErrorCode::from_number(body.code.to_native())
-            .ok_or(tail.bad("has an unknown code"))?,
+        code: ErrorCode::from_number(body.code.to_native()),
+        // What is not known leaves in doubt.
         effect: match body.effect {
             0 => Effect::NotApplied,
-            1 => Effect::InDoubt,
-            _ => return Err(tail.bad("has an unknown effect")),
+            _ => Effect::InDoubt,
         },
         retry_after_ms: body.retry_after_ms.to_native(),
         message: std::str::from_utf8(message).map_err(|_| tail.bad("is not UTF-8"))?,
@@ -289,7 +356,10 @@ fn problem<'a>(
 
 fn peer(body: &ArchivedPeerHelloBody, tail: &Tail<'_, Kind>) -> Result<PeerHello, FrameError> {
     Ok(PeerHello {
-        version_max: body.version_max,
+        versions: Versions {
+            min: body.version_min,
+            max: body.version_max,
+        },
         cluster: body.cluster.to_native(),
         from: NodeId(body.from.to_native()),
         from_shard: ShardIndex(body.from_shard.to_native()),
@@ -297,7 +367,7 @@ fn peer(body: &ArchivedPeerHelloBody, tail: &Tail<'_, Kind>) -> Result<PeerHello
         lane: match body.lane {
             0 => PeerLane::Data,
             1 => PeerLane::Control,
-            _ => return Err(tail.bad("has an unknown lane")),
+            _ => return Err(tail.newer("has an unknown lane")),
         },
     })
 }

@@ -24,8 +24,9 @@ pub fn encode(out: &mut Vec<u8>, request_id: u64, checksum: bool, message: &Mess
     let (kind, body_end) = match message {
         Message::Hello(hello) => {
             let body = HelloBody {
-                version_max: hello.version_max,
+                version_max: hello.versions.max,
                 client: hello.client,
+                version_min: hello.versions.min,
             };
             (Kind::Hello, frame(out, &body, &[]))
         }
@@ -61,12 +62,13 @@ pub fn encode(out: &mut Vec<u8>, request_id: u64, checksum: bool, message: &Mess
         }
         Message::Peer(hello) => {
             let body = PeerHelloBody {
-                version_max: hello.version_max,
+                version_max: hello.versions.max,
                 cluster: hello.cluster,
                 from: hello.from.0,
                 from_shard: hello.from_shard.0,
                 to: hello.to.0,
                 lane: u8::from(hello.lane == PeerLane::Control),
+                version_min: hello.versions.min,
             };
             (Kind::Peer, frame(out, &body, &[]))
         }

@@ -4,16 +4,20 @@
 //! offset  bytes  little-endian
 //!      0      4  length of the whole frame, header included
 //!      4      1  kind
-//!      5      1  protocol version
-//!      6      1  flags: CHECKSUM
-//!      7      1  0
+//!      5      1  protocol version that the frame is read by
+//!      6      1  flags: CHECKSUM; 0xc0 must be understood, others that are unknown are ignored
+//!      7      1  check of the other fields of the header, the checksum left out; 0 without CHECKSUM
 //!      8      8  request id, chosen by whoever asks, repeated in the answer
 //!     16      4  crc32c of the frame with this field as zero; 0 without CHECKSUM
 //!     20      4  length of the archived body; what follows it is the tail (keys, values, objects, raw)
 //!     24         body, tail
 //! ```
-//! Owns the layout. Invariants: a header that was read has a known kind, this version, no unknown flag, and lengths that
-//! fit each other and [`FRAME_BYTES_MAX`].
+//! Owns the layout. Invariants: a header that was read has a version that is spoken here, and lengths that fit each other
+//! and the limit.
+//!
+//! Why a check of its own: the checksum is known to hold only when the whole frame is there. A length that changed on the
+//! way would first make the reader take what follows for the rest of this frame, for as long as it takes to come. The
+//! check is one byte, all that there is room for: it finds every change of one bit, and of others all but one in 256.
 //!
 //! Why the tail is outside the archive: objects and values are copied once into the send buffer and read in place from
 //! the receive buffer, whatever the archive's own rules for slices are; and an archive of plain integers has nothing
@@ -24,12 +28,10 @@ use gramme_core::base::limits::{
 };
 
 use super::FrameError;
+use super::version::{MUST_UNDERSTAND, Versions};
 
 /// The header's length.
 pub const HEADER_BYTES: usize = 24;
-
-/// The only protocol version so far.
-pub const PROTOCOL_VERSION: u8 = 1;
 
 /// The flag of a frame that carries a checksum.
 pub const FLAG_CHECKSUM: u8 = 0x01;
@@ -48,6 +50,15 @@ const _: () = assert!(
             + VALUE_BYTES_MAX,
     "the largest put fits into a frame"
 );
+
+/// Where the version lies.
+const VERSION_OFFSET: usize = 5;
+
+/// Where the flags lie.
+const FLAGS_OFFSET: usize = 6;
+
+/// Where the header's check lies.
+const CHECK_OFFSET: usize = 7;
 
 /// Where the checksum lies.
 const CHECKSUM_OFFSET: usize = 16;
@@ -139,14 +150,10 @@ impl Header {
     pub fn from_bytes(bytes: &[u8; HEADER_BYTES]) -> Result<Self, FrameError> {
         let fields = Fields::from_bytes(bytes, FRAME_BYTES_MAX)?;
         let kind = Kind::from_byte(fields.kind).ok_or(FrameError::Kind { found: fields.kind })?;
-        let flags = fields.flags;
-        if flags & !FLAG_CHECKSUM != 0 {
-            return Err(FrameError::Flags { found: flags });
-        }
         let header = Self {
             frame_bytes: fields.frame_bytes,
             kind,
-            flags,
+            flags: fields.flags,
             request_id: fields.id,
             checksum: fields.checksum,
             body_bytes: fields.body_bytes,
@@ -177,15 +184,16 @@ impl Fields {
         let mut bytes = [0; HEADER_BYTES];
         bytes[0..4].copy_from_slice(&self.frame_bytes.to_le_bytes());
         bytes[4] = self.kind;
-        bytes[5] = PROTOCOL_VERSION;
-        bytes[6] = self.flags;
+        bytes[VERSION_OFFSET] = Versions::OWN.min;
+        bytes[FLAGS_OFFSET] = self.flags;
         bytes[8..16].copy_from_slice(&self.id.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.checksum.to_le_bytes());
         bytes[20..24].copy_from_slice(&self.body_bytes.to_le_bytes());
         bytes
     }
 
-    /// Checks what needs no knowledge of kinds: the version, and that the length is a possible one.
+    /// Checks what needs no knowledge of kinds: the version, that the header came as it was sent, and that the length is a
+    /// possible one.
     pub(super) fn from_bytes(
         bytes: &[u8; HEADER_BYTES],
         frame_bytes_max: usize,
@@ -193,18 +201,27 @@ impl Fields {
         let u32_at = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
-        if bytes[5] != PROTOCOL_VERSION {
-            return Err(FrameError::Version { found: bytes[5] });
+        let version = bytes[VERSION_OFFSET];
+        if !Versions::OWN.contains(version) {
+            return Err(FrameError::Version { found: version });
         }
-        if bytes[7] != 0 {
-            return Err(FrameError::Flags { found: bytes[6] });
+        let expected = if bytes[FLAGS_OFFSET] & FLAG_CHECKSUM == 0 {
+            0
+        } else {
+            check_of(bytes)
+        };
+        if bytes[CHECK_OFFSET] != expected {
+            return Err(FrameError::HeaderCheck {
+                expected,
+                found: bytes[CHECK_OFFSET],
+            });
         }
         let mut id = [0; 8];
         id.copy_from_slice(&bytes[8..16]);
         let fields = Self {
             frame_bytes: u32_at(0),
             kind: bytes[4],
-            flags: bytes[6],
+            flags: bytes[FLAGS_OFFSET],
             id: u64::from_le_bytes(id),
             checksum: u32_at(16),
             body_bytes: u32_at(20),
@@ -233,14 +250,45 @@ impl Fields {
             found: self.checksum,
         })
     }
+
+    /// A flag that is not known here and must be.
+    pub(super) const fn unknown_flag(&self) -> Option<FrameError> {
+        if self.flags & MUST_UNDERSTAND == 0 {
+            None
+        } else {
+            Some(FrameError::Flags { found: self.flags })
+        }
+    }
+}
+
+/// The check of a header's fields, its checksum and the check itself left out.
+fn check_of(header: &[u8; HEADER_BYTES]) -> u8 {
+    let sum = crc32c::crc32c(&header[..CHECK_OFFSET]);
+    let sum = crc32c::crc32c_append(sum, &header[CHECK_OFFSET + 1..CHECKSUM_OFFSET]);
+    let sum = crc32c::crc32c_append(sum, &header[CHECKSUM_OFFSET + 4..]);
+    sum.to_le_bytes()
+        .into_iter()
+        .fold(0, |check, byte| check ^ byte)
 }
 
 /// Writes the header of a frame that begins at `start` and ends with `out`, its checksum included.
 pub(super) fn finish(out: &mut [u8], start: usize, fields: Fields) {
-    out[start..start + HEADER_BYTES].copy_from_slice(&fields.to_bytes());
-    if fields.flags & FLAG_CHECKSUM != 0 {
-        let sum = crc32c::crc32c(&out[start..]);
-        let at = start + CHECKSUM_OFFSET;
-        out[at..at + 4].copy_from_slice(&sum.to_le_bytes());
+    let frame = &mut out[start..];
+    frame[..HEADER_BYTES].copy_from_slice(&fields.to_bytes());
+    seal(frame);
+}
+
+/// Makes a whole frame's check and checksum those of its bytes, where it says that it has them; for tests that change
+/// frames, too.
+pub fn seal(frame: &mut [u8]) {
+    let Some(header) = frame.first_chunk_mut::<HEADER_BYTES>() else {
+        return;
+    };
+    let is_checked = header[FLAGS_OFFSET] & FLAG_CHECKSUM != 0;
+    header[CHECK_OFFSET] = if is_checked { check_of(header) } else { 0 };
+    header[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 4].copy_from_slice(&[0; 4]);
+    if is_checked {
+        let sum = crc32c::crc32c(frame);
+        frame[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 4].copy_from_slice(&sum.to_le_bytes());
     }
 }

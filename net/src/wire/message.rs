@@ -6,6 +6,8 @@ use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::port::{Condition, ContextArg, Durability, Expiry, Receipt};
 use gramme_core::version::WriteId;
 
+use super::version::Versions;
+
 /// One frame's content.
 #[derive(Clone, Debug)]
 pub enum Message<'a> {
@@ -38,8 +40,8 @@ pub enum Message<'a> {
 /// The first frame of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// The greatest protocol version that it speaks.
-    pub version_max: u8,
+    /// The protocol versions that it speaks.
+    pub versions: Versions,
     /// Its random name.
     pub client: u64,
 }
@@ -47,8 +49,8 @@ pub struct Hello {
 /// The first frame of another node's shard, and the answer to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerHello {
-    /// The greatest protocol version that it speaks.
-    pub version_max: u8,
+    /// The protocol versions that it speaks.
+    pub versions: Versions,
     /// Its cluster; 0 while it knows of none.
     pub cluster: u64,
     /// The node that says it.
@@ -260,12 +262,14 @@ pub enum ErrorCode {
     Quorum = 15,
     /// The node does not hold the key's partition; its ring is newer.
     NotHere = 16,
+    /// A code of a newer release; its message says what happened.
+    Other = 0xffff,
 }
 
 impl ErrorCode {
     /// The code of a number.
-    pub const fn from_number(number: u16) -> Option<Self> {
-        Some(match number {
+    pub const fn from_number(number: u16) -> Self {
+        match number {
             1 => Self::Overloaded,
             2 => Self::Deadline,
             3 => Self::InDoubt,
@@ -282,7 +286,7 @@ impl ErrorCode {
             14 => Self::BadRequest,
             15 => Self::Quorum,
             16 => Self::NotHere,
-            _ => return None,
-        })
+            _ => Self::Other,
+        }
     }
 }

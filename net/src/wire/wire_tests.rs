@@ -66,7 +66,7 @@ fn samples() -> Vec<Message<'static>> {
     };
     vec![
         Message::Hello(Hello {
-            version_max: 1,
+            versions: Versions { min: 1, max: 9 },
             client: u64::MAX,
         }),
         Message::Ring(Ring {
@@ -118,7 +118,7 @@ fn samples() -> Vec<Message<'static>> {
         Message::Operate(b"{}"),
         Message::Report(b""),
         Message::Peer(PeerHello {
-            version_max: 1,
+            versions: Versions { min: 1, max: 9 },
             cluster: 77,
             from: NodeId(5),
             from_shard: ShardIndex(2),
@@ -199,10 +199,154 @@ fn the_header_has_these_very_bytes() {
     ];
     assert_eq!(bytes, golden);
     let bytes = encoded(1, true, &Message::Ping);
+    let check = crc32c::crc32c(&[24, 0, 0, 0, 8, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let check = check.to_le_bytes().into_iter().fold(0, |a, b| a ^ b);
     let sum = crc32c::crc32c(&[
-        24, 0, 0, 0, 8, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        24, 0, 0, 0, 8, 1, 1, check, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
     ]);
+    assert_eq!(bytes[7], check);
     assert_eq!(bytes[16..20], sum.to_le_bytes());
+}
+
+#[test]
+fn a_changed_header_is_found_before_the_rest_of_the_frame_is_there() {
+    for message in samples() {
+        let bytes = encoded(u64::MAX / 3, true, &message);
+        let header = &bytes[..HEADER_BYTES];
+        // All of its bits but those of the checksum, which is compared when the frame is there.
+        for bit in (0..HEADER_BYTES * 8).filter(|bit| !(16..20).contains(&(bit / 8))) {
+            let mut damaged = header.to_vec();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let parsed = parse(&damaged);
+            assert!(matches!(parsed, Parse::Bad(_)), "bit {bit} gave {parsed:?}");
+        }
+        // A length that lost its end, or got another.
+        let mut missed = 0;
+        for length in 1..=u32::from(u16::MAX) {
+            let mut damaged = header.to_vec();
+            damaged[..4].copy_from_slice(&(length << 7).to_le_bytes());
+            missed += u32::from(!matches!(parse(&damaged), Parse::Bad(_)));
+        }
+        assert!(missed < 65_536 / 200, "{missed} of 65,535 lengths pass");
+    }
+}
+
+/// The frame as a newer release would send it: so many bytes more in its body, and after its tail where that ends.
+fn grown(frame: &[u8], more: &[u8], after: &[u8]) -> Vec<u8> {
+    let at =
+        |at: usize| u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
+    let body_end = HEADER_BYTES + at(20) as usize;
+    let mut grown = frame[..body_end].to_vec();
+    grown.extend_from_slice(more);
+    grown.extend_from_slice(&frame[body_end..]);
+    grown.extend_from_slice(after);
+    let length = |bytes: usize| u32::try_from(bytes).expect("short").to_le_bytes();
+    let frame_bytes = length(grown.len());
+    grown[..4].copy_from_slice(&frame_bytes);
+    grown[20..24].copy_from_slice(&length(body_end - HEADER_BYTES + more.len()));
+    seal(&mut grown);
+    grown
+}
+
+fn cut(frame: &[u8], fewer: usize) -> Vec<u8> {
+    let mut cut = frame[..frame.len() - fewer].to_vec();
+    let length = |bytes: usize| u32::try_from(bytes).expect("short").to_le_bytes();
+    let frame_bytes = length(cut.len());
+    cut[..4].copy_from_slice(&frame_bytes);
+    cut[20..24].copy_from_slice(&length(frame.len() - HEADER_BYTES - fewer));
+    seal(&mut cut);
+    cut
+}
+
+#[test]
+fn what_a_newer_release_adds_to_a_frame_is_read_over() {
+    for message in samples() {
+        let bytes = encoded(42, true, &message);
+        // The ring's archive never grows; what is new about it follows.
+        let (more, after): (&[u8], &[u8]) = match message {
+            Message::Ring(_) => (&[], b"newer"),
+            Message::Hello(_) | Message::Peer(_) | Message::Get(_) | Message::Delete(_) => {
+                (b"12345678", b"newer")
+            }
+            // Their last part is as long as the rest.
+            _ => (b"12345678", &[]),
+        };
+        let grown = grown(&bytes, more, after);
+        let Parse::Done(frame) = parse(&grown) else {
+            panic!("{message:?} was not read: {:?}", parse(&grown));
+        };
+        assert_eq!(format!("{:?}", frame.message), format!("{message:?}"));
+        // An optional flag of the header, too.
+        let mut flagged = grown.clone();
+        flagged[6] |= 0x20;
+        seal(&mut flagged);
+        assert!(matches!(parse(&flagged), Parse::Done(_)));
+    }
+}
+
+#[test]
+fn what_an_older_release_did_not_say_is_zero_and_what_is_shorter_than_any_release_is_refused() {
+    let hello = |versions| {
+        Message::Hello(Hello {
+            versions,
+            client: 5,
+        })
+    };
+    let bytes = encoded(1, true, &hello(Versions { min: 3, max: 4 }));
+    let shorter = cut(&bytes, 1);
+    let Parse::Done(frame) = parse(&shorter) else {
+        panic!("a hello without a minimum is one");
+    };
+    let expected = hello(Versions { min: 0, max: 4 });
+    assert_eq!(format!("{:?}", frame.message), format!("{expected:?}"));
+    assert!(matches!(parse(&cut(&bytes, 2)), Parse::Bad(_)));
+    let bytes = encoded(1, true, &Message::Get(target(b"", b"")));
+    assert!(matches!(parse(&bytes), Parse::Done(_)));
+    assert!(matches!(parse(&cut(&bytes, 1)), Parse::Bad(_)));
+}
+
+#[test]
+fn what_must_be_understood_and_is_not_is_left_alone_and_the_next_frame_is_read() {
+    let put = put(b"k", b"value", ContextArg::Blind);
+    let bytes = encoded(42, true, &put);
+    // Header: a flag. Body: a flag, a durability, a form of context, an expiry, a condition.
+    for (at, value) in [(6, 0x41), (41, 0x87), (42, 9), (43, 9), (44, 9), (45, 9)] {
+        let mut newer = bytes.clone();
+        newer[at] = value;
+        seal(&mut newer);
+        newer.extend_from_slice(&encoded(43, true, &Message::Ping));
+        let Parse::Unknown(NotUnderstood { header, why }) = parse(&newer) else {
+            panic!("byte {at} gave {:?}", parse(&newer));
+        };
+        assert_eq!(header.request_id, 42);
+        assert!(why.to_string().contains("newer"), "{why}");
+        let next = parse(&newer[header.frame_bytes as usize..]);
+        assert!(matches!(next, Parse::Done(_)));
+    }
+    // An optional one is ignored.
+    let mut newer = bytes.clone();
+    newer[41] |= 0x20;
+    seal(&mut newer);
+    let Parse::Done(frame) = parse(&newer) else {
+        panic!("an optional flag was not ignored: {:?}", parse(&newer));
+    };
+    assert_eq!(format!("{:?}", frame.message), format!("{put:?}"));
+    // An error is told, whatever its code.
+    let problem = Message::Error(Problem {
+        code: ErrorCode::Other,
+        effect: Effect::InDoubt,
+        retry_after_ms: 0,
+        message: "why",
+        current: &[],
+    });
+    let mut newer = encoded(1, true, &problem);
+    newer[HEADER_BYTES] = 200;
+    newer[HEADER_BYTES + 2] = 7;
+    seal(&mut newer);
+    let Parse::Done(frame) = parse(&newer) else {
+        panic!("an error was not read");
+    };
+    assert_eq!(format!("{:?}", frame.message), format!("{problem:?}"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use gramme::native::{NativeProtocol, RingTable};
 use gramme::reactor::session::Protocol;
 use gramme::wire::{
     self, Answer, Delete, Effect, ErrorCode, FLAG_CHECKSUM, Get, HEADER_BYTES, Hello, Message,
-    Parse, PeerHello, PeerLane, Problem, Put, Quorum, Reply, Ring, RingNode, Write,
+    Parse, PeerHello, PeerLane, Problem, Put, Quorum, Reply, Ring, RingNode, Versions, Write,
 };
 use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::base::time::{Hlc, Now};
@@ -30,11 +30,7 @@ pub(super) fn sealed(input: &[u8]) -> Vec<u8> {
         if length < HEADER_BYTES {
             break;
         }
-        frame[16..20].copy_from_slice(&[0; 4]);
-        if frame[6] & FLAG_CHECKSUM != 0 {
-            let sum = crc32c::crc32c(frame);
-            frame[16..20].copy_from_slice(&sum.to_le_bytes());
-        }
+        wire::seal(frame);
         at += length;
     }
     bytes
@@ -58,6 +54,10 @@ pub(super) fn frame(input: &[u8]) {
                         format!("{:?}", read.message),
                         format!("{:?}", frame.message)
                     );
+                    rest = &rest[frame.header.frame_bytes as usize..];
+                }
+                Parse::Unknown(frame) => {
+                    assert!(!frame.why.to_string().is_empty());
                     rest = &rest[frame.header.frame_bytes as usize..];
                 }
                 Parse::NeedMore(least) => {
@@ -222,7 +222,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     let mut context = Vec::new();
     write_latest_context(&mut context, 5, dot());
     let hello = Message::Hello(Hello {
-        version_max: 1,
+        versions: Versions::OWN,
         client: 77,
     });
     let put = |key, context| {
@@ -237,7 +237,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         write: write(b"k", ContextArg::Latest),
     });
     let peer = Message::Peer(PeerHello {
-        version_max: 1,
+        versions: Versions::OWN,
         cluster: 7,
         from: NodeId(2),
         from_shard: ShardIndex(1),

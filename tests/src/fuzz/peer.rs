@@ -42,7 +42,7 @@ fn each_frame(bytes: &[u8], mut each: impl FnMut(&PeerFrame<'_>)) {
                 each(&frame);
                 frame_bytes
             }
-            PeerParse::Unknown { frame_bytes } => frame_bytes,
+            PeerParse::Unknown { frame_bytes, .. } => frame_bytes,
             PeerParse::NeedMore(least) => {
                 assert!(least > rest.len(), "what is there is enough");
                 return;

@@ -153,7 +153,7 @@ impl Machine {
         }
         entry.open();
         let hello = Message::Hello(Hello {
-            version_max: wire::PROTOCOL_VERSION,
+            versions: wire::Versions::OWN,
             client: self.client,
         });
         wire::encode(&mut entry.outgoing, HELLO_ID, entry.checksums, &hello);

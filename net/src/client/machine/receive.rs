@@ -9,7 +9,10 @@ use super::slot::SlotState;
 use super::{Action, HELLO_ID, LinkId, Machine};
 use crate::client::answer::Context;
 use crate::client::{ClientError, Outcome, Read, Written};
-use crate::wire::{self, Answer, Effect, ErrorCode, Frame, Hello, Message, Parse, Problem, Reply};
+use crate::wire::{
+    self, Answer, Effect, ErrorCode, Frame, FrameError, Hello, Message, NotUnderstood, Parse,
+    Problem, Reply,
+};
 
 impl Machine {
     /// Bytes that came on a connection.
@@ -37,6 +40,10 @@ impl Machine {
                     if let Err(problem) = self.frame(now, link, &frame) {
                         break Some(problem);
                     }
+                }
+                Parse::Unknown(NotUnderstood { header, why }) => {
+                    used += header.frame_bytes as usize;
+                    self.not_understood(header.request_id, &why);
                 }
                 Parse::NeedMore(_) => break None,
                 Parse::Bad(error) => break Some(error.to_string()),
@@ -95,6 +102,22 @@ impl Machine {
         }
     }
 
+    /// An answer of a newer server, or something else that it says: whoever waits for it is told, the connection goes on.
+    fn not_understood(&mut self, request_id: u64, why: &FrameError) {
+        let Some(index) = self.slot_of(request_id) else {
+            return;
+        };
+        let error = ClientError::Server {
+            code: ErrorCode::Other,
+            effect: Effect::InDoubt,
+            message: format!("the answer is not understood here: {why}"),
+        };
+        let slot = &mut self.slots[index as usize];
+        slot.in_doubt = true;
+        let effect = slot.effect();
+        self.finish(index, Err(error.with_effect(effect)));
+    }
+
     /// The slot that still waits for this answer.
     fn slot_of(&self, request_id: u64) -> Option<u32> {
         let index = u32::try_from(request_id & u64::from(u32::MAX)).ok()?;
@@ -113,7 +136,7 @@ impl Machine {
         }
         entry.asked_epoch = epoch;
         let hello = Message::Hello(Hello {
-            version_max: wire::PROTOCOL_VERSION,
+            versions: wire::Versions::OWN,
             client: self.client,
         });
         wire::encode(&mut entry.outgoing, HELLO_ID, entry.checksums, &hello);
@@ -195,7 +218,8 @@ impl Machine {
             | ErrorCode::Unreadable
             | ErrorCode::ClockBehind
             | ErrorCode::BadFrame
-            | ErrorCode::BadRequest => {
+            | ErrorCode::BadRequest
+            | ErrorCode::Other => {
                 let slot = &mut self.slots[index as usize];
                 slot.in_doubt |= in_doubt;
                 let effect = slot.effect();

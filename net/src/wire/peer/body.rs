@@ -1,9 +1,28 @@
-//! The archived part of each kind of frame between nodes: plain integers, whose checks rkyv cannot get wrong.
+//! The archived part of each kind of frame between nodes: plain integers, whose checks rkyv cannot get wrong. They grow at
+//! their ends, as `version` says; `KeyBody`, which lies within others, never does.
 
 use rkyv::{Archive, Serialize};
 
+use super::super::tail::bodies;
+
+bodies! {
+    ArchivedApplyBody: 31,
+    ArchivedAppliedBody: 14,
+    ArchivedFetchBody: 23,
+    ArchivedFetchedBody: 22,
+    ArchivedRequestBody: 81,
+    ArchivedOutcomeBody: 54,
+    ArchivedCompareBody: 40,
+    ArchivedPullBody: 16,
+    ArchivedRecordsBody: 13,
+    ArchivedReapBody: 13,
+    ArchivedReapedBody: 8,
+    ArchivedGossipBody: 1,
+}
+
 /// Whose key. Tail: bucket, key.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct KeyBody {
     pub(super) token: u64,
     pub(super) bucket_bytes: u16,
@@ -12,6 +31,7 @@ pub(super) struct KeyBody {
 
 /// Tail: bucket, key, object.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct ApplyBody {
     pub(super) call: u64,
     pub(super) key: KeyBody,
@@ -24,6 +44,7 @@ pub(super) const APPLY_HINT: u8 = 0x02;
 pub(super) const APPLY_BACKGROUND: u8 = 0x04;
 
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct AppliedBody {
     pub(super) call: u64,
     pub(super) queue: u32,
@@ -34,6 +55,7 @@ pub(super) struct AppliedBody {
 
 /// Tail: bucket, key.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct FetchBody {
     pub(super) call: u64,
     pub(super) key: KeyBody,
@@ -42,6 +64,7 @@ pub(super) struct FetchBody {
 
 /// Tail: object.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct FetchedBody {
     pub(super) call: u64,
     pub(super) queue: u32,
@@ -53,6 +76,7 @@ pub(super) struct FetchedBody {
 
 /// Tail: bucket, key, context, value.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct RequestBody {
     pub(super) call: u64,
     pub(super) key: KeyBody,
@@ -88,10 +112,10 @@ pub(super) const REQUEST_OP_OBJECT: u16 = 0x0010;
 pub(super) const REQUEST_WANT_PREVIOUS: u16 = 0x0020;
 pub(super) const REQUEST_WANT_CONTEXT: u16 = 0x0040;
 pub(super) const REQUEST_WRITE_ID: u16 = 0x0080;
-pub(super) const REQUEST_FLAGS: u16 = 0x00ff;
 
 /// Tail: the bytes that the ranges lie in.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct OutcomeBody {
     pub(super) call: u64,
     /// See `outcome`.
@@ -114,10 +138,10 @@ pub(super) const OUTCOME_RANGE: u8 = 0x01;
 pub(super) const OUTCOME_SECOND_RANGE: u8 = 0x02;
 pub(super) const OUTCOME_EXISTED: u8 = 0x04;
 pub(super) const OUTCOME_IN_DOUBT: u8 = 0x08;
-pub(super) const OUTCOME_FLAGS: u8 = 0x0f;
 
 /// Both of a comparison. Tail, of the answer only: the list.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct CompareBody {
     pub(super) call: u64,
     pub(super) first: u64,
@@ -128,6 +152,7 @@ pub(super) struct CompareBody {
 
 /// Tail: the tokens.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct PullBody {
     pub(super) call: u64,
     pub(super) lane: u64,
@@ -135,6 +160,7 @@ pub(super) struct PullBody {
 
 /// Tail: the records.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct RecordsBody {
     pub(super) call: u64,
     pub(super) tokens_answered: u32,
@@ -143,6 +169,7 @@ pub(super) struct RecordsBody {
 
 /// Tail: the pairs.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct ReapBody {
     pub(super) call: u64,
     pub(super) partition: u32,
@@ -151,12 +178,14 @@ pub(super) struct ReapBody {
 
 /// Tail: the pairs.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct ReapedBody {
     pub(super) call: u64,
 }
 
 /// Tail: its bytes.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
 pub(super) struct GossipBody {
     pub(super) reserved: u8,
 }

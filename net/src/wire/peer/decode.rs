@@ -1,7 +1,7 @@
 //! A message between nodes, read from a receive buffer in place.
 //!
-//! Owns the order of the checks: header, length, checksum, kind, archive, tail. Total: any bytes give a message, a wish
-//! for more bytes, something to pass over, or an error.
+//! Owns the order of the checks: header, length, checksum, kind, flags, archive, tail. Total: any bytes give a message, a
+//! wish for more bytes, something to pass over, or an error.
 
 use gramme_core::base::hash;
 use gramme_core::base::ids::{NodeId, PartitionId, ShardIndex, Token};
@@ -10,20 +10,17 @@ use gramme_core::port::{
     TokenRange,
 };
 use gramme_core::version::WriteId;
-use rkyv::Portable;
-use rkyv::api::high::HighValidator;
-use rkyv::bytecheck::CheckBytes;
-use rkyv::rancor::Error;
 
 use super::super::FrameError;
-use super::super::header::{FLAG_CHECKSUM, Fields, HEADER_BYTES};
-use super::super::tail::{self, BodyKind};
+use super::super::header::{Fields, HEADER_BYTES};
+use super::super::tail::{self, BodyKind, body};
+use super::super::version::{MUST_UNDERSTAND, MUST_UNDERSTAND_16};
 use super::super::words::{condition_of, durability_of, expiry_of};
 use super::body::{
     APPLY_BACKGROUND, APPLY_DURABLE, APPLY_HINT, ArchivedAppliedBody, ArchivedApplyBody,
     ArchivedCompareBody, ArchivedFetchBody, ArchivedFetchedBody, ArchivedGossipBody,
     ArchivedKeyBody, ArchivedOutcomeBody, ArchivedPullBody, ArchivedReapBody, ArchivedReapedBody,
-    ArchivedRecordsBody, ArchivedRequestBody, REQUEST_DEADLINE, REQUEST_FLAGS, REQUEST_FORWARDED,
+    ArchivedRecordsBody, ArchivedRequestBody, REQUEST_DEADLINE, REQUEST_FORWARDED,
     REQUEST_OP_OBJECT, REQUEST_STRICT, REQUEST_WANT_CONTEXT, REQUEST_WANT_PREVIOUS,
     REQUEST_WANTS_OBJECT, REQUEST_WRITE_ID,
 };
@@ -45,10 +42,12 @@ pub enum PeerParse<'a> {
         /// The next begins after so many bytes.
         frame_bytes: usize,
     },
-    /// A frame of a kind that this version does not know.
+    /// A frame of a newer release that must not be read over: of an unknown kind, say.
     Unknown {
         /// The next begins after so many bytes.
         frame_bytes: usize,
+        /// What is not known.
+        why: FrameError,
     },
     /// Not yet a frame: at least so many bytes must be there.
     NeedMore(usize),
@@ -73,24 +72,30 @@ pub fn parse_peer(bytes: &[u8]) -> PeerParse<'_> {
         return PeerParse::Bad(error);
     }
     let Some(kind) = PeerKind::from_byte(fields.kind) else {
-        return PeerParse::Unknown { frame_bytes };
+        let why = FrameError::Kind { found: fields.kind };
+        return PeerParse::Unknown { frame_bytes, why };
     };
-    match read(kind, &fields, frame) {
+    let read = match fields.unknown_flag() {
+        Some(why) => Err(why),
+        None => read(kind, &fields, frame),
+    };
+    match read {
         Ok(frame) => PeerParse::Done { frame, frame_bytes },
+        Err(why) if why.is_newer() => PeerParse::Unknown { frame_bytes, why },
         Err(error) => PeerParse::Bad(error),
     }
 }
 
 fn read<'a>(kind: PeerKind, fields: &Fields, frame: &'a [u8]) -> Result<PeerFrame<'a>, FrameError> {
     let bad = |what| kind.bad(what);
-    let lane = match fields.flags & !FLAG_CHECKSUM {
+    let lane = match fields.flags & (FLAG_LANE_TOKEN | FLAG_LANE_CONTROL) {
         FLAG_LANE_TOKEN => Lane::Token(Token(fields.id)),
         FLAG_LANE_CONTROL if fields.id == 0 => Lane::Control,
         0 => {
             let shard = u16::try_from(fields.id).map_err(|_| bad("is for no possible shard"))?;
             Lane::Shard(ShardIndex(shard))
         }
-        found => return Err(FrameError::Flags { found }),
+        _ => return Err(bad("is for two lanes")),
     };
     let (start, rest) = frame
         .split_at_checked(START_BYTES)
@@ -101,27 +106,23 @@ fn read<'a>(kind: PeerKind, fields: &Fields, frame: &'a [u8]) -> Result<PeerFram
     let mut sent_ms = [0; 8];
     sent_ms.copy_from_slice(&start[HEADER_BYTES..]);
     let mut tail = Tail::new(kind, tail);
-    let message = message(kind, body, &mut tail)?;
-    if tail.len() > 0 {
-        return Err(tail.bad("has bytes after its end"));
-    }
     Ok(PeerFrame {
         lane,
         sent_ms: u64::from_le_bytes(sent_ms),
-        message,
+        message: message(kind, body, &mut tail)?,
     })
 }
 
 fn message<'a>(
     kind: PeerKind,
-    body: &[u8],
+    bytes: &[u8],
     tail: &mut Tail<'a>,
 ) -> Result<Message<&'a [u8]>, FrameError> {
     Ok(match kind {
         PeerKind::Apply => {
-            let body: &ArchivedApplyBody = archive(kind, body)?;
-            if body.flags & !(APPLY_DURABLE | APPLY_HINT | APPLY_BACKGROUND) != 0 {
-                return Err(tail.bad("has an unknown flag"));
+            let body: ArchivedApplyBody = body(kind, bytes)?;
+            if body.flags & MUST_UNDERSTAND != 0 {
+                return Err(tail.newer("has an unknown flag"));
             }
             let hint_for = NodeId(body.hint_for.to_native());
             Message::Apply {
@@ -134,7 +135,7 @@ fn message<'a>(
             }
         }
         PeerKind::Applied => {
-            let body: &ArchivedAppliedBody = archive(kind, body)?;
+            let body: ArchivedAppliedBody = body(kind, bytes)?;
             let is_durable = tail.bit(body.is_durable)?;
             Message::Applied {
                 call: CallId(body.call.to_native()),
@@ -143,7 +144,7 @@ fn message<'a>(
             }
         }
         PeerKind::Fetch => {
-            let body: &ArchivedFetchBody = archive(kind, body)?;
+            let body: ArchivedFetchBody = body(kind, bytes)?;
             Message::Fetch {
                 call: CallId(body.call.to_native()),
                 key: tail.key_name(&body.key)?,
@@ -151,7 +152,7 @@ fn message<'a>(
             }
         }
         PeerKind::Fetched => {
-            let body: &ArchivedFetchedBody = archive(kind, body)?;
+            let body: ArchivedFetchedBody = body(kind, bytes)?;
             let object = tail.bit(body.has_object)?.then(|| tail.rest());
             let held = Held {
                 fingerprint: body.fingerprint.to_native(),
@@ -163,37 +164,37 @@ fn message<'a>(
                 queue: body.queue.to_native(),
             }
         }
-        PeerKind::Request => request(archive(kind, body)?, tail)?,
+        PeerKind::Request => request(&body(kind, bytes)?, tail)?,
         PeerKind::Outcome => {
-            let body: &ArchivedOutcomeBody = archive(kind, body)?;
+            let body: ArchivedOutcomeBody = body(kind, bytes)?;
             let bytes = tail.rest();
             Message::Outcome {
                 call: CallId(body.call.to_native()),
-                outcome: body.outcome(bytes.len()).map_err(|what| tail.bad(what))?,
+                outcome: body.outcome(bytes.len())?,
                 bytes,
             }
         }
         PeerKind::Compare => {
-            let body: &ArchivedCompareBody = archive(kind, body)?;
+            let body: ArchivedCompareBody = body(kind, bytes)?;
             Message::Compare {
                 call: CallId(body.call.to_native()),
-                range: tail.range(body)?,
+                range: tail.range(&body)?,
                 sum: body.sum.to_native(),
                 count: body.count.to_native(),
             }
         }
         PeerKind::Compared => {
-            let body: &ArchivedCompareBody = archive(kind, body)?;
+            let body: ArchivedCompareBody = body(kind, bytes)?;
             Message::Compared {
                 call: CallId(body.call.to_native()),
-                range: tail.range(body)?,
+                range: tail.range(&body)?,
                 sum: body.sum.to_native(),
                 count: body.count.to_native(),
                 list: tail.list(16)?,
             }
         }
         PeerKind::Pull => {
-            let body: &ArchivedPullBody = archive(kind, body)?;
+            let body: ArchivedPullBody = body(kind, bytes)?;
             Message::Pull {
                 call: CallId(body.call.to_native()),
                 lane: Token(body.lane.to_native()),
@@ -201,7 +202,7 @@ fn message<'a>(
             }
         }
         PeerKind::Records => {
-            let body: &ArchivedRecordsBody = archive(kind, body)?;
+            let body: ArchivedRecordsBody = body(kind, bytes)?;
             Message::Records {
                 call: CallId(body.call.to_native()),
                 tokens_answered: body.tokens_answered.to_native(),
@@ -210,7 +211,7 @@ fn message<'a>(
             }
         }
         PeerKind::Reap => {
-            let body: &ArchivedReapBody = archive(kind, body)?;
+            let body: ArchivedReapBody = body(kind, bytes)?;
             Message::Reap {
                 call: CallId(body.call.to_native()),
                 partition: PartitionId(body.partition.to_native()),
@@ -219,14 +220,14 @@ fn message<'a>(
             }
         }
         PeerKind::Reaped => {
-            let body: &ArchivedReapedBody = archive(kind, body)?;
+            let body: ArchivedReapedBody = body(kind, bytes)?;
             Message::Reaped {
                 call: CallId(body.call.to_native()),
                 list: tail.list(16)?,
             }
         }
         PeerKind::Gossip => {
-            let _: &ArchivedGossipBody = archive(kind, body)?;
+            let _: ArchivedGossipBody = body(kind, bytes)?;
             Message::Gossip { bytes: tail.rest() }
         }
     })
@@ -236,18 +237,10 @@ impl BodyKind for PeerKind {
     fn bad(self, what: &'static str) -> FrameError {
         FrameError::PeerBody { kind: self, what }
     }
-}
 
-/// The checked access.
-fn archive<A>(kind: PeerKind, body: &[u8]) -> Result<&A, FrameError>
-where
-    A: Portable + for<'a> CheckBytes<HighValidator<'a, Error>>,
-{
-    // rkyv looks for the archive at the end of what it gets; more than it needs would be passed over silently.
-    if body.len() != size_of::<A>() {
-        return Err(kind.bad("has another length than its archive"));
+    fn newer(self, what: &'static str) -> FrameError {
+        FrameError::NewerPeerBody { kind: self, what }
     }
-    tail::archive(kind, body)
 }
 
 type Tail<'a> = tail::Tail<'a, PeerKind>;
@@ -311,7 +304,7 @@ impl<'a> Tail<'a> {
             5 => Refusal::Unreadable,
             6 => Refusal::BadObject,
             7 => Refusal::Stopping,
-            _ => return Err(self.bad("has an unknown refusal")),
+            _ => return Err(self.newer("has an unknown refusal")),
         }))
     }
 }
@@ -321,8 +314,8 @@ fn request<'a>(
     tail: &mut Tail<'a>,
 ) -> Result<Message<&'a [u8]>, FrameError> {
     let flags = body.flags.to_native();
-    if flags & !REQUEST_FLAGS != 0 {
-        return Err(tail.bad("has an unknown flag"));
+    if flags & MUST_UNDERSTAND_16 != 0 {
+        return Err(tail.newer("has an unknown flag"));
     }
     let op = op(body, flags, tail)?;
     let is_of_a_key = !matches!(op, Op::Scan { .. } | Op::Count | Op::Cluster { .. });
@@ -338,7 +331,7 @@ fn request<'a>(
         bucket: &[],
         key: &[],
         token: key.token,
-        durability: durability_of(body.durability).map_err(|what| tail.bad(what))?,
+        durability: durability_of(body.durability).map_err(|what| tail.newer(what))?,
         quorum: Quorum {
             n: body.n,
             r: body.r,
@@ -371,10 +364,10 @@ fn op(body: &ArchivedRequestBody, flags: u16, tail: &Tail<'_>) -> Result<Op<'sta
         0 => ContextArg::Blind,
         1 => ContextArg::Latest,
         2 => ContextArg::Opaque(&[]),
-        _ => return Err(tail.bad("has an unknown form of context")),
+        _ => return Err(tail.newer("has an unknown form of context")),
     };
     let expiry =
-        expiry_of(body.expiry, body.expires_at_ms.to_native()).map_err(|what| tail.bad(what))?;
+        expiry_of(body.expiry, body.expires_at_ms.to_native()).map_err(|what| tail.newer(what))?;
     Ok(match body.op {
         1 => Op::Get,
         2 => Op::Exists,
@@ -385,7 +378,7 @@ fn op(body: &ArchivedRequestBody, flags: u16, tail: &Tail<'_>) -> Result<Op<'sta
             context,
             value: &[],
             expiry,
-            condition: condition_of(body.condition).map_err(|what| tail.bad(what))?,
+            condition: condition_of(body.condition).map_err(|what| tail.newer(what))?,
             want_previous,
             want_context,
             write_id,
@@ -407,6 +400,6 @@ fn op(body: &ArchivedRequestBody, flags: u16, tail: &Tail<'_>) -> Result<Op<'sta
         },
         9 => Op::Cluster { command: &[] },
         10 => Op::Count,
-        _ => return Err(tail.bad("has an unknown operation")),
+        _ => return Err(tail.newer("has an unknown operation")),
     })
 }

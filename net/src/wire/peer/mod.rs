@@ -10,7 +10,8 @@
 //! read as it is.
 //!
 //! Invariants:
-//! - a frame of an unknown kind is passed over by its length: a newer node may say more than an older one understands;
+//! - a frame of an unknown kind, or that says what must be understood and is not, is passed over by its length, and what
+//!   is added to a known one is read over: a newer node may say more than an older one understands (`version`);
 //! - what is accepted has every part of its tail, ranges that lie in it, known words, and a token that is its key's.
 //!
 //! Why the time in every frame: an object that is older than `MESSAGE_AGE_MS_MAX` must never arrive, whatever buffers it

@@ -16,10 +16,14 @@
 use gramme_core::base::ids::SegmentId;
 use gramme_core::port::{ByteRange, Failure, Held, IoError, IoKind, Outcome, Receipt};
 
+use super::super::FrameError;
 use super::super::encode::flag;
+use super::super::tail::BodyKind;
+use super::super::version::MUST_UNDERSTAND;
+use super::PeerKind;
 use super::body::{
-    ArchivedOutcomeBody, OUTCOME_EXISTED, OUTCOME_FLAGS, OUTCOME_IN_DOUBT, OUTCOME_RANGE,
-    OUTCOME_SECOND_RANGE, OutcomeBody,
+    ArchivedOutcomeBody, OUTCOME_EXISTED, OUTCOME_IN_DOUBT, OUTCOME_RANGE, OUTCOME_SECOND_RANGE,
+    OutcomeBody,
 };
 
 impl OutcomeBody {
@@ -157,9 +161,9 @@ impl OutcomeBody {
 
 impl ArchivedOutcomeBody {
     /// The outcome of a body, whose ranges lie in a tail of so many bytes; or what is wrong with it.
-    pub(super) fn outcome(&self, tail_bytes: usize) -> Result<Outcome, &'static str> {
-        if self.flags & !OUTCOME_FLAGS != 0 {
-            return Err("has an unknown flag");
+    pub(super) fn outcome(&self, tail_bytes: usize) -> Result<Outcome, FrameError> {
+        if self.flags & MUST_UNDERSTAND != 0 {
+            return Err(PeerKind::Outcome.newer("has an unknown flag"));
         }
         let receipt = Receipt {
             replicas: self.replicas,
@@ -175,7 +179,7 @@ impl ArchivedOutcomeBody {
             } else if start <= end && end as usize <= tail_bytes {
                 Ok(Some(ByteRange { start, end }))
             } else {
-                Err("has a range outside of its bytes")
+                Err(bad("has a range outside of its bytes"))
             }
         };
         let range = checked(OUTCOME_RANGE, self.start.to_native(), self.end.to_native())?;
@@ -184,7 +188,7 @@ impl ArchivedOutcomeBody {
             self.second_start.to_native(),
             self.second_end.to_native(),
         )?;
-        let there = || range.ok_or("lacks its bytes");
+        let there = || range.ok_or(bad("lacks its bytes"));
         Ok(match self.form {
             1 => Outcome::Object {
                 object: there()?,
@@ -223,9 +227,9 @@ fn failure(
     (number, second_number): (u64, u64),
     is_in_doubt: bool,
     range: Option<ByteRange>,
-) -> Result<Failure, &'static str> {
-    fn small<T: TryFrom<u64>>(number: u64) -> Result<T, &'static str> {
-        T::try_from(number).map_err(|_| "has a number that is too great")
+) -> Result<Failure, FrameError> {
+    fn small<T: TryFrom<u64>>(number: u64) -> Result<T, FrameError> {
+        T::try_from(number).map_err(|_| bad("has a number that is too great"))
     }
     Ok(match form {
         32 => Failure::Overloaded {
@@ -236,7 +240,7 @@ fn failure(
         35 => Failure::DiskFull,
         36 => Failure::ReadOnly,
         37 => Failure::Stale {
-            current: range.ok_or("lacks its bytes")?,
+            current: range.ok_or(bad("lacks its bytes"))?,
         },
         38 => Failure::TooLarge {
             bytes: number,
@@ -266,6 +270,10 @@ fn failure(
             is_in_doubt,
         },
         48 => Failure::NoHolder,
-        _ => return Err("has an unknown form"),
+        _ => return Err(PeerKind::Outcome.newer("has an unknown form")),
     })
+}
+
+fn bad(what: &'static str) -> FrameError {
+    PeerKind::Outcome.bad(what)
 }

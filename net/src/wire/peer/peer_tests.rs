@@ -10,6 +10,7 @@ use gramme_core::port::{
 use gramme_core::version::WriteId;
 use proptest::prelude::*;
 
+use super::super::seal;
 use super::*;
 
 /// What messages are made of.
@@ -448,7 +449,7 @@ fn an_unknown_kind_is_passed_over_and_a_wrong_token_is_not() {
     let length = bytes.len();
     assert!(matches!(
         parse_peer(&bytes),
-        PeerParse::Unknown { frame_bytes } if frame_bytes == length
+        PeerParse::Unknown { frame_bytes, .. } if frame_bytes == length
     ));
     let key = KeyName {
         token: Token(1),
@@ -468,6 +469,127 @@ fn an_unknown_kind_is_passed_over_and_a_wrong_token_is_not() {
         },
     );
     assert!(matches!(parse_peer(&bytes), PeerParse::Bad(_)));
+}
+
+/// The frame with more in its body, and flags set in its header.
+fn grown(frame: &[u8], more: &[u8], flags: u8) -> Vec<u8> {
+    let mut body_bytes = [0; 4];
+    body_bytes.copy_from_slice(&frame[20..24]);
+    let body_bytes = u32::from_le_bytes(body_bytes);
+    let mut grown = frame.to_vec();
+    let body_end = START_BYTES + body_bytes as usize;
+    grown.splice(body_end..body_end, more.iter().copied());
+    let length = |bytes: usize| u32::try_from(bytes).expect("short").to_le_bytes();
+    let frame_bytes = length(grown.len());
+    grown[..4].copy_from_slice(&frame_bytes);
+    grown[6] |= flags;
+    grown[20..24].copy_from_slice(&length(body_bytes as usize + more.len()));
+    seal(&mut grown);
+    grown
+}
+
+fn changed(frame: &[u8], at: usize, value: u8) -> Vec<u8> {
+    let mut changed = frame.to_vec();
+    changed[at] = value;
+    seal(&mut changed);
+    changed
+}
+
+#[test]
+fn what_a_newer_node_adds_is_read_over_and_what_must_be_understood_is_passed_over() {
+    let stuff = fixed();
+    for (message, lane) in stuff
+        .messages()
+        .into_iter()
+        .zip(stuff.lanes().into_iter().cycle())
+    {
+        let sent = PeerFrame {
+            lane,
+            sent_ms: 5,
+            message,
+        };
+        for checksum in [false, true] {
+            let bytes = encoded(checksum, &sent);
+            let newer = grown(&bytes, b"12345678", 0x28);
+            let PeerParse::Done { frame, frame_bytes } = parse_peer(&newer) else {
+                panic!("{sent:?} was not read: {:?}", parse_peer(&newer));
+            };
+            assert_eq!(frame_bytes, newer.len());
+            assert_eq!(format!("{frame:?}"), format!("{sent:?}"));
+            let incompatible = grown(&bytes, b"", 0x40);
+            let PeerParse::Unknown { frame_bytes, why } = parse_peer(&incompatible) else {
+                panic!("{sent:?} was read: {:?}", parse_peer(&incompatible));
+            };
+            assert_eq!(frame_bytes, incompatible.len());
+            assert!(why.to_string().contains("newer"), "{why}");
+        }
+    }
+}
+
+#[test]
+fn a_word_that_only_a_newer_node_knows_does_not_end_the_connection() {
+    let stuff = fixed();
+    let sent = |message| {
+        let lane = Lane::Control;
+        encoded(
+            true,
+            &PeerFrame {
+                lane,
+                sent_ms: 5,
+                message,
+            },
+        )
+    };
+    let find = |which: &dyn Fn(&Message<&[u8]>) -> bool| {
+        sent(
+            stuff
+                .messages()
+                .into_iter()
+                .find(which)
+                .expect("one of each"),
+        )
+    };
+    let apply = find(&|message| matches!(message, Message::Apply { .. }));
+    let applied = find(&|message| matches!(message, Message::Applied { .. }));
+    let request = find(&|message| matches!(message, Message::Request { .. }));
+    let outcome = find(&|message| matches!(message, Message::Outcome { .. }));
+    let at = |offset: usize| START_BYTES + offset;
+    for (frame, at, value) in [
+        (&apply, at(30), 0x87),
+        (&applied, at(12), 99),
+        (&request, at(35), 0x80),
+        (&request, at(40), 99),
+        (&request, at(41), 99),
+        (&request, at(42), 99),
+        (&outcome, at(8), 99),
+        (&outcome, at(9), 0x81),
+    ] {
+        let newer = changed(frame, at, value);
+        let parsed = parse_peer(&newer);
+        assert!(
+            matches!(parsed, PeerParse::Unknown { .. }),
+            "byte {at} gave {parsed:?}"
+        );
+    }
+    // Optional flags are ignored, and nothing else changes.
+    for (frame, at) in [(&apply, at(30)), (&request, at(35)), (&outcome, at(9))] {
+        let newer = changed(frame, at, frame[at] | 0x10);
+        let (PeerParse::Done { frame: read, .. }, PeerParse::Done { frame: sent, .. }) =
+            (parse_peer(&newer), parse_peer(frame))
+        else {
+            panic!("byte {at} gave {:?}", parse_peer(&newer));
+        };
+        assert_eq!(format!("{read:?}"), format!("{sent:?}"));
+    }
+    // What is shorter than its kind ever was is no frame.
+    let reaped = sent(Message::Reaped {
+        call: CallId(1),
+        list: &[],
+    });
+    assert!(matches!(
+        parse_peer(&changed(&reaped, 20, 7)),
+        PeerParse::Bad(_)
+    ));
 }
 
 #[test]

@@ -27,7 +27,7 @@ impl World {
         }
         let read = match parse_peer(&frame.bytes) {
             PeerParse::Done { frame, .. } => frame,
-            // The connection of one that was changed waits for the rest, which never comes.
+            // Where a changed length got past the header's check the connection would wait for the rest, which never comes.
             PeerParse::NeedMore(_) => return,
             PeerParse::Bad(_) => return self.connection_ends(sender, frame.wanted),
             PeerParse::Unknown { .. } => return self.taken("as one of a kind to come", &frame),
