@@ -3,7 +3,8 @@
 //! Each bucket's rules carry the time and place at which they were set; a merge takes the later. What a node's own
 //! configuration says has the time zero: it holds until anyone sets the bucket.
 //!
-//! Invariants: merge is commutative, associative and idempotent; `default` is always there.
+//! Invariants: merge is commutative, associative and idempotent; `default` is always there; rules that say more than this
+//! version understands are handed on as they came, and until it is brought up to date it goes by what loses nothing.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,18 @@ pub(super) const BUCKETS_MAX: usize = 1_024;
 struct Rules {
     stamp: Stamp,
     rules: BucketView,
+    /// As they came, where that says more than `rules`.
+    as_came: Option<Vec<u8>>,
+}
+
+impl Rules {
+    const fn new(stamp: Stamp, rules: BucketView) -> Self {
+        Self {
+            stamp,
+            rules,
+            as_came: None,
+        }
+    }
 }
 
 /// All buckets.
@@ -52,10 +65,7 @@ impl Buckets {
         for rules in core::iter::once(&usual(BUCKET_DEFAULT)).chain(buckets) {
             made.by_name.insert(
                 rules.name.clone(),
-                Rules {
-                    stamp: Stamp::default(),
-                    rules: rules.clone(),
-                },
+                Rules::new(Stamp::default(), rules.clone()),
             );
         }
         made
@@ -66,7 +76,7 @@ impl Buckets {
         let is_room = self.by_name.len() < BUCKETS_MAX || self.by_name.contains_key(&rules.name);
         if is_room {
             self.by_name
-                .insert(rules.name.clone(), Rules { stamp, rules });
+                .insert(rules.name.clone(), Rules::new(stamp, rules));
         }
         is_room
     }
@@ -119,7 +129,7 @@ impl Buckets {
         let count = from.count("buckets", BUCKETS_MAX, 4 + 16)?;
         let mut buckets = Self::default();
         for _ in 0..count {
-            let rules = decode_rules(&mut from.record()?)?;
+            let rules = decode_rules(from.record()?.all())?;
             buckets.by_name.insert(rules.rules.name.clone(), rules);
         }
         Ok(buckets)
@@ -132,7 +142,17 @@ fn key(rules: &Rules) -> (Stamp, Vec<u8>) {
     (rules.stamp, out.finish())
 }
 
-fn encode_rules(out: &mut Writer, Rules { stamp, rules }: &Rules) {
+fn encode_rules(
+    out: &mut Writer,
+    Rules {
+        stamp,
+        rules,
+        as_came,
+    }: &Rules,
+) {
+    if let Some(bytes) = as_came {
+        return out.raw(bytes);
+    }
     out.u64(stamp.hlc.0);
     out.u64(stamp.node.0);
     out.bytes(&rules.name);
@@ -159,7 +179,14 @@ fn encode_rules(out: &mut Writer, Rules { stamp, rules }: &Rules) {
     out.u64(rules.ttl_ms.unwrap_or(0));
 }
 
-fn decode_rules(from: &mut Reader<'_>) -> Result<Rules, RingBytesError> {
+/// What a bucket's rules may come to, with all that later versions add.
+const RULES_BYTES_MAX: usize = BUCKET_BYTES_MAX + 1_024;
+
+fn decode_rules(bytes: &[u8]) -> Result<Rules, RingBytesError> {
+    if bytes.len() > RULES_BYTES_MAX {
+        return Err(RingBytesError::TooMany { name: "rules" });
+    }
+    let mut from = Reader::new(bytes);
     let wrong = |name| RingBytesError::Field { name };
     let stamp = Stamp {
         hlc: Hlc(from.u64()?),
@@ -176,21 +203,19 @@ fn decode_rules(from: &mut Reader<'_>) -> Result<Rules, RingBytesError> {
     let durability = match from.u8()? {
         0 => Durability::Buffered,
         1 => Durability::One,
-        2 => Durability::All,
-        _ => return Err(wrong("durability")),
+        // Also what a later version knows: the most that there is here.
+        _ => Durability::All,
     };
     let conflict = match from.u8()? {
-        0 => Conflict::Siblings,
         1 => Conflict::Lww,
         2 => Conflict::Reject,
-        _ => return Err(wrong("conflict")),
+        _ => Conflict::Siblings,
     };
     let blind_put = match from.u8()? {
         0 => BlindPut::Latest,
         1 => BlindPut::Supersede,
-        2 => BlindPut::Sibling,
         3 => BlindPut::Reject,
-        _ => return Err(wrong("blind_put")),
+        _ => BlindPut::Sibling,
     };
     let (has_ttl, ttl_ms) = (from.u8()?, from.u64()?);
     let rules = BucketView {
@@ -203,7 +228,11 @@ fn decode_rules(from: &mut Reader<'_>) -> Result<Rules, RingBytesError> {
         blind_put,
         ttl_ms: (has_ttl != 0).then_some(ttl_ms),
     };
-    Ok(Rules { stamp, rules })
+    let mut rules = Rules::new(stamp, rules);
+    let mut understood = Writer::default();
+    encode_rules(&mut understood, &rules);
+    rules.as_came = (understood.finish() != bytes).then(|| bytes.to_vec());
+    Ok(rules)
 }
 
 /// Whether a bucket may have these numbers.
@@ -258,6 +287,66 @@ mod tests {
             a.encode(&mut out);
             let bytes = out.finish();
             prop_assert_eq!(Buckets::decode(&mut Reader::new(&bytes)), Ok(a));
+        }
+    }
+
+    /// Rules as a later version would write them.
+    fn of_a_later_version(words: [u8; 3], more: &[u8]) -> Vec<u8> {
+        let rules = usual(b"a");
+        let stamp = Stamp {
+            hlc: Hlc(7),
+            node: NodeId(1),
+        };
+        let mut record = Writer::default();
+        encode_rules(&mut record, &Rules::new(stamp, rules));
+        let mut record = record.finish();
+        let words_at = record.len() - 9 - words.len();
+        record[words_at..words_at + words.len()].copy_from_slice(&words);
+        record.extend_from_slice(more);
+        let mut out = Writer::default();
+        out.count(1);
+        out.bytes(&record);
+        out.finish()
+    }
+
+    #[test]
+    fn rules_of_a_later_version_are_handed_on_as_they_came_and_nothing_is_lost_by_them() {
+        for (words, more) in [
+            ([9, 9, 9], b"new".as_slice()),
+            ([0, 1, 0], b"new"),
+            ([0, 9, 1], b""),
+        ] {
+            let bytes = of_a_later_version(words, more);
+            let theirs = Buckets::decode(&mut Reader::new(&bytes)).expect("they are read");
+            let rules = theirs.get(b"a").expect("there").clone();
+            if words == [9, 9, 9] {
+                assert_eq!(rules.durability, Durability::All);
+                assert_eq!(rules.conflict, Conflict::Siblings);
+                assert_eq!(rules.blind_put, BlindPut::Sibling);
+            }
+            // By way of a node of this version to a third.
+            let mut own = some(0, 1, 3, None);
+            assert!(own.merge(&theirs));
+            let mut out = Writer::default();
+            own.encode(&mut out);
+            let handed_on = out.finish();
+            assert!(
+                handed_on
+                    .windows(bytes.len() - 4)
+                    .any(|part| part == &bytes[4..])
+            );
+            assert_eq!(
+                Buckets::decode(&mut Reader::new(&handed_on)),
+                Ok(own.clone())
+            );
+            assert!(!own.merge(&theirs), "it is the same then");
+            // What an operator sets here is of this version.
+            let stamp = Stamp {
+                hlc: Hlc(8),
+                node: NodeId(2),
+            };
+            assert!(own.set(rules, stamp));
+            assert!(own.by_name.values().all(|rules| rules.as_came.is_none()));
         }
     }
 

@@ -11,7 +11,8 @@
 //! {"command": "buckets", "set": {"name": …, "n": …, "r": …, "w": …, "durability": …, "conflict": …, "blind_put": …,
 //!  "ttl_ms": …}}
 //! ```
-//! NODE is an id (or how it begins), a name, or an address. The answer has an `error` when nothing was done, with
+//! A field that is not known is refused, not ignored: it could be the one that says not to do it. NODE is an id (or how it
+//! begins), a name, or an address. Readers of answers ignore what they do not know. The answer has an `error` when nothing was done, with
 //! `is_usage` when the command itself is wrong.
 
 use std::collections::BTreeSet;
@@ -65,6 +66,7 @@ impl Cluster {
 
     fn obey(&mut self, now: Now, command: &Map<String, Value>, out: &mut Out) -> Answer {
         let name = text(command, "command")?;
+        only_known_fields(name, command)?;
         match name {
             "status" => return Ok(self.status(now)),
             "ring" => return Ok(self.ring_table()),
@@ -337,6 +339,25 @@ impl Cluster {
                 several.len()
             ))),
         }
+    }
+}
+
+/// Refuses a command of a later version that says more than this one would do.
+fn only_known_fields(name: &str, command: &Map<String, Value>) -> Result<(), CommandError> {
+    let known: &[&str] = match name {
+        "join" => &["node"],
+        "leave" => &["node", "remove", "lost"],
+        "replace" => &["old", "new"],
+        "commit" => &["plan"],
+        "buckets" => &["set"],
+        _ => &[],
+    };
+    let is_known = |field: &&String| *field == "command" || known.contains(&field.as_str());
+    match command.keys().find(|field| !is_known(field)) {
+        None => Ok(()),
+        Some(field) => Err(CommandError::Usage(format!(
+            "`{name}` has no `{field}` in this node's release; is the node older than what asks it?"
+        ))),
     }
 }
 

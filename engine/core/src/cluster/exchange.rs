@@ -66,7 +66,7 @@ impl Cluster {
         match word {
             Word::Datagram(bytes) => self.detector.datagram(bytes, now.mono_ns),
             Word::Ping => self.say(now, from, &Word::Pong, out),
-            Word::Pong | Word::Refused(_) => {}
+            Word::Pong | Word::Refused(_) | Word::Newer => {}
             word if self.is_clock_ahead(now, sender) => drop(word),
             Word::Hello(_) => self.hello(now, sender, out),
             Word::Summary {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::rng::Rng;
 use crate::base::ids::NodeId;
+use crate::base::limits::MEMBERS_MAX;
 use crate::ring::Space;
 use crate::ring::bytes::{Reader, RingBytesError, Writer};
 
@@ -135,7 +136,8 @@ pub(super) fn encode(out: &mut Writer, entries: &[Entry]) {
 }
 
 pub(super) fn decode(from: &mut Reader<'_>) -> Result<Vec<Entry>, RingBytesError> {
-    let count = from.count("vitals", SAMPLE_MAX, 41)?;
+    // A later version may send a larger sample.
+    let count = from.count("vitals", MEMBERS_MAX, 41)?;
     (0..count)
         .map(|_| {
             Ok(Entry {

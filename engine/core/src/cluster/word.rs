@@ -1,7 +1,7 @@
 //! What control shards say to each other: one envelope around a few kinds of words.
 //!
-//! Owns the format. Never decides anything. Bytes that are not an envelope, or a word that this version does not know,
-//! are an error for the caller to count.
+//! Owns the format. Never decides anything. Bytes that are not an envelope are an error for the caller to count; a word that
+//! this version does not know still says that its sender is alive. Words grow at their ends, the envelope never does.
 //!
 //! ```text
 //! kind of bytes  u32, format 1      wall clock      u64, ms
@@ -77,6 +77,8 @@ pub(super) enum Word<'a> {
     Pong,
     /// You are not spoken with.
     Refused(Refusal),
+    /// What a later version says. Never written.
+    Newer,
 }
 
 /// An envelope, format 1.
@@ -137,6 +139,7 @@ pub(super) fn encode(sender: &Sender, word: &Word<'_>) -> Vec<u8> {
             out.u8(7);
             encode_refusal(&mut out, refusal);
         }
+        Word::Newer => out.u8(u8::MAX),
     }
     out.seal()
 }
@@ -180,8 +183,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Sender, Word<'_>), RingBytesError>
         },
         5 => Word::Ping,
         6 => Word::Pong,
-        7 => Word::Refused(decode_refusal(&mut from)?),
-        _ => return Err(RingBytesError::Field { name: "word" }),
+        7 => decode_refusal(&mut from)?.map_or(Word::Newer, Word::Refused),
+        _ => Word::Newer,
     };
     Ok((sender, word))
 }
@@ -227,8 +230,9 @@ fn encode_refusal(out: &mut Writer, refusal: &Refusal) {
     }
 }
 
-fn decode_refusal(from: &mut Reader<'_>) -> Result<Refusal, RingBytesError> {
-    Ok(match from.u8()? {
+/// A reason that only a later version knows is none here.
+fn decode_refusal(from: &mut Reader<'_>) -> Result<Option<Refusal>, RingBytesError> {
+    Ok(Some(match from.u8()? {
         0 => Refusal::Removed,
         1 => Refusal::Duplicate {
             address: from.string("address", MEMBER_TEXT_BYTES_MAX)?,
@@ -236,8 +240,8 @@ fn decode_refusal(from: &mut Reader<'_>) -> Result<Refusal, RingBytesError> {
         2 => Refusal::OtherCluster {
             cluster: from.u64()?,
         },
-        _ => return Err(RingBytesError::Field { name: "refusal" }),
-    })
+        _ => return Ok(None),
+    }))
 }
 
 #[cfg(test)]
@@ -293,6 +297,39 @@ mod tests {
             let bytes = encode(&sender(), &word);
             assert_eq!(decode(&bytes), Ok((sender(), word)));
         }
+    }
+
+    #[test]
+    fn what_a_later_version_says_tells_who_it_is_and_what_is_known_of_it() {
+        let reopened = |bytes: &[u8], more: &[u8]| {
+            let mut out = Writer::default();
+            out.raw(&bytes[..bytes.len() - 4]);
+            out.raw(more);
+            out.seal()
+        };
+        let newer = reopened(&encode(&sender(), &Word::Newer), b"anything");
+        assert_eq!(decode(&newer), Ok((sender(), Word::Newer)));
+        let summary = Word::Summary {
+            ring: 1,
+            buckets: 2,
+            epoch: 3,
+            vitals: Vec::new(),
+        };
+        let digest = Word::Digest {
+            ring: RingDigest::default(),
+            buckets: 4,
+        };
+        for word in [Word::Ping, Word::Hello(Facts::default()), summary, digest] {
+            let longer = reopened(&encode(&sender(), &word), b"what is new");
+            assert_eq!(decode(&longer), Ok((sender(), word)));
+        }
+        let mut refused = encode(&sender(), &Word::Refused(Refusal::Removed));
+        let reason = refused.len() - 5;
+        refused[reason] = 99;
+        assert_eq!(
+            decode(&reopened(&refused, b"")),
+            Ok((sender(), Word::Newer))
+        );
     }
 
     proptest! {

@@ -2,6 +2,11 @@
 //!
 //! A record says how long it is, so a reader skips trailing fields that a later version added. A [`Reader`] never
 //! panics and never reserves more than the bytes before it could hold: what arrives comes from a peer or a disk.
+//!
+//! What is handed on grows in records only, and who does not understand all of a record hands it on as it came (members,
+//! buckets): else two newer nodes with an older one between them would each hold a part to be the whole, under one stamp.
+//! What is new about the ring as a whole goes to the end of a part or of a word, where older nodes do not see it, and into
+//! no hash that they compare. Layouts, bitmaps and digests have no room within their format: a change of them is another.
 
 use core::fmt;
 
@@ -90,6 +95,11 @@ impl Writer {
     /// Bytes, with their length before them.
     pub(crate) fn bytes(&mut self, value: &[u8]) {
         self.count(value.len());
+        self.out.extend_from_slice(value);
+    }
+
+    /// Bytes as they are, at the end of a record.
+    pub(crate) fn raw(&mut self, value: &[u8]) {
         self.out.extend_from_slice(value);
     }
 
@@ -210,6 +220,11 @@ impl<'a> Reader<'a> {
         let text =
             core::str::from_utf8(self.take(length)?).map_err(|_| RingBytesError::Field { name })?;
         Ok(text.to_owned())
+    }
+
+    /// All that is left.
+    pub(crate) fn all(&mut self) -> &'a [u8] {
+        core::mem::take(&mut self.rest)
     }
 
     /// What [`Writer::bytes`] wrote.

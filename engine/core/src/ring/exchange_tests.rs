@@ -264,3 +264,20 @@ fn rings_of_two_clusters_do_not_merge() {
     );
     assert_eq!(ring, before);
 }
+
+/// Sealed bytes with more at their end, as a later version writes them.
+fn longer(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.raw(&bytes[..bytes.len() - 4]);
+    out.raw(b"what is new about the ring");
+    out.seal()
+}
+
+#[test]
+fn what_a_later_version_adds_to_a_part_or_a_digest_is_read_over() {
+    let ring = cluster(3);
+    let part = RingPart::from_bytes(&longer(&ring.to_bytes()));
+    assert_eq!(part, Ok(ring.whole()));
+    let digest = RingDigest::from_bytes(&longer(&ring.digest().to_bytes()));
+    assert_eq!(digest, Ok(ring.digest()));
+}

@@ -8,7 +8,9 @@
 //! Invariants:
 //! - merge is commutative, associative and idempotent;
 //! - a removed id stays removed, whatever arrives later, and has no other content;
-//! - a start count never falls.
+//! - a start count never falls;
+//! - what a later version adds to an entry, and a wish that this one does not know, are handed on as they came. Until this
+//!   node is brought up to date such a wish is none to it.
 //!
 //! A wish is never taken back by being fulfilled: `Join` of a node that is in the layout is simply done. So when a
 //! layout loses against a concurrent one, what it had fulfilled is staged again without anyone writing anything.
@@ -66,10 +68,42 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Member {
     facts: Facts,
+    /// What a later version says of itself beyond them.
+    facts_rest: Box<[u8]>,
     facts_stamp: Stamp,
     start_count: u64,
-    wish: Option<Change>,
+    wish: Wish,
     wish_stamp: Stamp,
+}
+
+/// A wish as it is written: also one that this version does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+struct Wish {
+    word: u8,
+    node: NodeId,
+}
+
+impl From<Option<Change>> for Wish {
+    fn from(change: Option<Change>) -> Self {
+        let (word, node) = match change {
+            None => (WISH_NONE, NodeId(0)),
+            Some(Change::Join) => (WISH_JOIN, NodeId(0)),
+            Some(Change::Leave) => (WISH_LEAVE, NodeId(0)),
+            Some(Change::Replace { old }) => (WISH_REPLACE, old),
+        };
+        Self { word, node }
+    }
+}
+
+impl Wish {
+    fn change(self) -> Option<Change> {
+        match self.word {
+            WISH_JOIN => Some(Change::Join),
+            WISH_LEAVE => Some(Change::Leave),
+            WISH_REPLACE => Some(Change::Replace { old: self.node }),
+            _ => None,
+        }
+    }
 }
 
 impl Member {
@@ -85,7 +119,7 @@ impl Member {
 
     /// What an operator wants of it, fulfilled or not.
     pub fn wish(&self) -> Option<Change> {
-        self.wish
+        self.wish.change()
     }
 
     fn version(&self) -> MemberVersion {
@@ -99,9 +133,11 @@ impl Member {
     fn merge(&mut self, other: &Self) -> bool {
         let mut changed = false;
         // The content decides between equal stamps only, so that even then both sides agree.
-        if (other.facts_stamp, &other.facts) > (self.facts_stamp, &self.facts) {
+        let theirs = (other.facts_stamp, &other.facts, &other.facts_rest);
+        if theirs > (self.facts_stamp, &self.facts, &self.facts_rest) {
             self.facts_stamp = other.facts_stamp;
             self.facts.clone_from(&other.facts);
+            self.facts_rest.clone_from(&other.facts_rest);
             changed = true;
         }
         if (other.wish_stamp, other.wish) > (self.wish_stamp, self.wish) {
@@ -244,8 +280,11 @@ impl Members {
         };
         let mut changed = start_count > member.start_count;
         member.start_count = member.start_count.max(start_count);
-        if member.facts != facts || member.facts_stamp == Stamp::default() {
+        // A rest is what it said when it was of a later version than now.
+        let is_same = member.facts == facts && member.facts_rest.is_empty();
+        if !is_same || member.facts_stamp == Stamp::default() {
             member.facts = facts;
+            member.facts_rest = Box::default();
             member.facts_stamp = later(stamp, member.facts_stamp);
             changed = true;
         }
@@ -265,9 +304,9 @@ impl Members {
         match self.entries.get_mut(&node) {
             None => Err(MemberError::Unknown(node)),
             Some(Entry::Removed) => Err(MemberError::Removed(node)),
-            Some(Entry::Present(member)) if member.wish == wish => Ok(false),
+            Some(Entry::Present(member)) if member.wish == wish.into() => Ok(false),
             Some(Entry::Present(member)) => {
-                member.wish = wish;
+                member.wish = wish.into();
                 member.wish_stamp = later(stamp, member.wish_stamp);
                 Ok(true)
             }
@@ -369,6 +408,9 @@ impl Members {
 /// `Members` by themselves, format 1.
 const KIND: u32 = 0x6d47_0001;
 
+/// What a later version may add to an entry.
+const FACTS_REST_BYTES_MAX: usize = 1_024;
+
 const ENTRY_PRESENT: u8 = 0;
 const ENTRY_REMOVED: u8 = 1;
 const WISH_NONE: u8 = 0;
@@ -408,14 +450,8 @@ fn encode_entry(out: &mut Writer, node: NodeId, entry: &Entry) {
     out.u8(ENTRY_PRESENT);
     out.u64(member.start_count);
     encode_stamp(out, member.wish_stamp);
-    let (wish, old) = match member.wish {
-        None => (WISH_NONE, NodeId(0)),
-        Some(Change::Join) => (WISH_JOIN, NodeId(0)),
-        Some(Change::Leave) => (WISH_LEAVE, NodeId(0)),
-        Some(Change::Replace { old }) => (WISH_REPLACE, old),
-    };
-    out.u8(wish);
-    out.u64(old.0);
+    out.u8(member.wish.word);
+    out.u64(member.wish.node.0);
     encode_stamp(out, member.facts_stamp);
     out.u32(member.facts.weight);
     out.u16(member.facts.shards);
@@ -428,6 +464,7 @@ fn encode_entry(out: &mut Writer, node: NodeId, entry: &Entry) {
     ] {
         out.string(&text[..text.floor_char_boundary(MEMBER_TEXT_BYTES_MAX)]);
     }
+    out.raw(&member.facts_rest);
 }
 
 fn decode_entry(from: &mut Reader<'_>) -> Result<(NodeId, Entry), RingBytesError> {
@@ -439,13 +476,9 @@ fn decode_entry(from: &mut Reader<'_>) -> Result<(NodeId, Entry), RingBytesError
     }
     let start_count = from.u64()?;
     let wish_stamp = decode_stamp(from)?;
-    let (wish, old) = (from.u8()?, NodeId(from.u64()?));
-    let wish = match wish {
-        WISH_NONE => None,
-        WISH_JOIN => Some(Change::Join),
-        WISH_LEAVE => Some(Change::Leave),
-        WISH_REPLACE => Some(Change::Replace { old }),
-        _ => return Err(RingBytesError::Field { name: "wish" }),
+    let wish = Wish {
+        word: from.u8()?,
+        node: NodeId(from.u64()?),
     };
     let facts_stamp = decode_stamp(from)?;
     let (weight, shards) = (from.u32()?, from.u16()?);
@@ -459,8 +492,12 @@ fn decode_entry(from: &mut Reader<'_>) -> Result<(NodeId, Entry), RingBytesError
         weight,
         shards,
     };
+    if from.rest() > FACTS_REST_BYTES_MAX {
+        return Err(RingBytesError::TooMany { name: "facts" });
+    }
     let member = Member {
         facts,
+        facts_rest: from.all().into(),
         facts_stamp,
         start_count,
         wish,

@@ -30,10 +30,18 @@ fn any_entry() -> impl Strategy<Value = Entry> {
         Just(Change::Leave),
         (0u64..3).prop_map(|old| Change::Replace { old: NodeId(old) }),
     ]);
-    let present = ("[ab]", any_stamp(), 0u64..3, wish, any_stamp()).prop_map(
-        |(name, facts_stamp, start_count, wish, wish_stamp)| {
+    let wish = prop_oneof![
+        4 => wish.prop_map(Wish::from),
+        // Of a later version.
+        1 => (4u8..6, 0u64..2).prop_map(|(word, node)| Wish { word, node: NodeId(node) }),
+    ];
+    let rest = prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(0u8..2, 1..3)];
+    let facts_of = ("[ab]", rest).prop_map(|(name, rest)| (facts(&name), rest.into_boxed_slice()));
+    let present = (facts_of, any_stamp(), 0u64..3, wish, any_stamp()).prop_map(
+        |((facts, facts_rest), facts_stamp, start_count, wish, wish_stamp)| {
             Entry::Present(Member {
-                facts: facts(&name),
+                facts,
+                facts_rest,
                 facts_stamp,
                 start_count,
                 wish,
@@ -168,4 +176,47 @@ fn a_local_change_counts_though_the_clock_is_behind() {
     let mut peer = before;
     assert!(peer.merge(&members));
     assert_eq!(peer.get(node).map(Member::facts), Some(&facts("b")));
+}
+
+#[test]
+fn what_a_later_version_says_of_a_node_is_handed_on_whole_until_the_node_is_of_this_one() {
+    let node = NodeId(7);
+    let mut own = Members::default();
+    own.announce(node, facts("a"), 1, stamp(1, 7)).expect("new");
+    own.wish(node, Some(Change::Join), stamp(1, 1))
+        .expect("known");
+    // The same node, later and of a later version, with a wish of one.
+    let Some(Entry::Present(member)) = own.entries.get(&node).cloned() else {
+        panic!("it was announced");
+    };
+    let wish = Wish {
+        word: 200,
+        node: NodeId(3),
+    };
+    let newer = Member {
+        facts_rest: b"its rack".as_slice().into(),
+        facts_stamp: stamp(2, 7),
+        wish,
+        wish_stamp: stamp(2, 1),
+        ..member
+    };
+    let newer = Members {
+        entries: [(node, Entry::Present(newer))].into(),
+    };
+    let bytes = newer.to_bytes();
+    let heard = Members::from_bytes(&bytes).expect("an older version reads it");
+    assert!(own.merge(&heard));
+    assert_eq!(own.get(node).and_then(Member::wish), None);
+    assert_eq!(own.get(node).map(Member::facts), Some(&facts("a")));
+    // A third, of the later version, gets it from here as from the node itself.
+    assert_eq!(own.to_bytes(), bytes);
+    assert_eq!(own.digest(), newer.digest());
+    // Back at this version the node says the same of itself, and no more.
+    assert_eq!(own.announce(node, facts("a"), 2, stamp(3, 7)), Ok(true));
+    let Some(Entry::Present(member)) = own.entries.get(&node) else {
+        panic!("it is there");
+    };
+    assert!(member.facts_rest.is_empty());
+    assert_eq!(member.wish, wish);
+    assert!(heard.clone().merge(&own), "that is news to all");
 }
