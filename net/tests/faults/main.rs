@@ -15,6 +15,7 @@ mod full;
 mod idle;
 mod kill;
 mod load;
+mod mixed;
 mod proxy;
 mod rolling;
 mod stop;
