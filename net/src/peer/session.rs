@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use gramme_core::base::ids::ShardIndex;
 use gramme_core::base::limits::MESSAGE_AGE_MS_MAX;
-use gramme_core::port::{Lane, Message, Op, Outcome, Peer};
+use gramme_core::port::{Lane, Message, Outcome, Peer};
 use gramme_core::ring::Slices;
 
 use super::counters::Counts;
@@ -118,7 +118,7 @@ impl Session for PeerSession {
 impl PeerSession {
     fn take(&self, frame: &PeerFrame<'_>, io: &mut Io<'_>) {
         let age_ms = io.port.now().wall_ms.saturating_sub(frame.sent_ms);
-        if age_ms > MESSAGE_AGE_MS_MAX && carries_object(&frame.message) {
+        if age_ms > MESSAGE_AGE_MS_MAX && dies_of_age(&frame.message) {
             return Counts::count(&self.counts.dropped_old);
         }
         let Some(to) = owner(frame, io.port.slices()) else {
@@ -129,11 +129,12 @@ impl PeerSession {
     }
 }
 
-/// Whether an object could come back by it that was deleted and forgotten since.
-fn carries_object(message: &Message<&[u8]>) -> bool {
+/// Whether it must not come late: an object could come back by it that was deleted and forgotten since, or a write be carried
+/// out again whose name is forgotten.
+fn dies_of_age(message: &Message<&[u8]>) -> bool {
     match message {
         Message::Apply { .. } | Message::Records { .. } | Message::Fetched { .. } => true,
-        Message::Request { shape, .. } => matches!(shape.op, Op::Merge { .. }),
+        Message::Request { shape, .. } => shape.op.is_write(),
         Message::Applied { .. }
         | Message::Fetch { .. }
         | Message::Outcome { .. }

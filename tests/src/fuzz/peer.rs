@@ -229,6 +229,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     };
     let ask = |op: Op<'static>, value: &'static [u8]| Message::Request {
         call: CallId(11),
+        name: 0,
         shape: Request {
             bucket: b"",
             key: b"",

@@ -28,8 +28,6 @@ pub struct Swarm {
     pub loss: u64,
     /// Messages doubled, in a million.
     pub doubled: u64,
-    /// Whether those that hand on a client's request are doubled too.
-    pub are_requests_doubled: bool,
     /// Partitions begun, in a million a virtual 10 ms.
     pub partitions: u64,
     /// Crashes, in a million a virtual 10 ms.
@@ -83,10 +81,6 @@ pub const WIDE_FROM: u64 = 1_000_000;
 /// Seeds from here on draw a world whose ring is live, with members that come and go, and data that is destroyed.
 pub const LIVE_FROM: u64 = 2_000_000;
 
-/// The gate's fresh seeds. Their connections never bring a client's request twice, as real ones do not: it would be carried
-/// out twice, which its write id prevents only until the write is overwritten. The seeds on record keep what they drew.
-const FRESH: core::ops::Range<u64> = 12_000..WIDE_FROM;
-
 impl Swarm {
     /// What this seed draws.
     pub fn of(seed: u64) -> Self {
@@ -110,7 +104,6 @@ impl Swarm {
             net_delay_ns: [50_000, 500_000, 5_000_000][random.index(3)],
             loss,
             doubled,
-            are_requests_doubled: !FRESH.contains(&seed),
             partitions,
             crashes: if is_durable { crashes } else { 0 },
             pauses,

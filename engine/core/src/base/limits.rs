@@ -35,6 +35,10 @@ pub const PARTITIONS_MAX: u32 = 65_536;
 /// no object arrives after its tombstone was forgotten.
 pub const MESSAGE_AGE_MS_MAX: u64 = 30_000;
 
+/// Forwarded writes of the last half minute that a shard remembers, 5 MB at most. Beyond: the oldest is forgotten, and a
+/// frame of it that came a second time, which no connection brings, would be carried out again.
+pub const FORWARDED_MAX: usize = 65_536;
+
 /// The greatest number of node ids that a cluster ever knew, removed ones among them. Beyond: a new node is refused.
 pub const MEMBERS_MAX: usize = 16_384;
 

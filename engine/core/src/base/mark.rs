@@ -35,6 +35,7 @@ marks! {
     WriteAskedAgain: "replicas that had failed a write were asked once more",
     WrittenAsStandIn: "a node that does not hold the key coordinated its write, since none that does could be reached",
     ForwardedAgain: "a forwarded request went to a second node",
+    ForwardedTwice: "a forwarded write came a second time, and was not carried out again",
     HintKept: "a coordinator kept a hint",
     HintAwaitsRoom: "a full disk took no hint, and it was kept in memory",
     HintGivenUp: "the delivery of a hint was refused or not answered",

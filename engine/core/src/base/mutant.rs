@@ -41,6 +41,7 @@ mutants! {
     ReadUnmerged: "a read answers the first object, not the join of all",
     ReadErrorAbsent: "a record that cannot be read is answered as a key that is not there",
     DigestsIgnored: "a read never asks for the objects whose fingerprints differ",
+    RepetitionServed: "a forwarded write whose frame comes twice is carried out twice",
     HintsSkipped: "no hint is kept for a node that is away",
     StandInForgets: "a stand-in keeps the object and no hint",
     HintForgottenEarly: "a hint is forgotten when it is sent, not when it has arrived",

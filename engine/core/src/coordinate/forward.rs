@@ -83,17 +83,28 @@ impl Coordinator {
         named
     }
 
+    /// A name that no other forwarded write of this shard ever has, also after a restart; reads need none.
+    fn name(&mut self, turn: &Turn<'_>, is_write: bool) -> u64 {
+        if !is_write {
+            return 0;
+        }
+        self.forwarded += 1;
+        turn.now.wall_ms << 20 | self.forwarded & 0xf_ffff
+    }
+
     fn forward_next(&mut self, turn: &mut Turn<'_>, id: SlotId, failure: Failure) {
         let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
             return;
         };
         let token = slot.request.request().token;
+        let is_write = slot.request.request().op.is_write();
         let tried = slot.tried.clone();
         let is_done = slot.attempt >= 8;
         let next = self
             .holders_by_cost(turn, token)
             .into_iter()
             .find(|node| !tried.contains(node));
+        let name = self.name(turn, is_write);
         let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
             return;
         };
@@ -122,6 +133,7 @@ impl Coordinator {
         };
         let message = Message::Request {
             call: call(id, u16::from(attempt)),
+            name,
             shape,
             key: turn.effects.keep_key(request.key_name()),
             value: turn.effects.keep(value),

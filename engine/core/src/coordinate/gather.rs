@@ -44,6 +44,7 @@ impl Coordinator {
             let nothing = turn.effects.keep(&[]);
             let message = Message::Request {
                 call: call(id, number as u16),
+                name: 0,
                 shape,
                 key: KeyName {
                     bucket: turn.effects.keep(request.bucket),

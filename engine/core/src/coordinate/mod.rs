@@ -8,6 +8,7 @@
 //! - `peers`: what this shard feels of the other nodes;
 //! - `write`, `read`, `forward`: the three ways of a client's request;
 //! - `gather`: counts and walks over all keys;
+//! - `once`: which forwarded writes have come already;
 //! - `serve`: questions of peers to this shard's replica.
 //!
 //! Invariants:
@@ -17,6 +18,7 @@
 
 mod forward;
 mod gather;
+mod once;
 mod peers;
 mod read;
 mod serve;
@@ -38,6 +40,7 @@ use crate::port::{CallId, Failure, Message, Op, Outcome, Peer, Request, RequestI
 pub(crate) use crate::replica::turn::Turn;
 use crate::ring::RingView;
 
+use once::Once;
 use peers::Peers;
 use slot::Slot;
 
@@ -87,6 +90,9 @@ pub(crate) struct Coordinator {
     timers: BinaryHeap<Reverse<(u64, SlotId)>>,
     peers: Peers,
     sequence: u64,
+    /// Counts the writes that were forwarded.
+    forwarded: u64,
+    once: Once,
     pub(crate) stats: CoordinateStats,
 }
 
@@ -136,12 +142,16 @@ impl Coordinator {
             } => self.serve_fetch(turn, (from, call), key, wants_object),
             Message::Request {
                 call,
+                name,
                 shape,
                 key,
                 value,
                 context,
             } => {
                 let request = Message::as_request(&shape, key, value, context);
+                if request.op.is_write() && !self.is_first(turn, from, name) {
+                    return true;
+                }
                 self.serve_request(turn, (from, call), request);
             }
             Message::Applied {

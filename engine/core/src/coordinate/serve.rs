@@ -2,6 +2,7 @@
 
 use crate::base::durability::Durability;
 use crate::base::ids::{NodeId, PartitionId};
+use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::{Purpose, internal};
@@ -102,6 +103,17 @@ impl Coordinator {
         let id = self.serve(peer, call, Served::Fetch);
         let id = internal(Purpose::Slot, id);
         turn.ask_own(id, key, Durability::Buffered, Op::Fetch { wants_object });
+    }
+
+    /// Whether a forwarded write comes for the first time; a repetition is dropped.
+    pub(super) fn is_first(&mut self, turn: &Turn<'_>, from: Peer, name: u64) -> bool {
+        let drift_ms = turn.replica.config().clock_drift_ms_max;
+        let is_first = self.once.is_first(turn.now.mono_ns, drift_ms, from, name);
+        if is_first {
+            return true;
+        }
+        mark::reach(Mark::ForwardedTwice);
+        mutant::is(Mutant::RepetitionServed)
     }
 
     /// Coordinates a forwarded request here.

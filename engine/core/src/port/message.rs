@@ -141,6 +141,9 @@ pub enum Message<B> {
     Request {
         /// The question.
         call: CallId,
+        /// Of a write: told apart by it from every other that its sender's shard forwards, so that it is carried out once
+        /// though its frame may come twice. 0: an older release's, or not needed.
+        name: u64,
         /// The request without its bytes; `deadline_ns` is what is left of it.
         shape: Request<'static>,
         /// Bucket, key and token.
@@ -326,12 +329,14 @@ impl<B: Copy> Message<B> {
             },
             Self::Request {
                 call,
+                name,
                 shape,
                 key,
                 value,
                 context,
             } => Message::Request {
                 call,
+                name,
                 shape,
                 key: key.map(f),
                 value: f(value),

@@ -102,6 +102,8 @@ pub(super) struct RequestBody {
     pub(super) write_sequence: u64,
     pub(super) cursor: u64,
     pub(super) count: u32,
+    /// 0: none.
+    pub(super) name: u64,
 }
 
 pub(super) const REQUEST_DEADLINE: u16 = 0x0001;

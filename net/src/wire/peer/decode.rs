@@ -345,6 +345,7 @@ fn request<'a>(
     };
     Ok(Message::Request {
         call: CallId(body.call.to_native()),
+        name: body.name.to_native(),
         shape,
         key,
         value: tail.rest(),

@@ -110,6 +110,7 @@ fn body(out: &mut Vec<u8>, message: &Message<&[u8]>) -> (PeerKind, usize) {
         }
         Message::Request {
             call,
+            name,
             shape,
             key,
             value,
@@ -117,6 +118,7 @@ fn body(out: &mut Vec<u8>, message: &Message<&[u8]>) -> (PeerKind, usize) {
         } => {
             let mut body = request_body(&shape);
             body.call = call.0;
+            body.name = name;
             body.key = key_body(&key);
             body.context_bytes = length(context);
             let tail = [key.bucket, key.key, context, value];

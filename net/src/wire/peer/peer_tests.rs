@@ -325,6 +325,7 @@ impl Stuff {
             };
             messages.push(Message::Request {
                 call,
+                name: self.numbers[1],
                 shape,
                 key,
                 value: rest,

@@ -91,10 +91,8 @@ impl World {
         if self.is_safety && self.random.happens(self.swarm.loss) {
             return;
         }
-        let is_request = matches!(message, Message::Request { .. });
-        let is_once = is_request && !self.swarm.are_requests_doubled;
         let is_doubled = self.is_safety && self.random.happens(self.swarm.doubled);
-        let copies = if is_doubled && !is_once { 2 } else { 1 };
+        let copies = if is_doubled { 2 } else { 1 };
         let sender = &self.nodes[place_of(from.node)];
         let content = PeerFrame {
             lane,
