@@ -39,7 +39,8 @@ struct Args {
     #[cfg(feature = "mutants")]
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Instead: each mutant of this file (lines of a name and a seed) must be found within 40 seeds from its own on.
+    /// Instead: each mutant of this file (lines of a name, a seed and possibly a scenario) must be found within 40 seeds
+    /// from its own on.
     #[cfg(feature = "mutants")]
     #[arg(long)]
     found: Option<String>,
@@ -100,7 +101,7 @@ fn main() -> ExitCode {
     #[cfg(feature = "mutants")]
     {
         if args.mutants {
-            return mutants::hunt(&seeds, &args.only);
+            return mutants::hunt(&seeds, &args.only, scenario);
         }
         if let Some(path) = &args.found {
             return mutants::find_again(path);
@@ -232,16 +233,21 @@ mod mutants {
     use std::process::ExitCode;
 
     use gramme_core::base::mutant::{Mutant, set};
-    use gramme_tests::sim::run;
+    use gramme_tests::sim::{Scenario, Swarm, run_in};
 
     /// So many seeds one that was found once has until it is found again.
     const AGAIN_WITHIN: u64 = 40;
 
     /// The first of the seeds that finds a mutant, and by what.
-    fn find(mutant: Mutant, seeds: impl Iterator<Item = u64>) -> Option<(u64, u64, String)> {
+    fn find(
+        mutant: Mutant,
+        seeds: impl Iterator<Item = u64>,
+        scenario: Option<&'static Scenario>,
+    ) -> Option<(u64, u64, String)> {
         set(Some(mutant));
+        let drawn = |seed| scenario.map_or_else(|| Swarm::of(seed), |scenario| scenario.of(seed));
         let find = seeds.zip(1..).find_map(|(seed, runs)| {
-            let by = match std::panic::catch_unwind(|| run(seed)) {
+            let by = match std::panic::catch_unwind(|| run_in(seed, drawn(seed))) {
                 Ok(report) if report.failed.is_empty() => return None,
                 Ok(report) => report.failed.join(", "),
                 Err(_) => "an assertion of the engine".to_owned(),
@@ -258,7 +264,11 @@ mod mutants {
     }
 
     /// Runs the seeds with each mutant until one fails; prints the table.
-    pub(crate) fn hunt(seeds: &[Range<u64>], only: &[String]) -> ExitCode {
+    pub(crate) fn hunt(
+        seeds: &[Range<u64>],
+        only: &[String],
+        scenario: Option<&'static Scenario>,
+    ) -> ExitCode {
         be_quiet();
         let (mut caught, mut missed) = (0, Vec::new());
         println!("| mutant | what it does | found by | runs | seed |\n|---|---|---|---|---|");
@@ -268,7 +278,7 @@ mod mutants {
                 continue;
             }
             let what = mutant.what();
-            match find(*mutant, seeds.iter().cloned().flatten()) {
+            match find(*mutant, seeds.iter().cloned().flatten(), scenario) {
                 Some((seed, runs, by)) => {
                     caught += 1;
                     println!("| {name} | {what} | {by} | {runs} | {seed} |");
@@ -307,7 +317,12 @@ mod mutants {
                 lost.push(name);
                 continue;
             };
-            match find(*mutant, seed..seed + AGAIN_WITHIN) {
+            let scenario = words.next().map(Scenario::named);
+            if scenario.is_some_and(|named| named.is_none()) {
+                lost.push(name);
+                continue;
+            }
+            match find(*mutant, seed..seed + AGAIN_WITHIN, scenario.flatten()) {
                 Some(_) => found += 1,
                 None => lost.push(name),
             }

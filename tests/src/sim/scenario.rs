@@ -75,6 +75,26 @@ impl Scenario {
             },
         },
         Self {
+            name: "one-replica-that-cannot-read",
+            what: "the same where a read asks one replica, and a crash took from memory what the disk has (scylladb#2606)",
+            bend: |swarm| {
+                durable(swarm);
+                (swarm.r, swarm.w, swarm.sloppy) = (1, 3, false);
+                swarm.crashes = 20_000;
+                swarm.read_errors = 200_000;
+            },
+        },
+        Self {
+            name: "broken-connection-that-counts",
+            what: "a replica that died before it answered counts among those that have the write (Jepsen on MongoDB)",
+            bend: |swarm| {
+                durable(swarm);
+                (swarm.r, swarm.w, swarm.sloppy) = (1, 3, false);
+                swarm.crashes = 20_000;
+                swarm.disk_delay_ns = 3_000_000;
+            },
+        },
+        Self {
             name: "fsync-that-failed-once",
             what: "a write that failed is tried again, succeeds, and the data is gone (PostgreSQL 2018)",
             bend: |swarm| {
