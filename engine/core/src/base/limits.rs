@@ -35,8 +35,8 @@ pub const PARTITIONS_MAX: u32 = 65_536;
 /// no object arrives after its tombstone was forgotten.
 pub const MESSAGE_AGE_MS_MAX: u64 = 30_000;
 
-/// Forwarded writes of the last half minute that a shard remembers, 5 MB at most. Beyond: the oldest is forgotten, and a
-/// frame of it that came a second time, which no connection brings, would be carried out again.
+/// Forwarded writes of the last half minute that a shard remembers, some 2 MB at most. Beyond: the oldest of the sender that
+/// has most are forgotten, and a frame of one that came a second time, which no connection brings, would be carried out again.
 pub const FORWARDED_MAX: usize = 65_536;
 
 /// The greatest number of node ids that a cluster ever knew, removed ones among them. Beyond: a new node is refused.
