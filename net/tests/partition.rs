@@ -1,5 +1,5 @@
-//! Three nodes in three network namespaces, cut into two and one, in both directions or in one, while both sides write
-//! carts; nothing is lost.
+//! Nodes in network namespaces of their own, cut into two sides, in both directions or in one, while both sides write
+//! carts, operators commit different plans, or a node joins; nothing is lost.
 //!
 //! Needs root and `ip`; elsewhere it says that it is skipped. The namespaces and the bridge between them are its own, and
 //! go with it. A node is cut off by taking down the bridge's end of its link; it is made mute by a wrong hardware address of
@@ -27,9 +27,10 @@ fn ip(words: &str) -> bool {
     done.is_ok_and(|status| status.success())
 }
 
-/// The namespaces: one a node, and one for the bridge.
+/// The namespaces: one a node, and one for the bridges.
 struct Net {
     name: String,
+    nodes: usize,
 }
 
 impl Net {
@@ -42,16 +43,29 @@ impl Net {
     }
 
     /// None where this user, or this kernel, makes no namespaces.
-    fn new(test: &str) -> Option<Self> {
+    fn new(test: &str, nodes: usize) -> Option<Self> {
         let net = Self {
             name: format!("grm{test}{}", std::process::id()),
+            nodes,
         };
         let switch = net.switch();
+        let bridge = |name: &str| {
+            ip(&format!("-n {switch} link add name {name} type bridge"))
+                && ip(&format!("-n {switch} link set {name} up"))
+        };
         let is_made = ip(&format!("netns add {switch}"))
-            && ip(&format!("-n {switch} link add name sw0 type bridge"))
-            && ip(&format!("-n {switch} link set sw0 up"))
-            && (0..NODES).all(|node| net.plug(node));
+            && bridge("sw0")
+            && bridge("sw1")
+            && (0..nodes).all(|node| net.plug(node));
         is_made.then_some(net)
+    }
+
+    /// On which of two sides a node is.
+    fn set_side(&self, node: usize, side: usize) {
+        let switch = self.switch();
+        assert!(ip(&format!(
+            "-n {switch} link set port{node} master sw{side}"
+        )));
     }
 
     fn plug(&self, node: usize) -> bool {
@@ -75,7 +89,7 @@ impl Net {
     /// Whether the others hear a node; it hears them either way.
     fn set_mute(&self, node: usize, is_mute: bool) {
         let ns = self.node(node);
-        for other in (0..NODES).filter(|other| *other != node) {
+        for other in (0..self.nodes).filter(|other| *other != node) {
             let address = format!("10.97.0.{}", other + 1);
             assert!(if is_mute {
                 ip(&format!(
@@ -98,7 +112,7 @@ impl Net {
             .expect("it runs")
     }
 
-    fn serve(&self, node: usize, dir: &Path) -> Child {
+    fn serve(&self, (node, seed): (usize, usize), dir: &Path) -> Child {
         let host = format!("10.97.0.{}", node + 1);
         let mut command = Command::new("ip");
         command
@@ -111,7 +125,7 @@ impl Net {
             .args(["--admin", &format!("{host}:7480")])
             .args(["--zone", &format!("z{node}"), "--name", &format!("n{node}")]);
         if node > 0 {
-            command.args(["--join", "10.97.0.1:7400"]);
+            command.args(["--join", &format!("10.97.0.{}:7400", seed + 1)]);
         }
         command
             .stdin(Stdio::null())
@@ -124,7 +138,7 @@ impl Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
-        for node in 0..NODES {
+        for node in 0..self.nodes {
             ip(&format!("netns del {}", self.node(node)));
         }
         ip(&format!("netns del {}", self.switch()));
@@ -157,10 +171,10 @@ fn status(net: &Net, node: usize) -> serde_json::Value {
 }
 
 /// Whether all members are there, hold their targets, and seem alive to a node.
-fn is_whole(net: &Net, node: usize) -> bool {
+fn is_whole(net: &Net, node: usize, count: usize) -> bool {
     let status = status(net, node);
     let members = status["members"].as_array().cloned().unwrap_or_default();
-    members.len() == NODES
+    members.len() == count
         && members.iter().all(|member| {
             member["pending"] == 0 && member["held"] != 0 && member["is_alive"] == true
         })
@@ -196,44 +210,85 @@ fn add(net: &Net, node: usize, key: &str, item: &str) -> bool {
     net.gramme(node, &words).status.success()
 }
 
-/// Three nodes that hold everything, and the directory that they live in; none where there are no namespaces.
-fn whole_cluster(test: &str) -> Option<(Net, Nodes, tempfile::TempDir)> {
-    let Some(net) = Net::new(test) else {
+/// Three nodes that hold everything, places for some more, and the directory that they live in; none where there are no
+/// namespaces.
+fn whole_cluster(test: &str, places: usize) -> Option<(Net, Nodes, tempfile::TempDir)> {
+    let Some(net) = Net::new(test, places) else {
         eprintln!("skipped: no network namespaces here (root and `ip` are needed)");
         return None;
     };
     let dir = tempfile::tempdir().expect("a directory");
     let mut nodes = Nodes(Vec::new());
     for node in 0..NODES {
-        nodes
-            .0
-            .push(net.serve(node, &dir.path().join(node.to_string())));
-        until("a node that serves", || {
-            net.gramme(node, &["cluster", "status", "--json"])
-                .status
-                .success()
-        });
+        start(&net, &mut nodes, dir.path(), (node, 0));
     }
     until("two members, staged beside the first", || {
         status(&net, 0)["staged"].as_array().map_or(0, Vec::len) == NODES - 1
     });
-    until("a plan", || {
-        net.gramme(0, &["cluster", "plan"]).status.success()
+    commit(&net, 0);
+    wait_whole(&net, NODES);
+    Some((net, nodes, dir))
+}
+
+fn start(net: &Net, nodes: &mut Nodes, dir: &Path, (node, seed): (usize, usize)) {
+    nodes
+        .0
+        .push(net.serve((node, seed), &dir.join(node.to_string())));
+    until("a node that serves", || {
+        net.gramme(node, &["cluster", "status", "--json"])
+            .status
+            .success()
     });
-    assert!(net.gramme(0, &["cluster", "commit"]).status.success());
-    for node in 0..NODES {
+}
+
+/// What is staged is planned and committed.
+fn commit(net: &Net, node: usize) {
+    until("a plan", || {
+        net.gramme(node, &["cluster", "plan"]).status.success()
+    });
+    let done = net.gramme(node, &["cluster", "commit"]);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+}
+
+fn wait_whole(net: &Net, count: usize) {
+    for node in 0..count {
         let begun = Instant::now();
-        while !is_whole(&net, node) {
-            let seen = status(&net, node);
+        while !is_whole(net, node, count) {
+            let seen = status(net, node);
             assert!(begun.elapsed() < WAIT, "never whole to node {node}: {seen}");
             std::thread::sleep(Duration::from_millis(200));
         }
     }
-    Some((net, nodes, dir))
+}
+
+/// Waits until all nodes know one ring, in which each partition is read where it belongs, and nothing moves.
+fn wait_one_ring(net: &Net, count: usize) {
+    let ring = |node: usize| -> serde_json::Value {
+        let said = net.gramme(node, &["cluster", "ring", "--json"]);
+        serde_json::from_slice(&said.stdout).unwrap_or_default()
+    };
+    until("one ring", || {
+        let first = ring(0);
+        let table = first["table"].as_array().cloned().unwrap_or_default();
+        let is_right = |row: &serde_json::Value| {
+            let places = |field: &str| -> BTreeSet<u64> {
+                let places = row[field].as_array().into_iter().flatten();
+                places.filter_map(serde_json::Value::as_u64).collect()
+            };
+            places("targets").len() == NODES
+                && places("targets") == places("readers")
+                && places("pending").is_empty()
+                && places("draining").is_empty()
+        };
+        !table.is_empty()
+            && table.iter().all(is_right)
+            && (1..count).all(|node| ring(node) == first)
+    });
 }
 
 /// Writes carts through all nodes before and during a cut of node 2, and looks for every acknowledged item behind it.
-fn carts_through(net: &Net, name: &str, set_cut: impl Fn(bool)) {
+fn carts_through(net: &Net, name: &str, mut set_cut: impl FnMut(bool)) {
     let mut acknowledged: Vec<BTreeSet<String>> = vec![BTreeSet::new(); 3];
     let mut operations = 0;
     let mut add_noted = |node: usize, cart: usize, item: String| {
@@ -276,7 +331,7 @@ fn carts_through(net: &Net, name: &str, set_cut: impl Fn(bool)) {
 
 #[test]
 fn both_sides_of_a_partition_take_carts_and_nothing_is_lost() {
-    let Some((net, _nodes, _dir)) = whole_cluster("a") else {
+    let Some((net, _nodes, _dir)) = whole_cluster("a", NODES) else {
         return;
     };
     carts_through(&net, "partition", |is_cut| {
@@ -286,8 +341,114 @@ fn both_sides_of_a_partition_take_carts_and_nothing_is_lost() {
 
 #[test]
 fn a_node_that_hears_and_is_not_heard_costs_nothing_that_was_acknowledged() {
-    let Some((net, _nodes, _dir)) = whole_cluster("b") else {
+    let Some((net, _nodes, _dir)) = whole_cluster("b", NODES) else {
         return;
     };
     carts_through(&net, "one way", |is_cut| net.set_mute(2, is_cut));
+}
+
+#[test]
+fn two_plans_committed_on_two_sides_of_a_split_become_one_ring() {
+    let Some((net, mut nodes, dir)) = whole_cluster("c", NODES + 2) else {
+        return;
+    };
+    let is_away = |node: usize, name: &str| {
+        let members = status(&net, node)["members"].clone();
+        members.as_array().is_some_and(|members| {
+            members
+                .iter()
+                .any(|member| member["name"] == name && member["is_alive"] == false)
+        })
+    };
+    carts_through(&net, "two plans", |is_cut| {
+        for node in [2, 4] {
+            net.set_side(node, usize::from(is_cut));
+        }
+        if !is_cut {
+            return;
+        }
+        until("a split that both sides see", || {
+            is_away(0, "n2") && is_away(2, "n0") && is_away(2, "n1")
+        });
+        // Each side gets a node that the other has not heard of.
+        for (operator, new) in [(0, 3), (2, 4)] {
+            start(&net, &mut nodes, dir.path(), (new, operator));
+            until("a new node, staged", || {
+                let staged = status(&net, operator)["staged"].clone();
+                staged.as_array().map(Vec::len) == Some(1)
+            });
+            commit(&net, operator);
+        }
+        let layouts = [0, 2].map(|node| status(&net, node)["layout"].clone());
+        assert_eq!(layouts[0], layouts[1], "both are the next one");
+    });
+    // One of both holds everywhere, and what the other wanted is staged again and said.
+    let mut seen: Vec<serde_json::Value> = Vec::new();
+    let begun = Instant::now();
+    let is_staged = |seen: &[serde_json::Value]| {
+        let Some(first) = seen.first() else {
+            return false;
+        };
+        let staged = &first["staged"];
+        staged.as_array().map(Vec::len) == Some(1)
+            && seen.iter().all(|status| {
+                status["staged"] == *staged
+                    && status["layout"] == seen[0]["layout"]
+                    && status["warnings"]
+                        .to_string()
+                        .contains("changes are staged")
+            })
+    };
+    while !is_staged(&seen) {
+        seen = (0..NODES + 2).map(|node| status(&net, node)).collect();
+        assert!(
+            begun.elapsed() < WAIT,
+            "never one layout with the other's changes staged: {seen:?}"
+        );
+    }
+    let is_told = |status: &&serde_json::Value| {
+        status["reports"]
+            .to_string()
+            .contains("two layouts were committed")
+    };
+    let told = seen.iter().filter(is_told).count();
+    assert!(told > 0, "nobody is told: {}", seen[0]);
+    let shown = net.gramme(0, &["cluster", "status"]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("staged\n  join"), "{shown}");
+    commit(&net, 1);
+    wait_whole(&net, NODES + 2);
+    wait_one_ring(&net, NODES + 2);
+    eprintln!("  the loser's change was staged again, and reported by {told} nodes");
+}
+
+#[test]
+fn a_join_goes_on_over_a_partition_in_the_middle_of_it() {
+    let Some((net, mut nodes, dir)) = whole_cluster("d", NODES + 1) else {
+        return;
+    };
+    start(&net, &mut nodes, dir.path(), (3, 0));
+    until("one more, known", || {
+        let members = status(&net, 0)["members"].clone();
+        members.as_array().map(Vec::len) == Some(NODES + 1)
+    });
+    let pending = || -> u64 {
+        let members = status(&net, 0)["members"].clone();
+        let members = members.as_array().cloned().unwrap_or_default();
+        let pending = members
+            .iter()
+            .map(|member| member["pending"].as_u64().unwrap_or(0));
+        pending.sum()
+    };
+    carts_through(&net, "cut amid", |is_cut| {
+        if is_cut {
+            commit(&net, 0);
+            net.set_link(2, "down");
+            assert!(pending() > 0, "the transfer is over before the cut");
+        } else {
+            net.set_link(2, "up");
+        }
+    });
+    wait_whole(&net, NODES + 1);
+    wait_one_ring(&net, NODES + 1);
 }

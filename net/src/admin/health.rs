@@ -14,6 +14,7 @@ pub(super) fn reasons(seen: &Seen) -> Vec<String> {
             ));
             continue;
         };
+        reasons.extend(status.trouble.clone());
         match status.writes {
             WriteState::Open => {}
             WriteState::DiskFull => reasons.push(format!(
@@ -61,5 +62,11 @@ mod tests {
         assert!(all[0].starts_with("shard 1: disk full"), "{all:?}");
         assert!(all[1].starts_with("shard 2: read-only"), "{all:?}");
         assert!(all[2].starts_with("shard 3 has ended"), "{all:?}");
+        let refused = ShardStatus {
+            trouble: Some("this node's id was removed".into()),
+            ..ShardStatus::default()
+        };
+        let refused = reasons(&seen(vec![Some(refused)]));
+        assert_eq!(refused, ["this node's id was removed"]);
     }
 }

@@ -1,7 +1,8 @@
 //! Nodes as processes: started, signalled, waited for; ended by their handles, also when an assertion fails.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -53,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) advertised: Option<String>,
     pub(crate) data: PathBuf,
     config: PathBuf,
+    /// Set for it alone.
+    pub(crate) environment: Vec<(String, String)>,
     pub(crate) process: Option<Child>,
 }
 
@@ -67,6 +70,7 @@ impl Node {
             advertised: None,
             data: dir.join(name),
             config,
+            environment: Vec::new(),
             process: None,
         }
     }
@@ -117,6 +121,7 @@ impl Node {
     pub(crate) fn start_as(&mut self, mut command: Command) {
         let log = File::create(self.log()).expect("a log");
         command
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -128,6 +133,51 @@ impl Node {
             assert!(ended.is_none(), "{} ended at its start: {said}", self.name);
             said.lines().any(|line| line.starts_with("ready "))
         });
+    }
+
+    /// The answer of its admin server: the status code, and the body.
+    pub(crate) fn page(&self, path: &str) -> (u16, String) {
+        let stream = TcpStream::connect((self.host.as_str(), self.port + 3));
+        let mut stream = stream.expect("it listens");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .expect("settable");
+        let asked = format!("GET {path} HTTP/1.0\r\nhost: {}\r\n\r\n", self.host);
+        stream.write_all(asked.as_bytes()).expect("taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (code.expect("a status code"), body.to_owned())
+    }
+
+    /// The sum over its shards of one of the counters of its status page.
+    pub(crate) fn counter(&self, name: &str) -> u64 {
+        let (_, page) = self.page("/status");
+        let page: serde_json::Value = serde_json::from_str(&page).unwrap_or_default();
+        let shards = page["shards"].as_array().cloned().unwrap_or_default();
+        let counted = shards
+            .iter()
+            .map(|shard| shard["counters"][name].as_u64().expect("a counter"));
+        counted.sum()
+    }
+
+    /// What `gramme` says to a command that is given to this node; none where it fails.
+    pub(crate) fn command(&self, words: &[&str]) -> Option<Vec<u8>> {
+        let output = Command::new(PROGRAM)
+            .arg("cluster")
+            .args(words)
+            .args(["--node", &self.address()])
+            .stdin(Stdio::null())
+            .output()
+            .expect("it runs");
+        output.status.success().then_some(output.stdout)
+    }
+
+    /// Its status of the cluster.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        let said = self.command(&["status", "--json"]).unwrap_or_default();
+        serde_json::from_slice(&said).unwrap_or_default()
     }
 
     pub(crate) fn said(&self) -> String {
@@ -178,13 +228,18 @@ impl Cluster {
     }
 
     /// With nodes at this address, each changed before it starts.
-    pub(crate) fn start_with(host: &str, mut change: impl FnMut(&mut Node)) -> Self {
+    pub(crate) fn start_with(host: &str, change: impl FnMut(&mut Node)) -> Self {
+        Self::start_of(NODES, host, change)
+    }
+
+    /// The same with so many.
+    pub(crate) fn start_of(nodes: usize, host: &str, mut change: impl FnMut(&mut Node)) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let mut cluster = Self {
             nodes: Vec::new(),
             _dir: dir,
         };
-        for number in 0..NODES {
+        for number in 0..nodes {
             let mut node = Node::new(cluster._dir.path(), &format!("n{number}"), host);
             change(&mut node);
             let seed = cluster
@@ -194,45 +249,85 @@ impl Cluster {
             node.start(seed.as_deref());
             cluster.nodes.push(node);
         }
-        until("two members, staged beside the first", || {
-            cluster.status(0)["staged"].as_array().map_or(0, Vec::len) == NODES - 1
+        until("all members, staged beside the first", || {
+            cluster.nodes[0].status()["staged"]
+                .as_array()
+                .map_or(0, Vec::len)
+                == nodes - 1
         });
-        until("a plan", || cluster.command(0, &["plan"]).is_some());
-        until("a commit", || cluster.command(0, &["commit"]).is_some());
+        until("a plan", || cluster.nodes[0].command(&["plan"]).is_some());
+        until("a commit", || {
+            cluster.nodes[0].command(&["commit"]).is_some()
+        });
         cluster.wait_whole();
         cluster
     }
 
-    fn command(&self, node: usize, words: &[&str]) -> Option<Vec<u8>> {
-        let output = Command::new(PROGRAM)
-            .arg("cluster")
-            .args(words)
-            .args(["--node", &self.nodes[node].address()])
-            .stdin(Stdio::null())
-            .output()
-            .expect("it runs");
-        output.status.success().then_some(output.stdout)
-    }
-
-    fn status(&self, node: usize) -> serde_json::Value {
-        let said = self
-            .command(node, &["status", "--json"])
-            .unwrap_or_default();
-        serde_json::from_slice(&said).unwrap_or_default()
-    }
-
     /// Waits until every node sees every member alive with all that it is to hold.
     pub(crate) fn wait_whole(&self) {
-        for node in 0..NODES {
-            until("a cluster that is whole", || {
-                let status = self.status(node);
-                let members = status["members"].as_array().cloned().unwrap_or_default();
-                let is_whole = |member: &serde_json::Value| {
-                    member["pending"] == 0 && member["held"] != 0 && member["is_alive"] == true
-                };
-                members.len() == NODES && members.iter().all(is_whole)
-            });
+        for node in self.nodes.iter().filter(|node| node.process.is_some()) {
+            self.wait_whole_to(node);
         }
+    }
+
+    fn wait_whole_to(&self, node: &Node) {
+        let begun = Instant::now();
+        loop {
+            let status = node.status();
+            let members = status["members"].as_array().cloned().unwrap_or_default();
+            let is_whole = |member: &serde_json::Value| {
+                member["pending"] == 0 && member["held"] != 0 && member["is_alive"] == true
+            };
+            if members.len() == self.nodes.len() && members.iter().all(is_whole) {
+                return;
+            }
+            let is_late = begun.elapsed() > WAIT;
+            assert!(!is_late, "never whole to {}: {status}", node.name);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Starts one more, which joins and is staged.
+    pub(crate) fn add(&mut self, name: &str) {
+        self.add_with(name, |_| {});
+    }
+
+    /// The same, changed before it starts.
+    pub(crate) fn add_with(&mut self, name: &str, change: impl FnOnce(&mut Node)) {
+        self.add_as(name, |node, seed| {
+            change(node);
+            let mut command = Command::new(PROGRAM);
+            command.args(node.arguments(Some(seed)));
+            Some(command)
+        });
+    }
+
+    /// The same, started by a command of one's own; not at all without one.
+    pub(crate) fn add_as(
+        &mut self,
+        name: &str,
+        command: impl FnOnce(&mut Node, &str) -> Option<Command>,
+    ) {
+        let first = &self.nodes[0];
+        let seed = first.advertised.clone().unwrap_or(first.address());
+        let mut node = Node::new(self._dir.path(), name, &first.host);
+        let Some(command) = command(&mut node, &seed) else {
+            return;
+        };
+        node.start_as(command);
+        self.nodes.push(node);
+        until("a new node that is known", || {
+            let status = self.nodes[0].status();
+            let members = status["members"].as_array().cloned().unwrap_or_default();
+            members.iter().any(|member| member["name"] == name)
+        });
+    }
+
+    /// What is staged is planned and committed.
+    pub(crate) fn commit(&self) {
+        let first = &self.nodes[0];
+        until("a plan", || first.command(&["plan"]).is_some());
+        assert!(first.command(&["commit"]).is_some(), "{}", first.status());
     }
 
     pub(crate) fn addresses(&self) -> Vec<String> {

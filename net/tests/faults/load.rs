@@ -47,7 +47,9 @@ pub(crate) struct Record {
     pub(crate) acknowledged: u64,
     pub(crate) faults: u64,
     pub(crate) failures: Vec<String>,
+    /// The first `missed` are of reads that did not show at once what had been acknowledged; the others never came back.
     pub(crate) lost: Vec<String>,
+    pub(crate) missed: usize,
     /// Those that were acknowledged.
     pub(crate) keys: Vec<String>,
     longest: Duration,
@@ -133,6 +135,7 @@ impl Load {
             record.lost.extend_from_slice(&told.missed);
             record.longest = record.longest.max(told.longest);
         }
+        record.missed = record.lost.len();
         for node in 0..cluster.nodes.len() {
             // First to this node; the client may go on to whichever holds the key.
             let mut addresses = cluster.addresses();

@@ -5,17 +5,23 @@
 //!
 //! # Layout
 //! - `cluster`: three processes, and one alone;
+//! - `ledger`: keys of which some are deleted again, and each node's own word on them;
 //! - `load`: clients that note what they were told, and the record that is made of it;
 //! - a file for each fault.
 
 #![allow(missing_docs, reason = "tests")]
 
+mod away;
+mod clock;
 mod cluster;
+mod disk;
 mod full;
 mod idle;
 mod kill;
+mod ledger;
 mod load;
 mod mixed;
+mod moving;
 mod proxy;
 mod rolling;
 mod stop;

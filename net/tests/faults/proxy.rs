@@ -21,26 +21,26 @@ use crate::{alone, is_long};
 const INSIDE: &str = "GRAMME_FAULTS_INSIDE";
 const HOST: &str = "10.98.0.1";
 
-const PASS: u8 = 0;
+pub(crate) const PASS: u8 = 0;
 const DELAY: u8 = 1;
 const CORRUPT: u8 = 2;
-const CUT: u8 = 3;
+pub(crate) const CUT: u8 = 3;
 
 /// What it does, and what it did.
 #[derive(Default)]
-struct Faults {
-    mode: AtomicU8,
+pub(crate) struct Faults {
+    pub(crate) mode: AtomicU8,
     corrupted: AtomicU64,
-    cut: AtomicU64,
+    pub(crate) cut: AtomicU64,
 }
 
 /// Hands a port's connections on to another.
-fn hand_on(from: u16, to: u16, faults: &Arc<Faults>) {
-    let listener = TcpListener::bind((HOST, from)).expect("a free port");
+pub(crate) fn hand_on(host: &'static str, (from, to): (u16, u16), faults: &Arc<Faults>) {
+    let listener = TcpListener::bind((host, from)).expect("a free port");
     let faults = Arc::clone(faults);
     std::thread::spawn(move || {
         for opened in listener.incoming().flatten() {
-            let Ok(target) = TcpStream::connect((HOST, to)) else {
+            let Ok(target) = TcpStream::connect((host, to)) else {
                 continue;
             };
             let pairs = [(&opened, &target), (&target, &opened)];
@@ -133,8 +133,8 @@ fn bytes_that_change_between_nodes_are_refused_and_nothing_wrong_is_stored() {
     let cluster = Cluster::start_with(HOST, |node| {
         let proxy = free_ports(HOST, 2);
         node.advertised = Some(format!("{HOST}:{proxy}"));
-        hand_on(proxy, node.port, &faults);
-        hand_on(proxy + 1, node.port + 1, &faults);
+        hand_on(HOST, (proxy, node.port), &faults);
+        hand_on(HOST, (proxy + 1, node.port + 1), &faults);
     });
     let load = Load::start(&cluster, "proxy", Durability::Buffered);
     let seconds = if is_long() { 20 } else { 2 };

@@ -102,9 +102,66 @@ impl HlcClock {
     }
 }
 
+/// A leap of the wall clock beyond this is not followed at once.
+const LEAP_MS: u64 = 500;
+/// How long other nodes have to object to it.
+const LEAP_DOUBT_NS: u64 = 5_000_000_000;
+
+/// The wall clock as writes are dated by it: a leap forward is followed when nobody has objected for some seconds. Times
+/// that were used once cannot be taken back, and others would refuse what has them until their own clocks are there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// The last moment that was believed.
+    last: Option<Now>,
+    leapt_ns: Option<u64>,
+    is_wrong: bool,
+}
+
+impl Pace {
+    /// Whether other nodes say that the clock is wrong.
+    pub fn set_wrong(&mut self, is_wrong: bool) {
+        self.is_wrong = is_wrong;
+    }
+
+    /// The wall clock to date by: the present one, or where it should be if it had not leapt.
+    pub fn wall_ms(&mut self, now: Now) -> u64 {
+        if let Some(last) = self.last {
+            let span_ms = now.mono_ns.saturating_sub(last.mono_ns) / 1_000_000;
+            let due_ms = last.wall_ms.saturating_add(span_ms);
+            if now.wall_ms > due_ms.saturating_add(LEAP_MS) {
+                let leapt_ns = *self.leapt_ns.get_or_insert(now.mono_ns);
+                if self.is_wrong || now.mono_ns.saturating_sub(leapt_ns) < LEAP_DOUBT_NS {
+                    return due_ms;
+                }
+            }
+        }
+        self.last = Some(now);
+        self.leapt_ns = None;
+        now.wall_ms
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_leap_forward_is_followed_when_nobody_objects() {
+        let at = |s: u64, wall_ms| Now {
+            mono_ns: s * 1_000_000_000,
+            wall_ms,
+        };
+        let mut pace = Pace::default();
+        assert_eq!(pace.wall_ms(at(1, 1_000)), 1_000);
+        assert_eq!(pace.wall_ms(at(2, 3_602_000)), 2_000, "an hour too late");
+        pace.set_wrong(true);
+        assert_eq!(pace.wall_ms(at(20, 3_620_000)), 20_000, "others object");
+        pace.set_wrong(false);
+        assert_eq!(pace.wall_ms(at(21, 20_900)), 20_900, "right again");
+        assert_eq!(pace.wall_ms(at(22, 3_622_000)), 21_900);
+        assert_eq!(pace.wall_ms(at(28, 3_628_000)), 3_628_000, "nobody objects");
+        assert_eq!(pace.wall_ms(at(29, 5_000)), 5_000, "back at once");
+    }
 
     #[test]
     fn ticks_rise_though_the_wall_clock_stands_or_goes_back() {

@@ -538,6 +538,50 @@ fn a_clock_too_far_ahead_is_refused_and_reported() {
 }
 
 #[test]
+fn a_node_whose_clock_is_ahead_steps_aside_until_it_is_right() {
+    for starts_anew in [false, true] {
+        let mut network = Network::cluster(3, 64, 27);
+        let reads = |view: &RingView| {
+            let me = view.my_number().expect("a member");
+            let rows = view.partitions.iter();
+            rows.filter(|row| row.read.contains(&me)).count()
+        };
+        assert_eq!(reads(network.view(2)), 64);
+        if starts_anew {
+            network.kill(2);
+            network.run_ms(3_000);
+            network.nodes[2].ahead_ms = 3_600_000;
+            network.start(2);
+        } else {
+            network.nodes[2].ahead_ms = 3_600_000;
+        }
+        network.run_ms(2_000);
+        let view = network.view(2);
+        assert_eq!(reads(view), 0, "others serve");
+        assert!(!serves_nothing(view));
+        let me = view.my_number().expect("a member");
+        assert!(view.partitions.iter().all(|row| row.write.contains(&me)));
+        let status = network.command(2, json!({ "command": "status" }));
+        assert!(
+            status["standing"]
+                .to_string()
+                .contains("s ahead of the others"),
+            "{status}"
+        );
+        for node in 0..2 {
+            assert_eq!(reads(network.view(node)), 64, "{node} is right");
+        }
+        // It goes on for as long as it is wrong, and nothing that it says has a time from the future.
+        network.run_ms(20_000);
+        assert_eq!(reads(network.view(2)), 0);
+        network.nodes[2].ahead_ms = 0;
+        network.run_until("its part again", 5_000, |network| {
+            reads(network.view(2)) == 64 && network.is_settled()
+        });
+    }
+}
+
+#[test]
 fn a_node_of_another_cluster_changes_nothing() {
     let mut network = Network::cluster(3, 64, 17);
     network.add(3);

@@ -11,7 +11,7 @@ use super::machine::{Cluster, Standing};
 use super::sighting::Sighted;
 use super::word::{Refusal, Sender, Word, decode};
 use crate::base::ids::NodeId;
-use crate::base::time::{Hlc, Now};
+use crate::base::time::Now;
 use crate::ring::{MemberVersion, Ring, RingDigest, RingError, RingPart};
 
 impl Cluster {
@@ -45,7 +45,7 @@ impl Cluster {
             return;
         }
         if let Word::Refused(refusal) = word {
-            self.refused_by(now, sender, refusal);
+            self.refused_by(now, sender, refusal, out);
             return;
         }
         let Some(word) = self.admitted(now, sender, word, out) else {
@@ -67,7 +67,7 @@ impl Cluster {
             Word::Datagram(bytes) => self.detector.datagram(bytes, now.mono_ns),
             Word::Ping => self.say(now, from, &Word::Pong, out),
             Word::Pong | Word::Refused(_) | Word::Newer => {}
-            word if self.is_clock_ahead(now, sender) => drop(word),
+            word if self.is_clock_ahead(now, sender, out) => drop(word),
             Word::Hello(_) => self.hello(now, sender, out),
             Word::Summary {
                 ring,
@@ -139,7 +139,7 @@ impl Cluster {
         }
     }
 
-    fn refused_by(&mut self, now: Now, sender: &Sender, refusal: Refusal) {
+    fn refused_by(&mut self, now: Now, sender: &Sender, refusal: Refusal, out: &mut Out) {
         if self.is_refused() {
             return;
         }
@@ -152,6 +152,7 @@ impl Cluster {
                 }
             }
             Refusal::Duplicate { .. } => self.refuse(now, refusal),
+            Refusal::ClockAhead { ahead_ms } => self.told_clock_ahead(now, sender, ahead_ms, out),
             Refusal::OtherCluster { cluster } => self.report(
                 now,
                 format!(
@@ -160,28 +161,6 @@ impl Cluster {
                     sender.life.node, sender.listen
                 ),
             ),
-        }
-    }
-
-    /// Whether the sender's clock is too far ahead: then nothing that it wrote is taken, and it is reported.
-    fn is_clock_ahead(&mut self, now: Now, sender: &Sender) -> bool {
-        let met = Hlc::from_ms(sender.wall_ms);
-        match self
-            .clock
-            .observe(met, now.wall_ms, self.clock_drift_ms_max)
-        {
-            Ok(()) => false,
-            Err(ahead) => {
-                self.report(
-                    now,
-                    format!(
-                        "the clock of {} at {} is more than {} ms ahead of this node's; what it says of the cluster is \
-                         not taken; check the time synchronisation of both",
-                        sender.life.node, sender.listen, ahead.ahead_ms_max
-                    ),
-                );
-                true
-            }
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::boot::{Boot, BootError, Kept};
 use super::buckets::Buckets;
+use super::clock::OwnClock;
 use super::detector::{Detector, Life};
 use super::known::Known;
 use super::progress::Progress;
@@ -58,6 +59,8 @@ const AWAY_EVERY: u64 = 5;
 const GREETED_MAX: usize = 3;
 /// Reports to operators that are kept.
 pub(super) const REPORTS_MAX: usize = 32;
+/// What goes on is reported anew after so long.
+const REPORTED_MS: u64 = 60_000;
 
 /// What the machine wants done.
 #[derive(Debug, Default)]
@@ -72,6 +75,8 @@ pub struct Out {
     pub notes: Vec<Note>,
     /// What to keep until the next start.
     pub state: Option<Vec<u8>>,
+    /// What operators should read in this node's log.
+    pub reports: Vec<String>,
     /// Answers to operators' commands, JSON.
     pub answers: Vec<(RequestId, Vec<u8>)>,
 }
@@ -127,6 +132,7 @@ pub struct Cluster {
     // opinions
     pub(super) detector: Detector,
     pub(super) sightings: Sightings,
+    pub(super) own_clock: OwnClock,
     pub(super) standing: Standing,
     /// Whether another node has said, in this run, what it knows of this one.
     pub(super) is_compared: bool,
@@ -142,6 +148,7 @@ pub struct Cluster {
     // operators
     pub(super) plan: Option<Plan>,
     pub(super) reports: VecDeque<Report>,
+    unsaid: Vec<String>,
     pub(super) garbage: u64,
     // edges
     pub(super) published: Published,
@@ -208,6 +215,7 @@ impl Cluster {
             clock: HlcClock::default(),
             detector: Detector::new(life, rng.next()),
             sightings: Sightings::default(),
+            own_clock: OwnClock::default(),
             standing: Standing::Outside,
             is_compared: false,
             is_from_the_past: false,
@@ -218,6 +226,7 @@ impl Cluster {
             known: Known::default(),
             plan: None,
             reports: VecDeque::new(),
+            unsaid: Vec::new(),
             garbage: 0,
             published: Published::default(),
             table: None,
@@ -337,6 +346,7 @@ impl Cluster {
         {
             at(Some(until_ns));
         }
+        at(self.own_clock.next_deadline_ns());
         if self.has_company() {
             at(self.detector.next_deadline_ns());
             at(Some(self.times.exchange_ns));
@@ -353,6 +363,7 @@ impl Cluster {
     pub fn tick(&mut self, now: Now, out: &mut Out) {
         if !self.is_refused() {
             self.detector.tick(now.mono_ns);
+            self.look_at_clock(now);
             self.hail(now, out);
             self.exchange(now, out);
             if now.mono_ns >= self.times.look_ns {
@@ -391,7 +402,7 @@ impl Cluster {
 
     /// Whether it is clear what this node serves: a start should not be called ready before.
     pub fn is_settled(&self) -> bool {
-        !matches!(self.standing, Standing::Vouching { .. })
+        !matches!(self.standing, Standing::Vouching { .. }) || self.own_clock.is_wrong()
     }
 
     /// The members beside this node.
@@ -408,7 +419,7 @@ impl Cluster {
     }
 
     fn is_waiting_to_hear(&self) -> bool {
-        self.is_from_the_past || self.told_held.is_some()
+        self.is_from_the_past || self.told_held.is_some() || self.own_clock.is_wrong()
     }
 
     pub(super) fn is_refused(&self) -> bool {
@@ -432,6 +443,10 @@ impl Cluster {
     }
 
     fn take_part(&mut self, now: Now) {
+        // By its clock nothing may be said of it to others that goes before what is said later.
+        if self.own_clock.is_wrong() {
+            return;
+        }
         if let Standing::Vouching { .. } = self.standing {
             self.standing = Standing::Member;
             self.told_held = None;
@@ -441,25 +456,17 @@ impl Cluster {
         }
     }
 
-    /// It serves nothing from now on.
-    pub(super) fn refuse(&mut self, now: Now, refusal: Refusal) {
-        let text = match &refusal {
-            Refusal::Removed => {
-                "this node's id was removed from the cluster for good; start it with an empty data directory"
-                    .to_owned()
-            }
-            Refusal::Duplicate { address } => format!(
-                "another process with this node's id is alive at {address}: its directory was copied; stop one of them \
-                 and start it with an empty data directory"
-            ),
-            Refusal::OtherCluster { cluster } => {
-                format!("this node is of another cluster than {cluster:016x}")
-            }
-        };
-        self.report(now, text);
-        self.standing = Standing::Refused(refusal);
+    /// The table of partitions is made anew.
+    pub(super) fn serve_anew(&mut self) {
         self.table = None;
         self.is_dirty = true;
+    }
+
+    /// It serves nothing from now on.
+    pub(super) fn refuse(&mut self, now: Now, refusal: Refusal) {
+        self.report(now, refusal.in_words());
+        self.standing = Standing::Refused(refusal);
+        self.serve_anew();
     }
 
     /// The next time of this node, for what it writes into the ring.
@@ -471,12 +478,16 @@ impl Cluster {
     }
 
     pub(super) fn report(&mut self, now: Now, text: String) {
-        if self.reports.back().is_some_and(|last| last.text == text) {
+        let is_known = |report: &Report| {
+            report.text == text && now.wall_ms.abs_diff(report.wall_ms) < REPORTED_MS
+        };
+        if self.reports.iter().any(is_known) {
             return;
         }
         if self.reports.len() == REPORTS_MAX {
             self.reports.pop_front();
         }
+        self.unsaid.push(text.clone());
         self.reports.push_back(Report {
             wall_ms: now.wall_ms,
             text,
@@ -642,6 +653,8 @@ impl Cluster {
     /// Publishes and keeps what has changed, not more often than is useful.
     pub(super) fn settle(&mut self, now: Now, out: &mut Out) {
         self.send_datagrams(now, out);
+        out.reports.append(&mut self.unsaid);
+        out.notes.extend(self.own_clock.note());
         if self.is_unkept && now.mono_ns >= self.times.keep_ns {
             self.is_unkept = false;
             self.times.keep_ns = now.mono_ns + KEEP_NS;
@@ -701,14 +714,14 @@ impl Cluster {
         };
         match self.standing {
             Standing::Outside | Standing::Refused(_) | Standing::WrongPartitions { .. } => blank(),
-            Standing::Member => {
+            Standing::Member if !self.own_clock.is_wrong() => {
                 let table = ring.partition_views(self.me, &ring.routes());
                 let layout = ring.layout().id();
                 let duties = Duties::of(&table, nodes);
                 self.progress.duties(duties, layout, epoch);
                 table
             }
-            Standing::Vouching { .. } => {
+            Standing::Member | Standing::Vouching { .. } => {
                 let mut table = ring.partition_views(self.me, &ring.routes());
                 let number = nodes
                     .binary_search_by_key(&self.me, |node| node.id)

@@ -3,7 +3,7 @@
 //! # Layout
 //! - `boot`: a node's start, and what is kept from run to run;
 //! - `rng`, `detector`: who seems alive, by SWIM;
-//! - `word`: what control shards say to each other; `sighting`: who spoke;
+//! - `word`: what control shards say to each other; `sighting`: who spoke; `clock`: whose clock is wrong;
 //! - `buckets`: their rules as cluster state;
 //! - `vitals`: how full disks are, as their nodes say;
 //! - `view`, `progress`: what all shards work by, and what they say of partitions that move;
@@ -13,6 +13,7 @@
 
 mod boot;
 mod buckets;
+mod clock;
 mod command;
 mod detector;
 mod exchange;

@@ -140,7 +140,7 @@ impl Cluster {
                 self.report(now, text);
                 self.let_go_of_lost()
             }
-            Note::View(_) | Note::CompareAll => false,
+            Note::View(_) | Note::CompareAll | Note::ClockWrong(_) => false,
         };
         if changed {
             self.has_news(now);

@@ -51,10 +51,16 @@ impl Cluster {
     }
 
     fn standing_name(&self) -> String {
+        if let (Some(clock), Standing::Member | Standing::Vouching { .. }) =
+            (self.own_clock.trouble(), &self.standing)
+        {
+            return format!("refused: {clock}");
+        }
         match &self.standing {
             Standing::Outside => "waits to be let in".into(),
             Standing::Vouching { .. } => "starting".into(),
             Standing::Member => "member".into(),
+            Standing::Refused(Refusal::ClockAhead { .. }) => "refused: its clock is ahead".into(),
             Standing::Refused(Refusal::Removed) => "refused: its id was removed for good".into(),
             Standing::Refused(Refusal::Duplicate { address }) => {
                 format!("refused: another process with its id is alive at {address}")
@@ -64,6 +70,16 @@ impl Cluster {
                 "refused: the cluster has {clusters} partitions, this directory {}",
                 self.slices.partitions()
             ),
+        }
+    }
+
+    /// Why this node takes no part in its cluster, and what to do; none while it does, or waits to be let in.
+    pub fn trouble(&self) -> Option<String> {
+        match &self.standing {
+            Standing::Refused(refusal) => Some(refusal.in_words()),
+            Standing::WrongPartitions { .. } => Some(self.standing_name()),
+            Standing::Member | Standing::Vouching { .. } => self.own_clock.trouble(),
+            Standing::Outside => None,
         }
     }
 

@@ -47,6 +47,34 @@ pub(super) enum Refusal {
         /// The refusing node's.
         cluster: u64,
     },
+    /// Its clock is too far ahead of the refusing node's.
+    ClockAhead {
+        /// By so much.
+        ahead_ms: u64,
+    },
+}
+
+impl Refusal {
+    /// What the refused node says of itself, and what to do.
+    pub(super) fn in_words(&self) -> String {
+        match self {
+            Self::Removed => {
+                "this node's id was removed from the cluster for good, and it serves nothing; start it with an empty data \
+                 directory"
+                    .into()
+            }
+            Self::Duplicate { address } => format!(
+                "another process with this node's id is alive at {address}: its directory was copied; stop one of them \
+                 and start it with an empty data directory"
+            ),
+            Self::OtherCluster { cluster } => {
+                format!("this node is of another cluster than {cluster:016x}")
+            }
+            Self::ClockAhead { ahead_ms } => format!(
+                "this node's clock is {ahead_ms} ms ahead of the others'"
+            ),
+        }
+    }
 }
 
 /// One thing said.
@@ -227,6 +255,10 @@ fn encode_refusal(out: &mut Writer, refusal: &Refusal) {
             out.u8(2);
             out.u64(*cluster);
         }
+        Refusal::ClockAhead { ahead_ms } => {
+            out.u8(3);
+            out.u64(*ahead_ms);
+        }
     }
 }
 
@@ -239,6 +271,9 @@ fn decode_refusal(from: &mut Reader<'_>) -> Result<Option<Refusal>, RingBytesErr
         },
         2 => Refusal::OtherCluster {
             cluster: from.u64()?,
+        },
+        3 => Refusal::ClockAhead {
+            ahead_ms: from.u64()?,
         },
         _ => return Ok(None),
     }))
@@ -292,6 +327,7 @@ mod tests {
                 address: "b:2".into(),
             }),
             Word::Refused(Refusal::OtherCluster { cluster: 5 }),
+            Word::Refused(Refusal::ClockAhead { ahead_ms: 6 }),
         ];
         for word in words {
             let bytes = encode(&sender(), &word);

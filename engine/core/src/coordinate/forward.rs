@@ -150,7 +150,13 @@ impl Coordinator {
         };
         let mut request = slot.request.request();
         request.id = slot.id;
+        // A node that knows of no holder at all is in no cluster, or was refused by it: nobody would ever get the write.
+        let has_holders = turn
+            .view
+            .of_token(request.token)
+            .is_some_and(|row| !row.read.is_empty());
         let is_sloppy = failure == Failure::NoHolder
+            && has_holders
             && request.op.is_write()
             && !request.quorum.is_strict
             && !matches!(request.op, Op::SetExpiry { .. } | Op::Merge { .. });

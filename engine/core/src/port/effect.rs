@@ -108,6 +108,8 @@ pub struct Effects {
     pub notes: Vec<(ShardIndex, Note)>,
     /// The cluster state to keep: replaces the file atomically, off the data path; the newest wins.
     pub state: Option<Vec<u8>>,
+    /// What operators should read in the node's log.
+    pub reports: Vec<String>,
     /// What the byte ranges of `list` refer to.
     pub bytes: Vec<u8>,
 }
@@ -120,6 +122,7 @@ impl Effects {
             && self.gossip_by_address.is_empty()
             && self.notes.is_empty()
             && self.state.is_none()
+            && self.reports.is_empty()
     }
 
     /// Empties both, keeping their memory.
@@ -129,6 +132,7 @@ impl Effects {
         self.gossip_by_address.clear();
         self.notes.clear();
         self.state = None;
+        self.reports.clear();
         self.bytes.clear();
     }
 

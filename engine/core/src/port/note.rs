@@ -30,6 +30,8 @@ pub enum Note {
     },
     /// From the control shard to all: an operator wants every partition compared with its other replicas now.
     CompareAll,
+    /// From the control shard to all: whether this node's clock is too far ahead of the others'.
+    ClockWrong(bool),
     /// To the control shard: part of the sender's slice of these partitions is lost; they are no longer held.
     Lost(Vec<PartitionId>),
 }

@@ -120,4 +120,6 @@ pub struct ShardStatus {
     pub repair_rounds: u64,
     /// Places of the log that are lost.
     pub damage: Vec<Damage>,
+    /// Why this node takes no part in its cluster; of the shard with the control role.
+    pub trouble: Option<String>,
 }

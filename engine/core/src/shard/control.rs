@@ -105,6 +105,11 @@ impl Control {
         self.cluster.is_settled()
     }
 
+    /// Why this node takes no part in its cluster.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.cluster.trouble()
+    }
+
     fn carry_out(&mut self, out: Out, effects: &mut Effects) {
         let to_all = out.view.map(Note::View).into_iter().chain(out.notes);
         for note in to_all {
@@ -124,6 +129,7 @@ impl Control {
             let bytes = effects.keep(&bytes);
             effects.gossip_by_address.push((address, bytes));
         }
+        effects.reports.extend(out.reports);
         if out.state.is_some() {
             effects.state = out.state;
         }

@@ -201,6 +201,7 @@ impl Shard {
                 self.upkeep.view_changed(former.as_deref(), &mut turn);
             }
             Note::CompareAll => self.upkeep.compare_all(now.mono_ns),
+            Note::ClockWrong(is_wrong) => self.replica.set_clock_wrong(is_wrong),
             Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_) => {}
         }
     }
@@ -295,6 +296,7 @@ impl Shard {
             upkeep_pushed_bytes: upkeep.bytes_pushed,
             repairs: upkeep.repairs,
             repair_rounds: upkeep.rounds,
+            trouble: self.control.as_ref().and_then(|control| control.trouble()),
             ..self.replica.status()
         }
     }

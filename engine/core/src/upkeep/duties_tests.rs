@@ -38,7 +38,11 @@ fn gained(net: &mut Net, node: usize) -> BTreeSet<(ShardIndex, PartitionId)> {
             Note::Gained {
                 shard, partition, ..
             } => Some((shard, partition)),
-            Note::View(_) | Note::Drained { .. } | Note::CompareAll | Note::Lost(_) => None,
+            Note::View(_)
+            | Note::Drained { .. }
+            | Note::CompareAll
+            | Note::ClockWrong(_)
+            | Note::Lost(_) => None,
         })
         .collect()
 }

@@ -147,6 +147,9 @@ impl Core {
         if let (Some(bytes), Some(state)) = (effects.state.take(), &self.state) {
             state.keep(bytes);
         }
+        for report in effects.reports.drain(..) {
+            tracing::warn!(target: "gramme::cluster", "{report}");
+        }
     }
 
     pub(super) fn take_note(&mut self, note: Note) {
