@@ -193,6 +193,8 @@ impl Client {
             begun_ns: now_ns,
             acknowledged_ns: None,
             is_retried: false,
+            tries_in_doubt: 1,
+            tries_denied: 0,
         });
         let what = if is_delete { "deletes" } else { "writes" };
         history.tell(
@@ -271,6 +273,7 @@ impl Client {
             } if attempts < ATTEMPTS_MAX && is_cart(key) => {
                 if let Some(write) = history.writes.get_mut(&number) {
                     write.is_retried = true;
+                    write.note_sent();
                 }
                 self.doing = Doing::Writing {
                     key,
@@ -350,6 +353,11 @@ impl Client {
                     false
                 }
                 outcome => {
+                    if let (Outcome::Failed(failure), Some(write)) =
+                        (outcome, history.writes.get_mut(&number))
+                    {
+                        write.note_failed(*failure);
+                    }
                     history.tell(now_ns, key, format!("w{number} fails: {outcome:?}"));
                     true
                 }

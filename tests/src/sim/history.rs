@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gramme_core::port::Failure;
+
 /// A write's name; its value begins with it.
 pub(super) type WriteNumber = u64;
 
@@ -23,6 +25,10 @@ pub struct Write {
     pub is_retried: bool,
     /// When it was acknowledged.
     pub acknowledged_ns: Option<u64>,
+    /// Of the tries so far: sent and not answered, or answered with *in doubt*.
+    pub tries_in_doubt: u32,
+    /// Of the tries so far: answered with *not applied*.
+    pub tries_denied: u32,
 }
 
 /// One read that was answered.
@@ -53,6 +59,32 @@ pub struct History {
 }
 
 impl Write {
+    /// Whether its client was told of each of its tries that nothing happened.
+    pub const fn is_denied(&self) -> bool {
+        self.acknowledged_ns.is_none() && self.tries_in_doubt == 0 && self.tries_denied > 0
+    }
+
+    /// Notes that it is sent, first or again: until it is answered it may happen.
+    pub const fn note_sent(&mut self) {
+        self.tries_in_doubt += 1;
+    }
+
+    /// Notes that its newest try was answered with a failure.
+    pub const fn note_failed(&mut self, failure: Failure) {
+        let is_in_doubt = matches!(
+            failure,
+            Failure::InDoubt
+                | Failure::Quorum {
+                    is_in_doubt: true,
+                    ..
+                }
+        );
+        if !is_in_doubt {
+            self.tries_in_doubt -= 1;
+            self.tries_denied += 1;
+        }
+    }
+
     /// Whether it was certainly carried out once: by one try of its client, and acknowledged before a node that forwarded
     /// it would have tried another.
     pub fn is_once(&self) -> bool {

@@ -4,7 +4,9 @@ use gramme_core::base::hash;
 use gramme_core::port::{Op, Outcome, Quorum};
 use gramme_core::version::ObjectView;
 
-use super::checks::{Shown, acknowledged, converged, latest, quorum, resurrected, siblings};
+use super::checks::{
+    Shown, acknowledged, converged, denied, latest, quorum, resurrected, siblings,
+};
 use super::client::{is_cart, key_name, number_of};
 use super::swarm::Swarm;
 use super::world::World;
@@ -89,6 +91,7 @@ pub fn run_in(seed: u64, swarm: Swarm) -> Report {
         acknowledged::check(history, &shown, is_cart),
     ));
     checks.push(("quorum", quorum::check(history, swarm, is_cart)));
+    checks.push(("denied", denied::check(history, &shown)));
     checks.push(("siblings", siblings::check(history, &shown, is_cart)));
     checks.push(("resurrected", resurrected::check(history, &shown, is_cart)));
     checks.push(("latest", latest::check(history, (&shown, swarm), is_cart)));

@@ -66,6 +66,18 @@ impl Scenario {
             bend: |swarm| swarm.pauses = 30_000,
         },
         Self {
+            name: "told-failed-did-succeed",
+            what: "a write that was said to have failed shows up later (Aerospike, ScyllaDB)",
+            bend: |swarm| {
+                durable(swarm);
+                swarm.sloppy = false;
+                swarm.partitions = 20_000;
+                swarm.pauses = 10_000;
+                swarm.crashes = 5_000;
+                swarm.loss = 100_000;
+            },
+        },
+        Self {
             name: "quarantine-that-looks-like-absence",
             what: "a record that cannot be read counts as one that is not there (scylladb#2606)",
             bend: |swarm| {

@@ -42,6 +42,7 @@ mutants! {
     ReadErrorAbsent: "a record that cannot be read is answered as a key that is not there",
     DigestsIgnored: "a read never asks for the objects whose fingerprints differ",
     RepetitionServed: "a forwarded write whose frame comes twice is carried out twice",
+    DoubtDenied: "a write that a silent node may have begun is said to be not applied",
     HintsSkipped: "no hint is kept for a node that is away",
     StandInForgets: "a stand-in keeps the object and no hint",
     HintForgottenEarly: "a hint is forgotten when it is sent, not when it has arrived",

@@ -227,6 +227,34 @@ fn a_node_that_holds_nothing_takes_writes_when_all_that_hold_are_away() {
 }
 
 #[test]
+fn what_a_silent_node_may_have_begun_is_in_doubt_and_never_not_applied() {
+    let mut net = Net::new(4, 3);
+    net.cut.extend([0, 1, 2]);
+    let quorum = Quorum {
+        is_strict: true,
+        ..Quorum::default()
+    };
+    // Nobody answers, though all that hold the key seem alive; in the end it fails at a node that holds nothing.
+    let id = net.send(3, b"k", quorum, put_op(b"", b"v"));
+    net.run(20_000);
+    let (outcome, _) = net.answer(id).expect("answered when all were asked");
+    assert!(
+        matches!(outcome, Outcome::Failed(Failure::InDoubt)),
+        "{outcome:?}"
+    );
+    // Where nobody was asked, nothing happened.
+    net.dead.extend([0, 1, 2]);
+    net.publish();
+    let id = net.send(3, b"k", quorum, put_op(b"", b"v"));
+    net.run(100);
+    let (outcome, _) = net.answer(id).expect("at once");
+    assert!(
+        matches!(outcome, Outcome::Failed(Failure::NoHolder)),
+        "{outcome:?}"
+    );
+}
+
+#[test]
 fn a_count_and_a_walk_cover_the_keys_of_all_nodes() {
     let mut net = Net::new(4, 3);
     for k in 0..50_u8 {

@@ -2,6 +2,7 @@
 
 use crate::base::ids::{NodeId, Token};
 use crate::base::mark::{self, Mark};
+use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::call;
 use crate::port::{
@@ -12,7 +13,7 @@ use crate::version::WriteId;
 use super::gather::resumed;
 use super::read::keep_outcome;
 use super::slot::{ForwardSlot, Slot};
-use super::{Coordinator, GIVE_UP_NS, Turn, deadline_ns, fail, slot_of};
+use super::{Coordinator, GIVE_UP_NS, Turn, deadline_ns, doubted, fail, slot_of};
 
 impl Coordinator {
     pub(super) fn begin_forward(&mut self, turn: &mut Turn<'_>, request: &Request<'_>) {
@@ -20,7 +21,7 @@ impl Coordinator {
             // The sender's ring is another one: it is told, and looks again.
             return fail(turn, request.id, Failure::NoHolder);
         }
-        self.forward_elsewhere(turn, request, Failure::NoHolder);
+        self.forward_elsewhere(turn, request, Failure::NoHolder, false);
     }
 
     /// Hands a request to the best other node that holds its key; without one it fails so.
@@ -29,10 +30,14 @@ impl Coordinator {
         turn: &mut Turn<'_>,
         request: &Request<'_>,
         failure: Failure,
+        may_have_happened: bool,
     ) {
         let named = self.named(turn, request);
         self.stats.forwards += 1;
         let id = self.insert_forward(turn, &named, None);
+        if let Some(Slot::Forward(slot)) = self.slots.get_mut(id) {
+            slot.may_have_happened = may_have_happened;
+        }
         self.forward_next(turn, id, failure);
     }
 
@@ -57,6 +62,7 @@ impl Coordinator {
             to: turn.view.me,
             tried: vec![turn.view.me],
             attempt: 0,
+            may_have_happened: false,
             resume,
         };
         self.slots.insert(Slot::Forward(Box::new(slot)))
@@ -162,9 +168,9 @@ impl Coordinator {
             && !matches!(request.op, Op::SetExpiry { .. } | Op::Merge { .. });
         if is_sloppy {
             mark::reach(Mark::WrittenAsStandIn);
-            return self.coordinate_write(turn, &request, true);
+            return self.coordinate_write(turn, &request, true, slot.may_have_happened);
         }
-        fail(turn, slot.id, failure);
+        fail(turn, slot.id, doubted(failure, slot.may_have_happened));
     }
 
     /// The nodes that hold a token's keys and seem alive, best first. Those that were slow lately come last: they hold the
@@ -203,10 +209,16 @@ impl Coordinator {
         {
             return self.forward_next(turn, id, failure);
         }
-        let (client, resume) = (slot.id, slot.resume);
+        let (client, resume, may_have_happened) = (slot.id, slot.resume, slot.may_have_happened);
         self.slots.remove(id);
         self.peers.answered(from, took_ns, 0);
-        let mut outcome = keep_outcome(turn, outcome, bytes);
+        let mut outcome = match outcome {
+            Outcome::Failed(failure) if may_have_happened => {
+                Outcome::Failed(doubted(failure, true))
+            }
+            outcome => outcome,
+        };
+        outcome = keep_outcome(turn, outcome, bytes);
         if let Some(resume) = resume {
             outcome = resumed(outcome, resume);
         }
@@ -224,6 +236,7 @@ impl Coordinator {
             Op::SetExpiry { .. } => false,
             _ => true,
         };
+        slot.may_have_happened |= request.op.is_write() && !mutant::is(Mutant::DoubtDenied);
         if is_repeatable {
             return self.forward_next(turn, id, Failure::NoHolder);
         }

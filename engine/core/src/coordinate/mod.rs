@@ -289,6 +289,23 @@ fn fail(turn: &mut Turn<'_>, id: RequestId, failure: Failure) {
     turn.effects.reply(id, Outcome::Failed(failure));
 }
 
+/// What a client is told of a failure when another node may have begun its write before.
+const fn doubted(failure: Failure, may_have_happened: bool) -> Failure {
+    let is_doubted = matches!(
+        failure,
+        Failure::InDoubt
+            | Failure::Quorum {
+                is_in_doubt: true,
+                ..
+            }
+    );
+    if may_have_happened && !is_doubted {
+        Failure::InDoubt
+    } else {
+        failure
+    }
+}
+
 /// When a request's client stops waiting.
 fn deadline_ns(turn: &Turn<'_>, request: &Request<'_>) -> u64 {
     let latest_ns = turn.now.mono_ns.saturating_add(DEADLINE_NS_DEFAULT);

@@ -305,7 +305,7 @@ impl Coordinator {
             if !is_mended {
                 let mut request = slot.request.request();
                 request.id = slot.id;
-                return self.coordinate_write(turn, &request, false);
+                return self.coordinate_write(turn, &request, false, false);
             }
             let kept = slot.request.clone();
             slot.is_mending = true;
@@ -349,7 +349,7 @@ impl Coordinator {
         }
         let mut request = slot.request.request();
         request.id = slot.id;
-        self.coordinate_write(turn, &request, false);
+        self.coordinate_write(turn, &request, false, false);
     }
 
     /// Everybody was asked, and too few answered: those that seem alive are asked again in a moment.

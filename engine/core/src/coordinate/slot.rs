@@ -55,6 +55,8 @@ pub(super) struct WriteSlot {
     /// The first is this shard's own.
     pub(super) replicas: Vec<WriteReplica>,
     pub(super) is_answered: bool,
+    /// Whether another node may have begun it, and did not answer: whatever becomes of it here, it is not "not applied".
+    pub(super) may_have_happened: bool,
     /// For whom a hint is kept here.
     pub(super) hinted: Vec<NodeId>,
     /// Stand-ins that were tried already.
@@ -118,6 +120,8 @@ pub(super) struct ForwardSlot {
     pub(super) tried: Vec<NodeId>,
     /// Counts the tries, so that a late answer to a former one is recognised.
     pub(super) attempt: u8,
+    /// Whether a node that was asked did not answer, and may have begun it.
+    pub(super) may_have_happened: bool,
     /// Of a walk: where it goes on behind what that node has.
     pub(super) resume: Option<u64>,
 }

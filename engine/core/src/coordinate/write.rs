@@ -18,7 +18,7 @@ use crate::version::{Object, ObjectView};
 use super::slot::{Answer, LocalWritten, Slot, Then, WriteReplica, WriteSlot, receipt};
 use super::{
     Coordinator, GIVE_UP_NS, RETRY_FOR_NS, RETRY_STEP_NS, STAND_IN_AFTER_NS, Turn, deadline_ns,
-    fail, no_quorum, slot_of, zones_of,
+    doubted, fail, no_quorum, slot_of, zones_of,
 };
 
 /// Whether a write must know the newest object before it decides: what it writes or answers is made from what is there,
@@ -53,22 +53,27 @@ impl Coordinator {
         if needs_newest(&request.op) && row.read.len() > 1 {
             return self.begin_read(turn, request, Then::Write);
         }
-        self.coordinate_write(turn, request, false);
+        self.coordinate_write(turn, request, false, false);
     }
 
-    /// Coordinates a write here; as a stand-in where no node that holds the key can be reached.
+    /// Coordinates a write here; as a stand-in where no node that holds the key can be reached, of which one may have begun
+    /// it before.
     pub(super) fn coordinate_write(
         &mut self,
         turn: &mut Turn<'_>,
         request: &Request<'_>,
         is_stand_in: bool,
+        may_have_happened: bool,
     ) {
+        let refuse = |turn: &mut Turn<'_>, failure| {
+            fail(turn, request.id, doubted(failure, may_have_happened));
+        };
         let view = turn.view;
         let (Some(row), Some(number)) = (view.of_token(request.token), view.my_number()) else {
-            return fail(turn, request.id, Failure::NoHolder);
+            return refuse(turn, Failure::NoHolder);
         };
         let Some(bucket) = view.bucket(request.bucket) else {
-            return fail(turn, request.id, Failure::NoBucket);
+            return refuse(turn, Failure::NoBucket);
         };
         let quorum = request.quorum;
         let n = pick(quorum.n, bucket.n);
@@ -83,7 +88,7 @@ impl Coordinator {
         let wanted = pick(quorum.w, bucket.w);
         // What is asked for by the request is not bounded by what there is, as the bucket's number is.
         if wanted > n || quorum.w > counted {
-            return fail(turn, request.id, no_quorum(counted, wanted));
+            return refuse(turn, no_quorum(counted, wanted));
         }
         let needed = wanted.min(counted).max(1);
         let reachable = 1
@@ -97,7 +102,7 @@ impl Coordinator {
                 stand_ins_alive(turn, row)
             };
         if reachable < usize::from(needed) || quorum.is_strict && is_stand_in {
-            return fail(turn, request.id, no_quorum(reachable as u8, needed));
+            return refuse(turn, no_quorum(reachable as u8, needed));
         }
         let durability = request.durability.unwrap_or(bucket.durability);
         let now_ns = turn.now.mono_ns;
@@ -143,6 +148,7 @@ impl Coordinator {
             local: None,
             replicas,
             is_answered: false,
+            may_have_happened,
             hinted: Vec::new(),
             stand_ins_tried: 0,
         };
@@ -372,9 +378,9 @@ impl Coordinator {
         let mut request = slot.request.request();
         request.id = slot.id;
         if is_this_nodes && !request.is_forwarded {
-            return self.forward_elsewhere(turn, &request, failure);
+            return self.forward_elsewhere(turn, &request, failure, slot.may_have_happened);
         }
-        turn.effects.reply(slot.id, Outcome::Failed(failure));
+        fail(turn, slot.id, doubted(failure, slot.may_have_happened));
     }
 
     /// A peer's answer to an `Apply`.

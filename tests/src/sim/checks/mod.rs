@@ -2,6 +2,7 @@
 
 pub mod acknowledged;
 pub mod converged;
+pub mod denied;
 pub mod latest;
 pub mod quorum;
 pub mod resurrected;
