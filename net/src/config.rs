@@ -15,6 +15,7 @@ use gramme_core::port::Durability;
 use gramme_core::ring::BucketView;
 use gramme_core::shard::Bucket;
 use gramme_core::version::{BlindPut, Conflict};
+use gramme_engine::{BACKGROUND_BYTES_PER_S_MIN, SLA_P999_RANGE};
 use serde::Deserialize;
 
 use crate::peer::Place;
@@ -51,6 +52,10 @@ pub struct File {
     pub durability: Option<DurabilityName>,
     /// How long a buffered write may be only in memory.
     pub commit_interval_ms: Option<u64>,
+    /// The p99.9 that clients are promised; the background slows down before it is missed.
+    pub sla_p999_ms: Option<u64>,
+    /// What the background of all shards may move between nodes.
+    pub background_bytes_per_s: Option<u64>,
     /// The greatest value accepted.
     pub value_bytes_max: Option<u32>,
     /// Log bytes between checkpoints, for each shard.
@@ -256,6 +261,8 @@ impl File {
             capacity_bytes: over.capacity_bytes.or(self.capacity_bytes),
             durability: over.durability.or(self.durability),
             commit_interval_ms: over.commit_interval_ms.or(self.commit_interval_ms),
+            sla_p999_ms: over.sla_p999_ms.or(self.sla_p999_ms),
+            background_bytes_per_s: over.background_bytes_per_s.or(self.background_bytes_per_s),
             value_bytes_max: over.value_bytes_max.or(self.value_bytes_max),
             checkpoint_bytes: over.checkpoint_bytes.or(self.checkpoint_bytes),
             requests_max: over.requests_max.or(self.requests_max),
@@ -299,6 +306,7 @@ impl File {
             file: self,
         };
         config.file.check_cluster(config.listen)?;
+        config.file.check_pace()?;
         if !config.file.insecure.unwrap_or(false) {
             for (name, address) in [
                 ("listen", config.listen),
@@ -314,6 +322,30 @@ impl File {
             }
         }
         Ok(config)
+    }
+
+    /// What is said of the background's pace can be.
+    fn check_pace(&self) -> Result<(), ConfigError> {
+        if let Some(sla) = self.sla_p999()
+            && !SLA_P999_RANGE.contains(&sla)
+        {
+            let (least, most) = (SLA_P999_RANGE.start(), SLA_P999_RANGE.end());
+            return Err(ConfigError(format!(
+                "sla_p999_ms = {} is not possible; {} to {} is",
+                sla.as_millis(),
+                least.as_millis(),
+                most.as_millis()
+            )));
+        }
+        if let Some(bytes_per_s) = self.background_bytes_per_s
+            && bytes_per_s < BACKGROUND_BYTES_PER_S_MIN
+        {
+            return Err(ConfigError(format!(
+                "background_bytes_per_s = {bytes_per_s} is too little for repair ever to end; {BACKGROUND_BYTES_PER_S_MIN} \
+                 or more is possible"
+            )));
+        }
+        Ok(())
     }
 
     /// What is said of the cluster can be.
@@ -380,6 +412,11 @@ impl File {
     /// The commit interval, if said.
     pub fn commit_interval(&self) -> Option<Duration> {
         self.commit_interval_ms.map(Duration::from_millis)
+    }
+
+    /// The p99.9 that clients are promised, if said.
+    pub fn sla_p999(&self) -> Option<Duration> {
+        self.sla_p999_ms.map(Duration::from_millis)
     }
 
     /// The greatest time to look on for work, if said.
@@ -509,6 +546,8 @@ mod tests {
         };
         assert!(error("join = [\"nowhere\"]").contains("HOST:PORT"));
         assert!(error("partitions = 1000").contains("power of two"));
+        assert!(error("sla_p999_ms = 0").contains("1 to 60000"));
+        assert!(error("background_bytes_per_s = 1000").contains("1048576 or more"));
         let unsaid = error("join = [\"a:7400\"]\nlisten = \"0.0.0.0:7400\"");
         assert!(unsaid.contains("--advertise"), "{unsaid}");
         let quorum = error("[buckets.b]\nn = 2\nr = 3");

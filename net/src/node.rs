@@ -483,6 +483,8 @@ pub fn engine_config(config: &Config, shards: u16) -> EngineConfig {
     set(&mut engine.memory_bytes, file.memory_bytes);
     set(&mut engine.durability, file.durability.map(Into::into));
     set(&mut engine.commit_interval, file.commit_interval());
+    set(&mut engine.sla_p999, file.sla_p999());
+    engine.background_bytes_per_s = file.background_bytes_per_s;
     set(&mut engine.value_bytes_max, file.value_bytes_max);
     set(&mut engine.checkpoint_bytes, file.checkpoint_bytes);
     set(&mut engine.requests_max, file.requests_max);

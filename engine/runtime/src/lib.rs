@@ -38,7 +38,10 @@ mod state;
 mod tray;
 
 pub use answer::{Context, Error, Found, Written};
-pub use engine::{ClusterConfig, EdgeFactory, Engine, EngineConfig, OpenError, Pipeline, Reply};
+pub use engine::{
+    BACKGROUND_BYTES_PER_S_MIN, ClusterConfig, EdgeFactory, Engine, EngineConfig, OpenError,
+    Pipeline, Reply, SLA_P999_RANGE,
+};
 pub use gramme_core as core;
 pub use local::Local;
 pub use merge::Merge;

@@ -4,12 +4,20 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use gramme_core::port::WorkProgress;
 use gramme_core::shard::{ShardStatus, WriteState};
 
 use super::Seen;
 use crate::reactor::Counters;
 
 type Read = fn(&ShardStatus) -> u64;
+
+/// What is not known: `+Inf` as Prometheus says it, null in JSON.
+pub(super) const UNKNOWN: u64 = u64::MAX;
+
+fn seconds_left(work: &WorkProgress) -> u64 {
+    work.seconds_left.unwrap_or(UNKNOWN)
+}
 
 /// Name without `gramme_`, what it is, how it is read. Those that end in `_total` only grow.
 pub(super) const METRICS: &[(&str, &str, Read)] = &[
@@ -43,9 +51,11 @@ pub(super) const METRICS: &[(&str, &str, Read)] = &[
     ("damaged_places", "Places of the log that are lost.", |s| {
         s.damage.len() as u64
     }),
-    ("hints_pending", "Hints that are to be delivered.", |s| {
-        s.hints_pending
-    }),
+    (
+        "hints_pending",
+        "Hints that are to be delivered, those among them that a full disk has no room for.",
+        |s| s.hints_pending,
+    ),
     (
         "transfers",
         "Partitions whose slice is to be brought up from others.",
@@ -60,6 +70,101 @@ pub(super) const METRICS: &[(&str, &str, Read)] = &[
         "handovers",
         "Partitions that are to be handed over to others.",
         |s| s.handovers,
+    ),
+    (
+        "background_bytes_per_s",
+        "Bytes a second that the background may move now.",
+        |s| s.background_bytes_per_s,
+    ),
+    (
+        "background_share_permille",
+        "The same in thousandths of its greatest rate; the cleaner has this share of its own rate.",
+        |s| s.background_share_permille,
+    ),
+    (
+        "background_cuts_total",
+        "How often the background was slowed down, since clients' p99.9 came near sla_p999.",
+        |s| s.background_cuts,
+    ),
+    (
+        "background_excuses_total",
+        "How often that did not help for two seconds, so that the p99.9 was held to have another cause.",
+        |s| s.background_excuses,
+    ),
+    (
+        "foreground_p999_us",
+        "The p99.9 of clients' requests in the last second, in microseconds, as the background's pace is set by it.",
+        |s| s.foreground_p999_us,
+    ),
+    (
+        "hints_milli_per_s",
+        "Hints delivered of late, thousandths a second.",
+        |s| s.progress.hints.milli_per_s,
+    ),
+    (
+        "hints_seconds_left",
+        "How long the hints that wait will take at this rate; +Inf where nothing was done of late.",
+        |s| seconds_left(&s.progress.hints),
+    ),
+    (
+        "transfers_milli_per_s",
+        "Partitions gained of late, thousandths a second.",
+        |s| s.progress.transfers.milli_per_s,
+    ),
+    (
+        "transfers_seconds_left",
+        "How long the partitions to be gained will take at this rate; +Inf where nothing was done of late.",
+        |s| seconds_left(&s.progress.transfers),
+    ),
+    (
+        "handovers_milli_per_s",
+        "Partitions handed over of late, thousandths a second.",
+        |s| s.progress.handovers.milli_per_s,
+    ),
+    (
+        "handovers_seconds_left",
+        "How long the partitions to be handed over will take at this rate; +Inf where nothing was done of late.",
+        |s| seconds_left(&s.progress.handovers),
+    ),
+    (
+        "comparisons_milli_per_s",
+        "Partitions compared with another replica of late, thousandths a second.",
+        |s| s.progress.comparisons.milli_per_s,
+    ),
+    (
+        "comparisons_seconds_left",
+        "How long the rest of this round of comparisons will take at this rate; +Inf where nothing was done of late.",
+        |s| seconds_left(&s.progress.comparisons),
+    ),
+    (
+        "tombstones_milli_per_s",
+        "Tombstones reaped of late, thousandths a second.",
+        |s| s.progress.tombstones.milli_per_s,
+    ),
+    (
+        "tombstones_seconds_left",
+        "How long the tombstones that wait will take at this rate; +Inf where nothing was done of late.",
+        |s| seconds_left(&s.progress.tombstones),
+    ),
+    (
+        "comparisons_left",
+        "Pairs of a partition and another replica that this round has yet to compare.",
+        |s| s.progress.comparisons.left,
+    ),
+    (
+        "repair_round_ms",
+        "How long the last whole round of comparisons took, in milliseconds.",
+        |s| s.repair_round_ms,
+    ),
+    (
+        "hints_failed_total",
+        "Deliveries of hints that were refused or not answered; each is tried again.",
+        |s| s.hints_failed,
+    ),
+    (
+        "comparisons_total",
+        "Partitions compared with another replica.",
+        |s| s.comparisons,
     ),
     ("hints_delivered_total", "Hints delivered.", |s| {
         s.hints_delivered
@@ -81,7 +186,7 @@ pub(super) const METRICS: &[(&str, &str, Read)] = &[
     ),
     (
         "repair_rounds_total",
-        "Rounds of comparisons with the other replicas.",
+        "Whole rounds of comparisons with the other replicas; one in which there was nobody to compare with is none.",
         |s| s.repair_rounds,
     ),
     ("gets_total", "Gets served.", |s| s.gets),
@@ -335,10 +440,10 @@ pub(super) fn text(seen: Option<&Seen>, network: &Counters, uptime: Duration) ->
         line(format_args!("# TYPE gramme_{name} {kind}"));
         for (shard, status) in shards.iter().enumerate() {
             if let Some(status) = status {
-                line(format_args!(
-                    "gramme_{name}{{shard=\"{shard}\"}} {}",
-                    read(status)
-                ));
+                match read(status) {
+                    UNKNOWN => line(format_args!("gramme_{name}{{shard=\"{shard}\"}} +Inf")),
+                    value => line(format_args!("gramme_{name}{{shard=\"{shard}\"}} {value}")),
+                }
             }
         }
     }
@@ -348,6 +453,19 @@ pub(super) fn text(seen: Option<&Seen>, network: &Counters, uptime: Duration) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_nobody_knows_is_infinite() {
+        let mut status = ShardStatus::default();
+        status.progress.hints.seconds_left = Some(12);
+        let seen = Seen {
+            shards: vec![Some(status)],
+            failures: Vec::new(),
+        };
+        let text = text(Some(&seen), &Counters::default(), Duration::ZERO);
+        assert!(text.contains("gramme_hints_seconds_left{shard=\"0\"} 12\n"));
+        assert!(text.contains("gramme_transfers_seconds_left{shard=\"0\"} +Inf\n"));
+    }
 
     #[test]
     fn every_shard_that_answers_has_every_series() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gramme_core::base::ids::NodeId;
 use serde_json::{Map, Value, json};
 
-use super::metrics::{METRICS, NETWORK};
+use super::metrics::{METRICS, NETWORK, UNKNOWN};
 use super::{Seen, Shared, health};
 
 /// The document: what the node is, how it does, and each shard's counters by their Prometheus names without `gramme_`
@@ -47,7 +47,7 @@ pub(super) fn json(
                     .map(|(name, _, read)| {
                         (
                             name.trim_end_matches("_total").to_owned(),
-                            json!(read(status)),
+                            known(read(status)),
                         )
                     })
                     .collect();
@@ -75,6 +75,15 @@ pub(super) fn json(
         "hints_pending": hints_pending,
         "shards": shards,
     })
+}
+
+/// A number, or null where nobody knows it.
+fn known(value: u64) -> Value {
+    if value == UNKNOWN {
+        Value::Null
+    } else {
+        json!(value)
+    }
 }
 
 /// The cluster's part of the page: members, epoch, what this node holds and what moves; null where there is none.

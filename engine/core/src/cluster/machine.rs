@@ -8,7 +8,7 @@
 //! - a node that was not let in, was removed, or has a double serves nothing;
 //! - what a node tells of its own data is raised, never taken from others.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::boot::{Boot, BootError, Kept};
@@ -22,7 +22,7 @@ use super::sighting::Sightings;
 use super::view::{self, Duties, Published};
 use super::vitals::{AllVitals, Vitals};
 use super::word::{Refusal, Sender, Word, encode};
-use crate::base::ids::NodeId;
+use crate::base::ids::{NodeId, ShardIndex};
 use crate::base::limits::REPLICAS_DEFAULT;
 use crate::base::time::{HlcClock, Now};
 use crate::port::{Note, RequestId};
@@ -145,6 +145,8 @@ pub struct Cluster {
     // this node's shards
     pub(super) progress: Progress,
     pub(super) known: Known,
+    /// How far each shard's background is.
+    pub(super) background: BTreeMap<ShardIndex, crate::port::Progress>,
     // operators
     pub(super) plan: Option<Plan>,
     pub(super) reports: VecDeque<Report>,
@@ -224,6 +226,7 @@ impl Cluster {
             vitals: AllVitals::default(),
             progress: Progress::default(),
             known: Known::default(),
+            background: BTreeMap::new(),
             plan: None,
             reports: VecDeque::new(),
             unsaid: Vec::new(),

@@ -11,7 +11,7 @@ use super::view::Duties;
 use crate::base::ids::{NodeId, PartitionId, ShardIndex};
 use crate::base::mutant::{self, Mutant};
 use crate::base::time::Now;
-use crate::port::Note;
+use crate::port::{self, Note};
 use crate::ring::{HeldVersion, LayoutId};
 
 /// One partition's shards that are done, and the view since which that counts.
@@ -140,12 +140,23 @@ impl Cluster {
                 self.report(now, text);
                 self.let_go_of_lost()
             }
-            Note::View(_) | Note::CompareAll | Note::ClockWrong(_) => false,
+            Note::View(_) | Note::CompareAll | Note::ClockWrong(_) | Note::Progress { .. } => false,
         };
         if changed {
             self.has_news(now);
         }
         self.settle(now, out);
+    }
+
+    /// How far a shard's background is.
+    pub fn set_progress(&mut self, shard: ShardIndex, progress: &port::Progress) {
+        self.background.insert(shard, *progress);
+    }
+
+    /// How far this node's background is, all shards together.
+    pub(super) fn background(&self) -> Option<port::Progress> {
+        let shards = self.background.values().copied();
+        shards.reduce(port::Progress::beside)
     }
 
     /// What was lost here is no longer said to be held as soon as anyone else holds it. Returns whether anything changed.

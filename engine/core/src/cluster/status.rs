@@ -8,6 +8,7 @@ use super::word::Refusal;
 use crate::base::durability::Durability;
 use crate::base::ids::NodeId;
 use crate::base::time::Now;
+use crate::port::{Progress, WorkProgress};
 use crate::ring::{BucketView, Change, MemberState, Plan, Ring, Staged, Warning};
 use crate::version::{BlindPut, Conflict};
 
@@ -23,6 +24,7 @@ impl Cluster {
             "start_count": self.start_count,
             "gaining": gaining,
             "draining": draining,
+            "background": self.background().as_ref().map(background),
             "buckets": self.buckets.iter().map(bucket).collect::<Vec<_>>(),
             "staged": self.staged(),
             "plan": self.plan.as_ref().map(|plan| format!("{:016x}", plan.token())),
@@ -261,6 +263,29 @@ pub(super) fn staged(staged: Staged) -> Value {
         Change::Join | Change::Leave => None,
     };
     json!({ "node": id(staged.node), "change": change_name(staged.change), "old": old })
+}
+
+/// How far the background of this node is.
+fn background(progress: &Progress) -> Value {
+    let of = |work: &WorkProgress| {
+        json!({
+            "done": work.done,
+            "left": work.left,
+            "milli_per_s": work.milli_per_s,
+            "seconds_left": work.seconds_left,
+        })
+    };
+    json!({
+        "hints": of(&progress.hints),
+        "transfers": of(&progress.transfers),
+        "handovers": of(&progress.handovers),
+        "comparisons": of(&progress.comparisons),
+        "tombstones": of(&progress.tombstones),
+        "bytes_per_s": progress.bytes_per_s,
+        "bytes_moved": progress.bytes_moved,
+        "foreground_p999_us": progress.p999_us,
+        "cuts": progress.cuts,
+    })
 }
 
 pub(super) fn bucket(rules: &BucketView) -> Value {

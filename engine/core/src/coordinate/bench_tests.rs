@@ -14,7 +14,7 @@ use crate::port::{
 use crate::replica::bench_tests::Disk;
 use crate::replica::{Bucket, ShardConfig};
 use crate::ring::{BucketView, NodeView, PartitionView, RingView, Slices};
-use crate::shard::Shard;
+use crate::shard::{PaceConfig, Shard, ShardStatus};
 use crate::version::{BlindPut, Conflict, ObjectView};
 
 /// One shard and its disk.
@@ -50,6 +50,8 @@ pub(crate) struct Net {
     pub(crate) draining: BTreeSet<usize>,
     /// Messages that are on their way stay there.
     pub(crate) is_slow: bool,
+    /// How long a turn takes, as the shards are told.
+    pub(crate) turn_ns: u64,
     /// Of a thousand messages, so many are lost.
     pub(crate) lost_of_1000: u64,
     random: u64,
@@ -144,6 +146,7 @@ impl Net {
             pending: BTreeSet::new(),
             draining: BTreeSet::new(),
             is_slow: false,
+            turn_ns: 0,
             lost_of_1000: 0,
             random: 1,
             epoch: 0,
@@ -202,6 +205,18 @@ impl Net {
     fn publish_to(&mut self, me: usize) {
         let view = Arc::new(self.view_of(me));
         self.note(me, &Note::View(view));
+    }
+
+    /// Sets the background's pace everywhere.
+    pub(crate) fn set_pace(&mut self, config: PaceConfig) {
+        for core in self.nodes.iter_mut().flat_map(|node| &mut node.cores) {
+            core.shard.set_pace(config);
+        }
+    }
+
+    /// What the first shard of a node says of itself.
+    pub(crate) fn status(&self, node: usize) -> ShardStatus {
+        self.nodes[node].cores[0].shard.status()
     }
 
     /// A note to all shards of a node.
@@ -367,6 +382,9 @@ impl Net {
                         self.step((node, shard), Event::Tick);
                     }
                     self.step((node, shard), Event::TurnEnd);
+                    let (now_ns, shard) =
+                        (self.now.mono_ns, &mut self.nodes[node].cores[shard].shard);
+                    shard.turn_took(now_ns, now_ns + self.turn_ns);
                 }
             }
             while !self.is_slow

@@ -13,7 +13,7 @@ use crate::version::WriteId;
 use super::gather::resumed;
 use super::read::keep_outcome;
 use super::slot::{ForwardSlot, Slot};
-use super::{Coordinator, GIVE_UP_NS, Turn, deadline_ns, doubted, fail, slot_of};
+use super::{Coordinator, GIVE_UP_NS, Turn, client_waited, deadline_ns, doubted, fail, slot_of};
 
 impl Coordinator {
     pub(super) fn begin_forward(&mut self, turn: &mut Turn<'_>, request: &Request<'_>) {
@@ -210,7 +210,11 @@ impl Coordinator {
             return self.forward_next(turn, id, failure);
         }
         let (client, resume, may_have_happened) = (slot.id, slot.resume, slot.may_have_happened);
+        let asked_ns = slot.asked_ns;
         self.slots.remove(id);
+        if resume.is_none() {
+            client_waited(turn, asked_ns);
+        }
         self.peers.answered(from, took_ns, 0);
         let mut outcome = match outcome {
             Outcome::Failed(failure) if may_have_happened => {

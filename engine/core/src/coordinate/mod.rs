@@ -231,7 +231,8 @@ impl Coordinator {
                 Some(Slot::Read(_)) => self.read_due(turn, id),
                 Some(Slot::Forward(_)) => self.forward_due(turn, id),
                 Some(Slot::Count(_)) => self.finish_count(turn, id, true),
-                Some(Slot::Served(_) | Slot::Scan(_)) | None => {}
+                Some(Slot::Served(_)) => self.served_late(turn, id),
+                Some(Slot::Scan(_)) | None => {}
             }
         }
     }
@@ -282,6 +283,12 @@ impl Coordinator {
         let node = turn.view.node(number);
         node.is_alive && !self.peers.is_avoided(node.id, turn.now.mono_ns)
     }
+}
+
+/// A client, here or at another node, is answered who has waited since then.
+fn client_waited(turn: &mut Turn<'_>, since_ns: u64) {
+    let took_ns = turn.now.mono_ns.saturating_sub(since_ns);
+    turn.replica.background.foreground.waited(took_ns);
 }
 
 /// Answers a client.

@@ -15,8 +15,8 @@ use crate::version::{Object, ObjectView};
 use super::slot::{ReadReplica, ReadSlot, ReadState, Slot, Then, receipt};
 use super::write::pick;
 use super::{
-    Coordinator, GIVE_UP_NS, HEDGE_AFTER_NS, RETRY_FOR_NS, RETRY_STEP_NS, Turn, deadline_ns, fail,
-    no_quorum, slot_of, zones_of,
+    Coordinator, GIVE_UP_NS, HEDGE_AFTER_NS, RETRY_FOR_NS, RETRY_STEP_NS, Turn, client_waited,
+    deadline_ns, fail, no_quorum, slot_of, zones_of,
 };
 
 impl Coordinator {
@@ -336,6 +336,7 @@ impl Coordinator {
             },
             _ => Outcome::Absent { receipt },
         };
+        client_waited(turn, slot.started_ns);
         turn.effects.reply(slot.id, outcome);
     }
 
@@ -394,6 +395,7 @@ impl Coordinator {
             return;
         };
         self.stats.reads_failed += 1;
+        client_waited(turn, slot.started_ns);
         let got = slot.answered() as u8;
         let failure = match slot.local_failure {
             // Alone with a damaged record: that is what there is to say.

@@ -5,14 +5,14 @@ use crate::base::ids::{NodeId, PartitionId};
 use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
-use crate::port::ids::{Purpose, internal};
+use crate::port::ids::{Purpose, internal, of_upkeep_call};
 use crate::port::{
     ByteRange, CallId, Failure, Held, KeyName, Message, Op, Outcome, Peer, Refusal, Request,
 };
 use crate::replica::hints::keep_hint;
 
 use super::slot::{PendingHint, Served, ServedSlot, Slot};
-use super::{Coordinator, Turn};
+use super::{Coordinator, Turn, client_waited};
 
 impl Coordinator {
     pub(super) fn serve_apply(
@@ -31,7 +31,11 @@ impl Coordinator {
         if mutant::is(Mutant::AppliedUnapplied) && self.queue() > 4 && call != CallId::NOBODY {
             return self.answer_apply(turn, peer, call, Ok(true));
         }
-        let id = self.serve(peer, call, Served::Apply);
+        let id = self.serve(turn, peer, call, Served::Apply);
+        if of_upkeep_call(call).is_some() {
+            let now_ns = turn.now.mono_ns;
+            turn.replica.background.spend(now_ns, object.len() as u64);
+        }
         let durability = if is_durable {
             Durability::One
         } else {
@@ -100,7 +104,7 @@ impl Coordinator {
         if !is_holder {
             return self.answer_fetch(turn, peer, call, Err(Refusal::NotHere));
         }
-        let id = self.serve(peer, call, Served::Fetch);
+        let id = self.serve(turn, peer, call, Served::Fetch);
         let id = internal(Purpose::Slot, id);
         turn.ask_own(id, key, Durability::Buffered, Op::Fetch { wants_object });
     }
@@ -123,7 +127,7 @@ impl Coordinator {
         (peer, call): (Peer, CallId),
         mut request: Request<'_>,
     ) {
-        let id = self.serve(peer, call, Served::Request);
+        let id = self.serve(turn, peer, call, Served::Request);
         request.id = internal(Purpose::Slot, id);
         request.deadline_ns = request
             .deadline_ns
@@ -133,21 +137,29 @@ impl Coordinator {
         self.request(turn, &request);
     }
 
-    fn serve(&mut self, peer: Peer, call: CallId, kind: Served) -> SlotId {
+    fn serve(&mut self, turn: &Turn<'_>, peer: Peer, call: CallId, kind: Served) -> SlotId {
         self.slots.insert(Slot::Served(ServedSlot {
             peer,
             call,
             kind,
+            since_ns: turn.now.mono_ns,
+            due_ns: u64::MAX,
+            result: None,
             hint: None,
         }))
     }
 
     /// The replica (or this coordinator) has the answer for a peer.
     pub(super) fn served(&mut self, turn: &mut Turn<'_>, id: SlotId, outcome: Outcome) {
-        let Some(Slot::Served(served)) = self.slots.remove(id) else {
+        let Some(Slot::Served(mut served)) = self.slots.remove(id) else {
             return;
         };
         let (peer, call) = (served.peer, served.call);
+        let is_background = of_upkeep_call(call).is_some();
+        // A request has slots of its own, which count it.
+        if !is_background && served.kind != Served::Request {
+            client_waited(turn, served.since_ns);
+        }
         // Not before the object is there: what is delivered for a hint is what lies beside it.
         if let (Some(hint), Outcome::Written { .. }) = (&served.hint, &outcome)
             && !mutant::is(Mutant::StandInForgets)
@@ -176,6 +188,13 @@ impl Coordinator {
                     Outcome::Failed(failure) => Err(refusal(failure)),
                     _ => Err(Refusal::Unreadable),
                 };
+                let now_ns = turn.now.mono_ns;
+                let at_ns = turn.replica.background.answer_at_ns(now_ns);
+                if is_background && result.is_ok() && at_ns > now_ns {
+                    served.result = Some(result);
+                    let id = self.slots.insert(Slot::Served(served));
+                    return self.arm(at_ns, id);
+                }
                 self.answer_apply(turn, peer, call, result);
             }
             Served::Fetch => {
@@ -186,6 +205,15 @@ impl Coordinator {
                 };
                 self.answer_fetch(turn, peer, call, result);
             }
+        }
+    }
+
+    /// A peer's background has waited long enough for the answer to what it sent.
+    pub(super) fn served_late(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        if let Some(Slot::Served(served)) = self.slots.remove(id)
+            && let Some(result) = served.result
+        {
+            self.answer_apply(turn, served.peer, served.call, result);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::base::ids::{NodeId, Token};
 use crate::base::mutant::{self, Mutant};
-use crate::port::{CallId, OwnedRequest, Peer, Receipt, RequestId};
+use crate::port::{CallId, OwnedRequest, Peer, Receipt, Refusal, RequestId};
 
 /// One replica of a write.
 #[derive(Clone, Debug)]
@@ -146,6 +146,11 @@ pub(super) struct ServedSlot {
     pub(super) peer: Peer,
     pub(super) call: CallId,
     pub(super) kind: Served,
+    pub(super) since_ns: u64,
+    /// When its timer is set to; `u64::MAX` without one.
+    pub(super) due_ns: u64,
+    /// What a peer's background is to be told when the timer is due.
+    pub(super) result: Option<Result<bool, Refusal>>,
     /// For whom it is kept; the hint is made when the object is there.
     pub(super) hint: Option<Box<PendingHint>>,
 }
@@ -184,7 +189,8 @@ impl Slot {
             Self::Write(slot) => Some(&mut slot.due_ns),
             Self::Read(slot) => Some(&mut slot.due_ns),
             Self::Forward(slot) => Some(&mut slot.due_ns),
-            Self::Served(_) | Self::Count(_) | Self::Scan(_) => None,
+            Self::Served(slot) => Some(&mut slot.due_ns),
+            Self::Count(_) | Self::Scan(_) => None,
         }
     }
 }

@@ -17,8 +17,8 @@ use crate::version::{Object, ObjectView};
 
 use super::slot::{Answer, LocalWritten, Slot, Then, WriteReplica, WriteSlot, receipt};
 use super::{
-    Coordinator, GIVE_UP_NS, RETRY_FOR_NS, RETRY_STEP_NS, STAND_IN_AFTER_NS, Turn, deadline_ns,
-    doubted, fail, no_quorum, slot_of, zones_of,
+    Coordinator, GIVE_UP_NS, RETRY_FOR_NS, RETRY_STEP_NS, STAND_IN_AFTER_NS, Turn, client_waited,
+    deadline_ns, doubted, fail, no_quorum, slot_of, zones_of,
 };
 
 /// Whether a write must know the newest object before it decides: what it writes or answers is made from what is there,
@@ -470,6 +470,7 @@ impl Coordinator {
                 if tally.stand_ins > 0 {
                     mark::reach(Mark::StandInUsed);
                 }
+                client_waited(turn, slot.started_ns);
                 turn.effects.reply(slot.id, outcome);
             } else if tally.waiting == 0 && slot.local.is_some() {
                 // Those that seem alive are asked again in a moment: see `write_failed_again`.
@@ -502,6 +503,7 @@ impl Coordinator {
             self.stats.writes_in_doubt += 1;
             let got = slot.tally().acknowledged;
             let failure = in_doubt(got, slot.needed);
+            client_waited(turn, slot.started_ns);
             turn.effects.reply(slot.id, Outcome::Failed(failure));
         }
         self.write_failed_again(turn, id);

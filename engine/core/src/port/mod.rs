@@ -11,6 +11,7 @@ mod message;
 mod note;
 mod outcome;
 mod owned;
+mod progress;
 mod request;
 
 pub use crate::base::durability::Durability;
@@ -22,4 +23,5 @@ pub use note::Note;
 pub(crate) use outcome::write_record;
 pub use outcome::{Failure, Outcome, Receipt, read_record};
 pub use owned::OwnedRequest;
+pub use progress::{Progress, WorkProgress};
 pub use request::{Condition, ContextArg, Expiry, Op, Put, Quorum, Request, RequestId};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::ids::{PartitionId, ShardIndex};
+use crate::port::Progress;
 use crate::ring::RingView;
 
 /// One note.
@@ -32,6 +33,13 @@ pub enum Note {
     CompareAll,
     /// From the control shard to all: whether this node's clock is too far ahead of the others'.
     ClockWrong(bool),
+    /// To the control shard, for people: how far the sender's background is.
+    Progress {
+        /// The sender.
+        shard: ShardIndex,
+        /// How far.
+        progress: Box<Progress>,
+    },
     /// To the control shard: part of the sender's slice of these partitions is lost; they are no longer held.
     Lost(Vec<PartitionId>),
 }

@@ -21,6 +21,7 @@ use crate::base::time::Now;
 use crate::port::{Effect, Effects, FileId, IoError, Ticket};
 use crate::replica::Replica;
 use crate::replica::machine::{Admission, KeyId};
+use crate::replica::pace::WHOLE;
 use crate::store::format::{
     BATCH_HEADER_BYTES, BatchHeader, FLAG_CONTROL, FLAG_DOUBTFUL, FLAG_DROP, FLAG_EXPIRES,
     FLAG_TOMBSTONE, Record, RecordHeader, walk_batch,
@@ -125,7 +126,9 @@ impl Replica {
         if !is_pressed && now.mono_ns < self.cleaner.next_ns {
             return;
         }
-        self.cleaner.next_ns = now.mono_ns.saturating_add(self.clean_pace_ns());
+        self.cleaner.next_ns = now
+            .mono_ns
+            .saturating_add(self.clean_pace_ns(PIECE_BYTES, WHOLE));
         if self.cleaner.victim.is_none() {
             self.choose_victim(is_pressed);
         }
@@ -146,6 +149,9 @@ impl Replica {
         let bytes = piece_bytes.min(segment.used_bytes - at);
         let ticket = self.log.ticket();
         self.cleaner.reading = Some(ticket);
+        let pace_ns = self.clean_pace_ns(bytes, self.clean_share());
+        self.cleaner.next_ns = now.mono_ns.saturating_add(pace_ns);
+        self.background.held_back(now.mono_ns);
         let file = FileId::Segment(id);
         effects.list.push(Effect::Read {
             ticket,
@@ -161,9 +167,18 @@ impl Replica {
         segment.has_graves && self.log.segments.oldest_generation() != Some(segment.generation)
     }
 
-    /// Time between two pieces.
-    fn clean_pace_ns(&self) -> u64 {
-        u64::from(PIECE_BYTES) * 1_000_000_000 / self.config.clean_bytes_per_s.max(1)
+    /// Time between a piece and the next.
+    fn clean_pace_ns(&self, piece_bytes: u32, share: u64) -> u64 {
+        let bytes_per_s = self.config.clean_bytes_per_s.saturating_mul(share) / WHOLE;
+        u64::from(piece_bytes) * 1_000_000_000 / bytes_per_s.max(1)
+    }
+
+    /// The cleaner's share of its rate: the background's, and more the fewer segments are free. It must not come to a
+    /// halt in front of clients who then all wait for room at once.
+    fn clean_share(&self) -> u64 {
+        let room = u64::from(FREE_LOW).max(u64::from(self.log.segments.files()) / 16);
+        let left = u64::from(self.log.free_segments().saturating_sub(FREE_LOW)).min(room);
+        self.background.share().max(WHOLE * (room - left) / room)
     }
 
     fn choose_victim(&mut self, is_pressed: bool) {

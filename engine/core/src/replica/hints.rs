@@ -34,6 +34,11 @@ pub(crate) struct RefusedHints {
 }
 
 impl RefusedHints {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+
     /// Keeps a request where it is one for a hint; false where it is none, or one too many.
     pub(crate) fn keep(&mut self, request: &Request<'_>) -> bool {
         let is_hint = request.bucket == HINT_BUCKET && matches!(request.op, Op::Put(_));

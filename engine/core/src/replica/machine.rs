@@ -34,14 +34,15 @@ use crate::base::mutant::{self, Mutant};
 use crate::base::time::{Hlc, HlcClock, Now, Pace};
 use crate::port::ids::purpose_of;
 use crate::port::{
-    Effect, Effects, Event, Failure, IoError, LogRange, Op, Outcome, OwnedRequest, Receipt,
-    Request, RequestId, Ticket,
+    Effect, Effects, Event, Failure, IoError, LogRange, Op, Outcome, OwnedRequest, Progress,
+    Receipt, Request, RequestId, Ticket,
 };
 use crate::replica::checkpoints::Checkpoints;
 use crate::replica::clean::Cleaner;
 use crate::replica::config::{Bucket, ShardConfig};
 use crate::replica::hints::HINT_BUCKET;
 use crate::replica::hints::RefusedHints;
+use crate::replica::pace::{BackgroundPace, PaceConfig};
 use crate::replica::records::{ReadEnd, ReadResult};
 use crate::replica::status::{Damage, ShardStatus, WriteState};
 use crate::store::cache::RecordCache;
@@ -124,6 +125,8 @@ pub struct Replica {
     last_turn_ns: u64,
     is_awaiting_others: bool,
     // background
+    /// How fast it may go.
+    pub(crate) background: BackgroundPace,
     pub(super) cleaner: Cleaner,
     pub(super) checkpoints: Checkpoints,
     // state
@@ -192,6 +195,7 @@ impl Replica {
             is_commit_urgent: false,
             last_turn_ns: 0,
             is_awaiting_others: false,
+            background: BackgroundPace::default(),
             cleaner: Cleaner::default(),
             checkpoints: parts.checkpoints,
             admission: Admission::Go,
@@ -344,6 +348,24 @@ impl Replica {
         self.answered = answered;
     }
 
+    /// Sets how fast the background may go, and what it must leave to clients. Before the first event.
+    pub fn set_pace(&mut self, config: PaceConfig) {
+        self.background = BackgroundPace::new(config);
+    }
+
+    /// Tombstones reaped, and those that wait to be.
+    pub(crate) fn tombstones(&self) -> (u64, u64) {
+        (self.stats.tombstones_reaped, self.index.tombstones() as u64)
+    }
+
+    /// Tells how fast the background may go.
+    pub(crate) fn tell_pace(&self, progress: &mut Progress) {
+        let pace = self.background.status();
+        progress.bytes_per_s = pace.bytes_per_s;
+        progress.p999_us = pace.p999_ns / 1000;
+        progress.cuts = pace.cuts;
+    }
+
     /// Sets the rules of a bucket, which may be new.
     pub fn set_bucket(&mut self, rules: Bucket) {
         let buckets = &mut self.config.buckets;
@@ -381,7 +403,13 @@ impl Replica {
     /// Counters and gauges.
     pub fn status(&self) -> ShardStatus {
         let segment_bytes = u64::from(self.config.segment_bytes);
+        let pace = self.background.status();
         ShardStatus {
+            background_bytes_per_s: pace.bytes_per_s,
+            background_share_permille: pace.share_permille,
+            background_cuts: pace.cuts,
+            background_excuses: pace.excuses,
+            foreground_p999_us: pace.p999_ns / 1000,
             writes: self.write_state(),
             keys: self.index.values() as u64,
             tombstones: self.index.tombstones() as u64,

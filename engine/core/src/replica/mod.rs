@@ -6,17 +6,20 @@
 //! - `open`: a start;
 //! - `get`, `write`, `scan`: what requests do;
 //! - `clean`, `checkpoints`: what happens behind them;
+//! - `foreground`, `pace`: what clients feel, and how fast the background may go;
 //! - `records`, `kept`, `hints`: what the background needs of it: ranges, marks of what is whole, hints;
 //! - `turn`: what those who stand on it handle an event with.
 
 mod checkpoints;
 mod clean;
 mod config;
+mod foreground;
 mod get;
 pub(crate) mod hints;
 mod kept;
 mod machine;
 mod open;
+pub(crate) mod pace;
 pub(crate) mod records;
 mod scan;
 mod status;
@@ -26,6 +29,7 @@ mod write;
 pub use config::{Bucket, ShardConfig};
 pub use machine::Replica;
 pub use open::{OpenError, RecoveryReport};
+pub use pace::{BACKGROUND_BYTES_PER_S_DEFAULT, PaceConfig, SLA_P999_NS_DEFAULT};
 pub use status::{Damage, ShardStatus, WriteState};
 
 #[cfg(test)]

@@ -110,7 +110,12 @@ impl Replica {
         self.index.hints_of(partition)
     }
 
-    /// How many hints are to be delivered.
+    /// How many hints wait for room in the log.
+    pub(crate) fn hints_without_room(&self) -> usize {
+        self.refused_hints.len()
+    }
+
+    /// How many hints are to be delivered, of those that lie in the log.
     pub(crate) const fn hints(&self) -> usize {
         self.index.hints()
     }
@@ -192,11 +197,6 @@ impl Replica {
         if let Some(segment) = self.log.segments.get_mut(id) {
             segment.has_graves = true;
         }
-    }
-
-    /// Client requests that wait here.
-    pub(crate) const fn waiting(&self) -> u32 {
-        self.waiting
     }
 
     /// The batch that what is appended now lies in, and the last that is on stable media.

@@ -1,6 +1,7 @@
 //! What a shard tells of itself: for `/status`, `/metrics`, `/health`.
 
 use crate::base::ids::SegmentId;
+use crate::port::Progress;
 
 /// A damaged place in the log. What was there is unknown, not absent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,10 +101,12 @@ pub struct ShardStatus {
     pub read_repairs: u64,
     /// Hints kept for nodes that are away.
     pub hints_kept: u64,
-    /// Hints that are to be delivered.
+    /// Hints that are to be delivered, those among them that a full disk has no room for.
     pub hints_pending: u64,
     /// Hints delivered.
     pub hints_delivered: u64,
+    /// Deliveries that were refused or not answered; each is tried again.
+    pub hints_failed: u64,
     /// Partitions of which this shard's slice is to be brought up from others.
     pub transfers: u64,
     /// Those of them that are whole here already.
@@ -116,8 +119,24 @@ pub struct ShardStatus {
     pub upkeep_pushed_bytes: u64,
     /// Records that replicas which should have been equal lacked.
     pub repairs: u64,
-    /// Rounds of comparisons with the other replicas.
+    /// Partitions compared with another replica.
+    pub comparisons: u64,
+    /// Whole rounds of comparisons with the other replicas; one in which there was nobody to compare with is none.
     pub repair_rounds: u64,
+    /// How long the last of them took, in milliseconds.
+    pub repair_round_ms: u64,
+    /// Bytes a second that the background may move now.
+    pub background_bytes_per_s: u64,
+    /// The same in thousandths of its greatest rate.
+    pub background_share_permille: u64,
+    /// How often the background was slowed down, since clients' p99.9 came near the promise.
+    pub background_cuts: u64,
+    /// How often that did not help, so that clients' p99.9 was held to have another cause.
+    pub background_excuses: u64,
+    /// The p99.9 of clients' requests on this shard in the last second, as the background's pace is set by it.
+    pub foreground_p999_us: u64,
+    /// How far the background is with each kind of its work.
+    pub progress: Progress,
     /// Places of the log that are lost.
     pub damage: Vec<Damage>,
     /// Why this node takes no part in its cluster; of the shard with the control role.

@@ -58,6 +58,10 @@ impl Control {
                 self.cluster.peer_lost(now, node, &mut out);
                 Some(Event::PeerLost(node))
             }
+            Event::Note(Note::Progress { shard, progress }) => {
+                self.cluster.set_progress(shard, &progress);
+                None
+            }
             Event::Note(note @ (Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_))) => {
                 self.cluster.note(now, &note, &mut out);
                 None

@@ -4,6 +4,7 @@
 //! out of the effects before the outside sees them. A node that is the whole cluster goes straight to its replica.
 
 mod control;
+mod meters;
 
 use std::sync::Arc;
 
@@ -11,15 +12,19 @@ use crate::base::ids::{BatchNumber, Token};
 use crate::base::time::Now;
 use crate::cluster::{Boot, BootError};
 use crate::coordinate::{CoordinateStats, Coordinator, Turn};
-use crate::port::ids::{Purpose, purpose_of};
-use crate::port::{Effect, Effects, Event, Failure, LogRange, Note, Op, Outcome, Source};
+use crate::port::ids::{Purpose, of_upkeep_call, purpose_of};
+use crate::port::{
+    Effect, Effects, Event, Failure, Lane, LogRange, Message, Note, Op, Outcome, Source,
+};
 use crate::replica::Replica;
 use crate::ring::{BucketView, RingView};
 use crate::upkeep::{Upkeep, UpkeepStats};
 use control::Control;
+use meters::{Counts, Meters};
 
 pub use crate::replica::{
-    Bucket, Damage, OpenError, RecoveryReport, ShardConfig, ShardStatus, WriteState,
+    BACKGROUND_BYTES_PER_S_DEFAULT, Bucket, Damage, OpenError, PaceConfig, RecoveryReport,
+    SLA_P999_NS_DEFAULT, ShardConfig, ShardStatus, WriteState,
 };
 
 /// One shard.
@@ -33,6 +38,7 @@ pub struct Shard {
     control: Option<Box<Control>>,
     /// Its node has a cluster, of which it has heard nothing yet.
     awaits_view: bool,
+    meters: Meters,
 }
 
 impl Shard {
@@ -53,6 +59,7 @@ impl Shard {
             view: None,
             control: None,
             awaits_view: false,
+            meters: Meters::default(),
         };
         Ok((shard, report))
     }
@@ -96,6 +103,12 @@ impl Shard {
             (None, event) => Some(event),
         };
         let Some(event) = event else { return };
+        if is_foreground(&event) {
+            self.replica.background.foreground.begun();
+        }
+        if matches!(event, Event::TurnEnd) && self.meters.is_due(now.mono_ns) {
+            self.measure(now, effects);
+        }
         let is_alone = self.view.as_ref().is_none_or(|view| view.is_alone());
         if is_alone && self.coordinator.len() == 0 && self.upkeep.is_idle() {
             return match event {
@@ -202,7 +215,37 @@ impl Shard {
             }
             Note::CompareAll => self.upkeep.compare_all(now.mono_ns),
             Note::ClockWrong(is_wrong) => self.replica.set_clock_wrong(is_wrong),
-            Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_) => {}
+            Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_) | Note::Progress { .. } => {}
+        }
+    }
+
+    /// Measures how far the background is, and tells the control shard.
+    fn measure(&mut self, now: Now, effects: &mut Effects) {
+        let upkeep = self.upkeep_stats();
+        let (reaped, tombstones) = self.replica.tombstones();
+        let counts = Counts {
+            hints: (upkeep.hints_delivered, upkeep.hints_pending),
+            transfers: (
+                upkeep.partitions_gained + upkeep.transfers_done,
+                upkeep.transfers - upkeep.transfers_done,
+            ),
+            handovers: (upkeep.handovers_done, upkeep.handovers_left),
+            comparisons: (upkeep.comparisons, upkeep.comparisons_left),
+            tombstones: (reaped, tombstones),
+        };
+        self.meters.measure(now.mono_ns, counts);
+        let progress = &mut self.meters.progress;
+        if let Some(left_ns) = upkeep.comparisons_left_ns {
+            progress.comparisons.seconds_left = Some(left_ns / 1_000_000_000);
+        }
+        self.replica.tell_pace(progress);
+        progress.bytes_moved = upkeep.bytes_pulled + upkeep.bytes_pushed;
+        if self.view.is_some() {
+            let note = Note::Progress {
+                shard: self.config().shard,
+                progress: Box::new(self.meters.progress),
+            };
+            effects.notes.push((Lane::CONTROL_SHARD, note));
         }
     }
 
@@ -289,14 +332,18 @@ impl Shard {
             hints_kept: coordinate.hints_kept,
             hints_pending: upkeep.hints_pending,
             hints_delivered: upkeep.hints_delivered,
+            hints_failed: upkeep.hints_failed,
             transfers: upkeep.transfers,
             transfers_done: upkeep.transfers_done,
             handovers: upkeep.handovers,
             upkeep_pulled_bytes: upkeep.bytes_pulled,
             upkeep_pushed_bytes: upkeep.bytes_pushed,
             repairs: upkeep.repairs,
+            comparisons: upkeep.comparisons,
             repair_rounds: upkeep.rounds,
             trouble: self.control.as_ref().and_then(|control| control.trouble()),
+            repair_round_ms: upkeep.round_ns / 1_000_000,
+            progress: self.meters.progress,
             ..self.replica.status()
         }
     }
@@ -307,9 +354,17 @@ impl Shard {
         self.replica.root()
     }
 
-    /// Sets how many bytes a second the background may move, fewer while clients wait; 64 MiB unless set.
-    pub fn set_upkeep_rate(&mut self, bytes_per_s: u64) {
-        self.upkeep.set_rate(bytes_per_s);
+    /// Sets how fast the background may go, and what it must leave to clients. Before the first event.
+    pub fn set_pace(&mut self, config: PaceConfig) {
+        self.replica.set_pace(config);
+    }
+
+    /// A turn of the loop is over, its answers sent: from when to when. Whoever asked meanwhile has waited for it.
+    pub fn turn_took(&mut self, began_ns: u64, ended_ns: u64) {
+        self.replica
+            .background
+            .foreground
+            .turn_took(began_ns, ended_ns);
     }
 
     /// Forgets every `nth` key, as a fault would.
@@ -326,13 +381,53 @@ impl Shard {
 
     /// Counters of the background.
     pub fn upkeep_stats(&self) -> UpkeepStats {
-        self.upkeep.stats(self.replica.hints())
+        let pending = self.replica.hints() + self.replica.hints_without_room();
+        self.upkeep.stats(pending)
     }
 
     /// Counters of the coordinator.
     pub const fn coordinate_stats(&self) -> CoordinateStats {
         self.coordinator.stats
     }
+}
+
+/// Whether a client waits for it, here or at another node, and not for a walk over many keys.
+fn is_foreground(event: &Event<'_>) -> bool {
+    match event {
+        Event::Request(request) => is_of_one_key(&request.op),
+        Event::Message { message, .. } => match message {
+            Message::Apply { call, .. } => of_upkeep_call(*call).is_none(),
+            Message::Fetch { .. } => true,
+            Message::Request { shape, .. } => is_of_one_key(&shape.op),
+            Message::Applied { .. }
+            | Message::Fetched { .. }
+            | Message::Outcome { .. }
+            | Message::Compare { .. }
+            | Message::Compared { .. }
+            | Message::Pull { .. }
+            | Message::Records { .. }
+            | Message::Reap { .. }
+            | Message::Reaped { .. }
+            | Message::Gossip { .. } => false,
+        },
+        Event::WriteDone { .. }
+        | Event::ReadDone { .. }
+        | Event::PrepareDone { .. }
+        | Event::PeerLost(_)
+        | Event::Note(_)
+        | Event::Begun { .. }
+        | Event::Settled { .. }
+        | Event::TurnEnd
+        | Event::Tick
+        | Event::Stop => false,
+    }
+}
+
+const fn is_of_one_key(op: &Op<'_>) -> bool {
+    !matches!(
+        op,
+        Op::Scan { .. } | Op::Records { .. } | Op::Count | Op::Cluster { .. }
+    )
 }
 
 fn rules_of(bucket: &BucketView) -> Bucket {

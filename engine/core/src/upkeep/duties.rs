@@ -78,7 +78,17 @@ struct Round {
     is_all: bool,
     wants_all: bool,
     pairs: u64,
+    /// Those of them that this node compares unless an operator wants them all.
+    own_pairs: u64,
+    started: u64,
     running: u32,
+}
+
+impl Round {
+    /// Between two comparisons.
+    const fn step_ns(&self) -> u64 {
+        ROUND_NS / (self.pairs + 1)
+    }
 }
 
 /// All of it.
@@ -107,6 +117,34 @@ impl Duties {
     /// How many are to be handed over.
     pub(super) fn handovers(&self) -> u64 {
         self.handovers.len() as u64
+    }
+
+    /// How many of them are not told to be done.
+    pub(super) fn handovers_left(&self) -> u64 {
+        let left = self
+            .handovers
+            .values()
+            .filter(|handover| handover.told.is_none());
+        left.count() as u64
+    }
+
+    /// Pairs that the round has yet to compare.
+    pub(super) const fn comparisons_left(&self) -> u64 {
+        let round = &self.round;
+        let pairs = if round.is_all {
+            round.pairs
+        } else {
+            round.own_pairs
+        };
+        pairs.saturating_sub(round.started)
+    }
+
+    /// How long these take, in a round that has time.
+    pub(super) const fn comparisons_left_ns(&self) -> Option<u64> {
+        if self.round.is_soon {
+            return None;
+        }
+        Some(self.comparisons_left().saturating_mul(self.round.step_ns()))
     }
 
     /// Whether it has something to do soon.
@@ -165,7 +203,7 @@ impl Upkeep {
             return;
         };
         let (mut pending, mut draining) = (BTreeSet::new(), BTreeSet::new());
-        let mut pairs = 0;
+        let (mut pairs, mut own_pairs) = (0, 0);
         for (partition, row) in partitions(view) {
             if row.is_pending_here {
                 pending.insert(partition);
@@ -175,6 +213,8 @@ impl Upkeep {
             }
             if row.read.contains(&me) {
                 pairs += row.read.len() as u64 - 1;
+                let is_own = |number: &&u16| **number > me;
+                own_pairs += row.read.iter().filter(is_own).count() as u64;
             }
         }
         let duties = &mut self.duties;
@@ -215,7 +255,7 @@ impl Upkeep {
             duties.handovers.entry(partition).or_default();
         }
         duties.leftovers_ns = now_ns;
-        duties.round.pairs = pairs;
+        (duties.round.pairs, duties.round.own_pairs) = (pairs, own_pairs);
         let was_alive = |id| {
             former.is_some_and(|former| {
                 former
@@ -238,6 +278,7 @@ impl Upkeep {
         round.wants_all |= is_all;
         (round.is_soon, round.next_ns) = (true, now_ns);
         (round.partition, round.peer, round.began_ns) = (0, 0, now_ns);
+        round.started = 0;
         round.is_all = core::mem::take(&mut round.wants_all) || round.is_all;
     }
 
@@ -392,10 +433,12 @@ impl Upkeep {
                     .drop_partition(turn.now, partition, turn.effects)
                 {
                     self.stats.partitions_dropped += 1;
+                    self.stats.handovers_done += 1;
                     self.duties.handovers.remove(&partition);
                 }
             } else if handover.told.is_none() {
                 handover.told = Some(targets(view, row));
+                self.stats.handovers_done += 1;
                 let note = Note::Drained {
                     shard: turn.replica.config().shard,
                     partition,
@@ -434,7 +477,10 @@ impl Upkeep {
     /// A session ended.
     pub(super) fn session_ended(&mut self, turn: &mut Turn<'_>, ended: Ended) {
         match ended.kind {
-            Kind::Repair => self.duties.round.running = self.duties.round.running.saturating_sub(1),
+            Kind::Repair => {
+                self.stats.comparisons += u64::from(ended.is_complete);
+                self.duties.round.running = self.duties.round.running.saturating_sub(1);
+            }
             Kind::Transfer | Kind::Handover if !ended.is_complete => {
                 self.move_failed(turn, ended.kind, ended.partition);
             }
@@ -518,22 +564,26 @@ impl Upkeep {
             };
             let may_start = round.next_ns <= now_ns
                 && round.running < running_max
-                && self.budget.is_open(now_ns);
+                && turn.replica.background.is_open(now_ns);
             if !may_start {
                 return;
             }
             let Some((partition, peer)) = next_pair(round, turn, me) else {
-                // The round's end.
-                self.stats.rounds += 1;
-                self.stats.round_ns = now_ns.saturating_sub(round.began_ns);
+                // The round's end. One in which nobody was there to compare with says nothing of the replicas.
+                if round.started > 0 {
+                    self.stats.rounds += 1;
+                    self.stats.round_ns = now_ns.saturating_sub(round.began_ns);
+                }
+                round.started = 0;
                 (round.partition, round.peer, round.began_ns) = (0, 0, now_ns);
                 (round.is_soon, round.is_all) = (false, false);
-                round.next_ns = now_ns.saturating_add(ROUND_NS / (round.pairs + 1));
+                round.next_ns = now_ns.saturating_add(round.step_ns());
                 return;
             };
             if !round.is_soon {
-                round.next_ns = now_ns.saturating_add(ROUND_NS / (round.pairs + 1));
+                round.next_ns = now_ns.saturating_add(round.step_ns());
             }
+            round.started += 1;
             round.running += 1;
             if !self.begin_session(turn, Kind::Repair, partition, peer) {
                 self.duties.round.running -= 1;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::base::ids::{PartitionId, ShardIndex};
 use crate::coordinate::bench_tests::{Net, put_op};
 use crate::port::{ContextArg, Note, Op, Quorum};
+use crate::shard::PaceConfig;
 use crate::upkeep::UpkeepStats;
 
 fn total(net: &Net, node: usize, of: impl Fn(&UpkeepStats) -> u64) -> u64 {
@@ -42,7 +43,8 @@ fn gained(net: &mut Net, node: usize) -> BTreeSet<(ShardIndex, PartitionId)> {
             | Note::Drained { .. }
             | Note::CompareAll
             | Note::ClockWrong(_)
-            | Note::Lost(_) => None,
+            | Note::Lost(_)
+            | Note::Progress { .. } => None,
         })
         .collect()
 }
@@ -153,6 +155,48 @@ fn a_new_node_gains_every_partition_under_writes_and_lost_messages() {
         let done = total(&net, 3, |stats| stats.partitions_gained);
         assert_eq!(done, 16 * shards[3] as u64);
     }
+}
+
+/// Goal: however late clients are, a transfer ends; and while they are late, it goes at the floor's rate and no faster.
+#[test]
+fn a_transfer_makes_room_for_clients_and_ends_all_the_same() {
+    let mut net = filled(&[1, 1, 1, 1], 3, 8_000);
+    let whole = 4 << 20;
+    net.set_pace(PaceConfig {
+        sla_p999_ns: 10_000_000,
+        bytes_per_s: whole,
+    });
+    net.turn_ns = 30_000_000;
+    net.row.write = [0, 1, 2, 3].into();
+    net.row.stand_ins = [].into();
+    net.pending.insert(3);
+    net.publish();
+    let mut moved = Vec::new();
+    let mut found = BTreeSet::new();
+    for second in 0..40u32 {
+        for key in 0..100u32 {
+            let key = second * 100 + key;
+            net.send(
+                (key % 3) as usize,
+                &key.to_le_bytes(),
+                Quorum::default(),
+                put_op(b"", b"newer"),
+            );
+            net.run(10);
+        }
+        found.extend(gained(&mut net, 3));
+        moved.push(net.status(3).upkeep_pulled_bytes);
+    }
+    assert_eq!(found.len(), 16, "all gained: {moved:?}");
+    let status = net.status(3);
+    assert!(status.background_cuts >= 3, "{status:?}");
+    assert!(status.foreground_p999_us >= 30_000, "{status:?}");
+    // The third second is behind the cuts and before the clients are held to be late for another reason.
+    let in_one_second = moved[2] - moved[1];
+    assert!(
+        (1..=2 * whole / 64).contains(&in_one_second),
+        "{in_one_second}: {moved:?}"
+    );
 }
 
 #[test]

@@ -60,6 +60,8 @@ pub(super) struct Gather {
     moves: u32,
     /// How many of the tokens it takes, from the first on.
     pub(super) tokens_answered: usize,
+    /// What it reads, at most.
+    pub(super) bytes_upper: u64,
     /// What was found.
     pub(super) records: Vec<u8>,
     /// Some could not be read.
@@ -88,6 +90,7 @@ impl Gather {
                 break;
             }
             gather.tokens_answered += 1;
+            gather.bytes_upper += u64::from(more);
         }
         for (token, place) in places {
             gather.read(turn, token, place);

@@ -22,7 +22,7 @@ use crate::replica::turn::Turn;
 use crate::store::format::Record;
 use crate::store::place::Place;
 
-use super::{Job, Upkeep, ask, send_object};
+use super::{Job, Upkeep, ask, send_object, spend};
 
 /// Hints under way at once.
 const HINTS_AT_ONCE: usize = 64;
@@ -125,7 +125,7 @@ impl Upkeep {
         }
         for _ in 0..STEP_HINTS_MAX {
             let is_busy = self.handoff.under_way.len() >= HINTS_AT_ONCE;
-            if is_busy || !self.budget.is_open(turn.now.mono_ns) {
+            if is_busy || !turn.replica.background.is_open(turn.now.mono_ns) {
                 return;
             }
             if !self.next_hint(turn) {
@@ -291,7 +291,7 @@ impl Upkeep {
         delivery.asked_ns = turn.now.mono_ns;
         for to in delivery.waiting.clone() {
             self.handoff.targets.entry(to).or_default().under_way += 1;
-            self.spend(turn, u64::from(object.end - object.start));
+            spend(turn, u64::from(object.end - object.start));
             send_object(turn, to, id, key, object);
         }
         if mutant::is(Mutant::HintForgottenEarly) {

@@ -1,11 +1,10 @@
 //! What happens behind the clients: hints are delivered, copies compared and brought up, partitions let go, tombstones
-//! forgotten. All of it within a budget, all of it resumed where it was when a message is lost or a node was away.
+//! forgotten. All of it at the replica's pace (`replica/pace.rs`), all of it resumed where it was when a message is lost or a node was away.
 //!
 //! Owns its jobs: one slot for everything that waits for an answer. Never answers a client, never decides who owns what:
 //! it is handed the replica and the ring's view with each event, as the coordinator is.
 //!
 //! # Layout
-//! - `budget`: how much at once;
 //! - `handoff`: hints to the nodes that they are for;
 //! - `gather`: records by their tokens, from memory or disk;
 //! - `session`, `reconcile`: what two replicas hold of one slice is made equal;
@@ -16,7 +15,6 @@
 //! - a partition is said to be gained, or to be drained, only when all that was found missing is on stable media;
 //! - a hint is forgotten only when the very object that lies beside it is on its target's stable media.
 
-mod budget;
 mod duties;
 mod gather;
 mod handoff;
@@ -32,7 +30,6 @@ use crate::replica::records::RangeSum;
 use crate::replica::turn::Turn;
 use crate::ring::RingView;
 
-use budget::Budget;
 use duties::Duties;
 use handoff::{Delivery, Handoff};
 use reaper::{Asked, Reaper, Reaping};
@@ -41,13 +38,15 @@ use session::Session;
 
 /// How often it looks at what it has under way.
 const STEP_NS: u64 = 5_000_000;
+/// What a key costs that a walk over the index goes by.
+const WALKED_KEY_BYTES: u64 = 32;
 /// How often it looks whether there is anything to do.
 const IDLE_STEP_NS: u64 = 100_000_000;
 
 /// Counters and gauges of the background; counters only grow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct UpkeepStats {
-    /// Hints that are to be delivered.
+    /// Hints that are to be delivered, those among them that a full disk has no room for.
     pub hints_pending: u64,
     /// Hints delivered.
     pub hints_delivered: u64,
@@ -81,7 +80,17 @@ pub struct UpkeepStats {
     pub repairs: u64,
     /// Tombstones that all nodes agreed to forget.
     pub tombstones_reaped: u64,
-    /// Rounds of comparisons.
+    /// Partitions compared with another replica; those that failed are not among them.
+    pub comparisons: u64,
+    /// Pairs of a partition and another replica that this round has yet to compare.
+    pub comparisons_left: u64,
+    /// How long they will take, where the round has time; none while one is to end soon.
+    pub comparisons_left_ns: Option<u64>,
+    /// Partitions of which this shard told that it has handed over its slice, or that it dropped.
+    pub handovers_done: u64,
+    /// Those of the handovers that are not that far.
+    pub handovers_left: u64,
+    /// Rounds of comparisons in which something was compared.
     pub rounds: u64,
     /// How long the last one took.
     pub round_ns: u64,
@@ -103,7 +112,6 @@ enum Job {
 #[derive(Default)]
 pub(crate) struct Upkeep {
     jobs: Slots<Job>,
-    budget: Budget,
     handoff: Handoff,
     duties: Duties,
     reaper: Reaper,
@@ -265,20 +273,17 @@ impl Upkeep {
             transfers: self.duties.transfers().0,
             transfers_done: self.duties.transfers().1,
             handovers: self.duties.handovers(),
+            handovers_left: self.duties.handovers_left(),
+            comparisons_left: self.duties.comparisons_left(),
+            comparisons_left_ns: self.duties.comparisons_left_ns(),
             ..self.stats
         }
     }
+}
 
-    /// Sets the greatest rate of what is moved, in bytes a second.
-    pub(crate) fn set_rate(&mut self, bytes_per_s: u64) {
-        self.budget.set_rate(bytes_per_s);
-    }
-
-    /// Spends some of the budget.
-    fn spend(&mut self, turn: &Turn<'_>, bytes: u64) {
-        let waiting = turn.replica.waiting();
-        self.budget.spend(turn.now.mono_ns, bytes, waiting);
-    }
+/// Spends so many bytes of what the background may move.
+fn spend(turn: &mut Turn<'_>, bytes: u64) {
+    turn.replica.background.spend(turn.now.mono_ns, bytes);
 }
 
 /// Sends an object to another node, behind its clients; answered when it is on stable media there.

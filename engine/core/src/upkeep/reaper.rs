@@ -25,7 +25,7 @@ use crate::store::place::Place;
 use crate::version::ObjectView;
 
 use super::session::{read_pairs, write_pairs};
-use super::{Job, Upkeep};
+use super::{Job, Upkeep, WALKED_KEY_BYTES, spend};
 
 /// Tombstones of one question.
 const PAIRS_MAX: usize = 512;
@@ -141,7 +141,7 @@ impl Upkeep {
             return;
         }
         let mut left = STEP_KEYS_MAX;
-        while self.reaper.rounds < ROUNDS_MAX && self.budget.is_open(now_ns) {
+        while self.reaper.rounds < ROUNDS_MAX && turn.replica.background.is_open(now_ns) {
             let partition = PartitionId(self.reaper.partition);
             let Some(row) = turn.view.partition(partition) else {
                 (self.reaper.partition, self.reaper.from) = (0, None);
@@ -158,6 +158,7 @@ impl Upkeep {
                 last: slice.last,
             };
             let mut found: Vec<(Token, u64, Place)> = Vec::new();
+            let left_before = left;
             let mut next = None;
             for (token, entry) in turn.replica.pairs(range) {
                 let is_full = left == 0 || found.len() >= PAIRS_MAX;
@@ -171,6 +172,12 @@ impl Upkeep {
                 }
             }
             let is_end = left > 0 && found.len() < PAIRS_MAX;
+            let read: u64 = found
+                .iter()
+                .map(|(_, _, place)| u64::from(place.bytes_upper()))
+                .sum();
+            let walked = (left_before - left) as u64;
+            spend(turn, read + walked * WALKED_KEY_BYTES);
             match next {
                 Some(token) if !is_end && token < slice.last => {
                     self.reaper.from = Some(Token(token.0 + 1));

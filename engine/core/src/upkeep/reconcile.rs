@@ -17,7 +17,7 @@ use crate::ring::PartitionView;
 
 use super::gather::{Gather, RecordParts, take_record};
 use super::session::{Asked, Ended, Kind, LIST_KEYS_MAX, Session, read_pairs, write_pairs};
-use super::{Job, Upkeep, ask, send_object};
+use super::{Job, Upkeep, WALKED_KEY_BYTES, ask, send_object, spend};
 
 /// Tokens of one pull.
 const PULL_TOKENS_MAX: usize = 256;
@@ -50,7 +50,9 @@ pub(super) struct Merge {
 pub(super) struct Served {
     peer: Peer,
     call: CallId,
-    gather: Gather,
+    tokens: Vec<Token>,
+    /// None while it waits for its turn: the peer goes at the pace of this shard's background, whose disk it is.
+    gather: Option<Gather>,
 }
 
 /// Whether a row says that this node holds the partition.
@@ -123,7 +125,7 @@ impl Upkeep {
 
     /// Does what a session can do now; ends it when nothing is left.
     pub(super) fn pump(&mut self, turn: &mut Turn<'_>, id: SlotId) {
-        let is_open = self.budget.is_open(turn.now.mono_ns);
+        let is_open = turn.replica.background.is_open(turn.now.mono_ns);
         let Some(Job::Session(session)) = self.jobs.get_mut(id) else {
             return;
         };
@@ -138,9 +140,11 @@ impl Upkeep {
         }
         let backlog = session.pulls.len() + session.pushes.len();
         let is_failed = session.has_failed;
-        let next = session.comparing.is_none() && backlog < BACKLOG_KEYS_MAX && !is_failed;
+        let has_room = session.comparing.is_none() && backlog < BACKLOG_KEYS_MAX;
+        let next = has_room && !is_failed && is_open;
         if next && let Some((range, shard)) = session.todo.pop() {
             let sum = turn.replica.sum_of(range);
+            spend_walk(turn, range, sum);
             session.comparing = Some(session.ask((range, shard, sum), turn.now.mono_ns));
             send_compare(turn, id, session);
         }
@@ -205,6 +209,8 @@ impl Upkeep {
         };
         let (range, shard, sent) = asked.what;
         let held = turn.replica.sum_of(range);
+        spend_walk(turn, range, held);
+        spend(turn, list.len() as u64);
         if theirs != sent && theirs != held && !mutant::is(Mutant::CompareBlind) {
             let mut pairs = read_pairs(list);
             pairs.retain(|(token, _)| range.first <= *token && *token <= range.last);
@@ -257,7 +263,7 @@ impl Upkeep {
         session.merging += merges.len() as u32;
         session.pulled += merges.len() as u64;
         self.stats.bytes_pulled += length;
-        self.spend(turn, length);
+        spend(turn, length);
         for (token, parts) in merges {
             let job = self.jobs.insert(Job::Merge(Merge { session: id }));
             let key = KeyName {
@@ -301,8 +307,10 @@ impl Upkeep {
                     }
                 }
                 Some(Job::Served(served)) => {
-                    served.gather.read_ended(turn, end);
-                    self.answer_pull(turn, id);
+                    if let Some(gather) = &mut served.gather {
+                        gather.read_ended(turn, end);
+                        self.answer_pull(turn, id);
+                    }
                 }
                 Some(_) | None => {}
             }
@@ -339,7 +347,7 @@ impl Upkeep {
             session.pushing += count;
         }
         self.stats.bytes_pushed += gather.records.len() as u64;
-        self.spend(turn, gather.records.len() as u64);
+        spend(turn, gather.records.len() as u64);
         self.end_if_over(turn, id);
     }
 
@@ -389,6 +397,7 @@ impl Upkeep {
                 {
                     self.pushed(turn, id, Err(Refusal::Overloaded));
                 }
+                Some(Job::Served(_)) => self.begin_pull(turn, id),
                 Some(_) | None => {}
             }
         }
@@ -427,6 +436,7 @@ impl Upkeep {
             return;
         }
         let held = turn.replica.sum_of(part);
+        spend_walk(turn, part, held);
         let is_narrow = part.last.0 - part.first.0 < 16;
         let is_equal = part == range && held == theirs;
         let is_listed = !is_equal && (held.count <= LIST_KEYS_MAX || is_narrow);
@@ -438,6 +448,7 @@ impl Upkeep {
                 pairs.map(|(token, entry)| (token, entry.fingerprint)),
             );
         }
+        spend(turn, list.len() as u64);
         let list = turn.effects.keep(&list);
         let message = Message::Compared {
             call,
@@ -456,9 +467,17 @@ impl Upkeep {
         (from, call): (Peer, CallId),
         tokens: &[u8],
     ) {
-        let served = self.jobs.ids().collect::<Vec<_>>();
-        let is_served = |id: &SlotId| matches!(self.jobs.get_mut(*id), Some(Job::Served(_)));
-        if served.into_iter().filter(is_served).count() >= SERVED_MAX {
+        let mut served = 0;
+        for id in self.jobs.ids().collect::<Vec<_>>() {
+            if let Some(Job::Served(other)) = self.jobs.get_mut(id) {
+                // Asked again while it waits or is read.
+                if other.peer == from && other.call == call {
+                    return;
+                }
+                served += 1;
+            }
+        }
+        if served >= SERVED_MAX {
             return;
         }
         let (eights, _) = tokens.as_chunks::<8>();
@@ -474,31 +493,45 @@ impl Upkeep {
             .take(PULL_TOKENS_MAX)
             .map(|eight| Token(u64::from_le_bytes(*eight)))
             .collect();
-        let gather = Gather::begin(turn, &tokens);
         let id = self.jobs.insert(Job::Served(Box::new(Served {
             peer: from,
             call,
-            gather,
+            tokens,
+            gather: None,
         })));
-        self.answer_pull(turn, id);
+        self.begin_pull(turn, id);
+    }
+
+    /// Begins to answer a pull, if it is time.
+    fn begin_pull(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        if let Some(Job::Served(served)) = self.jobs.get_mut(id)
+            && served.gather.is_none()
+            && turn.replica.background.is_open(turn.now.mono_ns)
+        {
+            let gather = Gather::begin(turn, &served.tokens);
+            spend(turn, gather.bytes_upper);
+            served.gather = Some(gather);
+            self.answer_pull(turn, id);
+        }
     }
 
     fn answer_pull(&mut self, turn: &mut Turn<'_>, id: SlotId) {
         let is_done = matches!(
             self.jobs.get_mut(id),
-            Some(Job::Served(served)) if served.gather.is_done()
+            Some(Job::Served(served)) if served.gather.as_ref().is_some_and(Gather::is_done)
         );
         if !is_done {
             return;
         }
-        if let Some(Job::Served(served)) = self.jobs.remove(id) {
-            let records = turn.effects.keep(&served.gather.records);
-            self.spend(turn, u64::from(records.end - records.start));
+        if let Some(Job::Served(served)) = self.jobs.remove(id)
+            && let Some(gather) = served.gather
+        {
+            let records = turn.effects.keep(&gather.records);
             let message = Message::Records {
                 call: served.call,
-                tokens_answered: served.gather.tokens_answered as u32,
+                tokens_answered: gather.tokens_answered as u32,
                 records,
-                is_incomplete: served.gather.is_incomplete,
+                is_incomplete: gather.is_incomplete,
             };
             turn.answer_peer(served.peer, message);
         }
@@ -529,6 +562,14 @@ fn push_what_merged(turn: &Turn<'_>, session: &mut Session) {
         if prints != theirs {
             session.pushes.push_back(token);
         }
+    }
+}
+
+/// Pays for adding up a range; the sum of a whole slice is there.
+fn spend_walk(turn: &mut Turn<'_>, range: TokenRange, sum: RangeSum) {
+    let partition = turn.view.slices.partition_of(range.first);
+    if turn.replica.slice(partition) != range {
+        spend(turn, sum.count.saturating_mul(WALKED_KEY_BYTES));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an engine is opened with.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,9 +8,17 @@ use gramme_core::base::ids::ShardIndex;
 use gramme_core::base::limits::{BUCKET_DEFAULT, VALUE_BYTES_MAX_DEFAULT};
 use gramme_core::port::Durability;
 use gramme_core::ring::BucketView;
-use gramme_core::shard::Bucket;
+use gramme_core::shard::{BACKGROUND_BYTES_PER_S_DEFAULT, Bucket, PaceConfig, SLA_P999_NS_DEFAULT};
 
+use super::OpenError;
 use crate::edge::Edge;
+
+/// What `sla_p999` may be.
+pub const SLA_P999_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(60);
+
+/// The least that `background_bytes_per_s` may be.
+pub const BACKGROUND_BYTES_PER_S_MIN: u64 = 1 << 20;
 
 /// Makes the edge of each shard, on that shard's thread.
 pub type EdgeFactory = Box<dyn Fn(ShardIndex) -> Box<dyn Edge> + Send + Sync>;
@@ -59,6 +68,12 @@ pub struct EngineConfig {
     pub reads_in_flight_max: u32,
     /// How fast the cleaners of all shards together read while space is not short. None: 128 MiB a second each.
     pub clean_bytes_per_s: Option<u64>,
+    /// The p99.9 that clients are promised, from 1 ms to 60 s: before it is missed the background (cleaner, hints,
+    /// comparing, transfer) slows down. Shorter makes that take longer under load, longer makes clients feel it.
+    pub sla_p999: Duration,
+    /// What the background of all shards together may move between nodes, in bytes a second, at least 1 MiB. None:
+    /// 64 MiB for each shard. The cleaner has its own rate; both are cut alike while clients need the machine.
+    pub background_bytes_per_s: Option<u64>,
     /// The greatest value accepted, up to 8 MiB.
     pub value_bytes_max: u32,
     /// Log bytes between checkpoints, for each shard. Less makes a start after a crash faster and writes more.
@@ -103,6 +118,8 @@ impl EngineConfig {
             commits_in_flight_max: 4,
             reads_in_flight_max: 256,
             clean_bytes_per_s: None,
+            sla_p999: Duration::from_nanos(SLA_P999_NS_DEFAULT),
+            background_bytes_per_s: None,
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT as u32,
             checkpoint_bytes: 512 << 20,
             requests_max: 65_536,
@@ -116,6 +133,30 @@ impl EngineConfig {
             cluster: None,
             edge: None,
         }
+    }
+
+    /// The background's pace for each of so many shards.
+    ///
+    /// # Errors
+    /// What is said of it cannot be.
+    pub(super) fn pace(&self, shards: u16) -> Result<PaceConfig, OpenError> {
+        if !SLA_P999_RANGE.contains(&self.sla_p999) {
+            return Err(OpenError::Config(format!(
+                "sla_p999 = {:?} is not possible; 1 ms to 60 s is",
+                self.sla_p999
+            )));
+        }
+        let said = self.background_bytes_per_s;
+        if let Some(bytes_per_s) = said.filter(|said| *said < BACKGROUND_BYTES_PER_S_MIN) {
+            return Err(OpenError::Config(format!(
+                "background_bytes_per_s = {bytes_per_s} is too little for repair ever to end;                  {BACKGROUND_BYTES_PER_S_MIN} or more is possible"
+            )));
+        }
+        let a_shard = |all| all / u64::from(shards.max(1));
+        Ok(PaceConfig {
+            sla_p999_ns: u64::try_from(self.sla_p999.as_nanos()).unwrap_or(u64::MAX),
+            bytes_per_s: said.map_or(BACKGROUND_BYTES_PER_S_DEFAULT, a_shard),
+        })
     }
 
     /// All buckets; `default` is always among them.

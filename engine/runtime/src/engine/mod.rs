@@ -39,7 +39,9 @@ use crate::directory::{Directory, DirectoryError, DirectoryOptions, random};
 use crate::mailbox::{Address, Message};
 use crate::state::{self, StateKeeper};
 
-pub use config::{ClusterConfig, EdgeFactory, EngineConfig};
+pub use config::{
+    BACKGROUND_BYTES_PER_S_MIN, ClusterConfig, EdgeFactory, EngineConfig, SLA_P999_RANGE,
+};
 pub use pipeline::{Pipeline, Reply};
 use starting::{Around, Starting};
 
@@ -127,6 +129,8 @@ impl Engine {
         let shards = config
             .shards
             .unwrap_or_else(|| u16::try_from(cores().len().max(1)).unwrap_or(u16::MAX));
+        // Before anything is made.
+        config.pace(shards)?;
         let options = DirectoryOptions {
             shards,
             segment_bytes: config.segment_bytes,

@@ -13,7 +13,7 @@ use gramme_core::base::ids::ShardIndex;
 use gramme_core::cluster::Boot;
 use gramme_core::port::Lane;
 use gramme_core::ring::Slices;
-use gramme_core::shard::{RecoveryReport, ShardConfig};
+use gramme_core::shard::{PaceConfig, RecoveryReport, ShardConfig};
 use gramme_core::store::cut::Tail;
 
 use super::OpenError;
@@ -41,6 +41,7 @@ pub(super) struct Around {
 /// Shards that have been started or will be.
 pub(super) struct Starting {
     template: ShardConfig,
+    pace: PaceConfig,
     spin_ns_max: u64,
     reads_in_flight_max: usize,
     pin_to_cores: bool,
@@ -70,6 +71,7 @@ impl Starting {
                 .capacity_bytes_default(slices.shards())
                 .map_err(OpenError::Directory)?,
         };
+        let pace = config.pace(slices.shards())?;
         let template = ShardConfig {
             node: directory.node_id(),
             shard: ShardIndex(0),
@@ -102,6 +104,7 @@ impl Starting {
         let (verdicts, agreements) = agreement(slices.shards());
         Ok(Self {
             template,
+            pace,
             spin_ns_max: nanoseconds(config.spin_max),
             reads_in_flight_max: config.reads_in_flight_max as usize,
             pin_to_cores: config.pin_to_cores,
@@ -139,6 +142,7 @@ impl Starting {
                 shard,
                 ..self.template.clone()
             },
+            pace: self.pace,
             source: Box::new(FileSource::new(directory.clone())),
             frontiers: Arc::clone(&self.frontiers),
             agreement,

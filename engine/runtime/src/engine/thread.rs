@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender};
 use glommio::{LocalExecutorBuilder, Placement};
 use gramme_core::cluster::Boot;
 use gramme_core::port::{Effects, Source};
-use gramme_core::shard::{Shard, ShardConfig};
+use gramme_core::shard::{PaceConfig, Shard, ShardConfig};
 
 use super::OpenError;
 use super::agreement::{Agreement, Progress};
@@ -37,6 +37,7 @@ const GLOMMIO_IO_BYTES: usize = 1 << 20;
 /// What a shard's thread needs.
 pub(super) struct Plan {
     pub(super) config: ShardConfig,
+    pub(super) pace: PaceConfig,
     pub(super) directory: PathBuf,
     pub(super) source: Box<dyn Source + Send>,
     pub(super) frontiers: Arc<Frontiers>,
@@ -106,6 +107,7 @@ fn run(plan: Plan) -> Ended {
         (machine, report)
     };
     drop(source);
+    machine.set_pace(plan.pace);
     let mut effects = Effects::default();
     if plan.is_in_cluster {
         machine.await_view();

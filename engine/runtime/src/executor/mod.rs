@@ -231,6 +231,7 @@ impl Core {
         // After the ring was asked: whatever came before this time is handled in this turn, so the times of writes that
         // one client made through two shards are in the order in which it made them.
         self.port.now = clock::now();
+        let began_ns = self.port.now.mono_ns;
         let mut is_busy = self.port.tell_lost();
         is_busy |= self.complete();
         is_busy |= self.take_messages();
@@ -247,6 +248,7 @@ impl Core {
         }
         self.port.tell_settled();
         self.port.send();
+        self.port.shard.turn_took(began_ns, clock::mono_ns());
         self.say_ready();
         self.stop_further();
         Ok(true)

@@ -184,6 +184,10 @@ impl World {
         }
         self.carry_out_of_ring(node, &mut effects);
         for (to, note) in effects.notes.drain(..) {
+            // For people; nothing follows from it, so the traces of known seeds need not have it.
+            if matches!(note, Note::Progress { .. }) {
+                continue;
+            }
             if let (Note::View(view), 0) = (&note, to.0) {
                 self.saw_view(node, view);
             }

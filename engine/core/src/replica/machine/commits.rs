@@ -82,7 +82,11 @@ impl Replica {
             self.waiting -= 1;
             let context = waiter.context.map(|bytes| effects.keep(&bytes));
             let previous = waiter.previous.map(|bytes| effects.keep(&bytes));
-            let receipt = Self::receipt(1, now.mono_ns.saturating_sub(waiter.since_ns));
+            let took_ns = now.mono_ns.saturating_sub(waiter.since_ns);
+            if purpose_of(waiter.id).is_none() {
+                self.background.foreground.waited(took_ns);
+            }
+            let receipt = Self::receipt(1, took_ns);
             effects.reply(
                 waiter.id,
                 Outcome::Written {
@@ -134,6 +138,7 @@ impl Replica {
     /// The end of a turn: group commit, spares, background work, and the writes that wait for room.
     pub(super) fn turn_end(&mut self, now: Now, effects: &mut Effects) {
         self.last_turn_ns = now.mono_ns;
+        self.background.turn_end(now.mono_ns);
         self.log.frontier.tick = self.log.frontier.tick.max(self.commit_tick(now.mono_ns));
         self.close_due_batch(now, effects);
         if self.has_stopped {

@@ -11,6 +11,7 @@ pub(super) struct PendingRead {
     pub(super) token: Token,
     pub(super) generation: u64,
     pub(super) skip: usize,
+    pub(super) since_ns: u64,
     pub(super) waiters: Vec<OwnedRequest>,
 }
 
@@ -138,6 +139,7 @@ impl Replica {
                 token,
                 generation,
                 skip,
+                since_ns: self.last_turn_ns,
                 waiters: Vec::new(),
             },
         );
@@ -185,6 +187,11 @@ impl Replica {
         };
         self.reading.remove(&read.place.0);
         self.waiting -= read.waiters.len() as u32;
+        let is_clients = |waiter: &&OwnedRequest| purpose_of(waiter.request().id).is_none();
+        for _ in read.waiters.iter().filter(is_clients) {
+            let took_ns = now.mono_ns.saturating_sub(read.since_ns);
+            self.background.foreground.waited(took_ns);
+        }
         let (segment, offset) = (
             self.layout.segment(read.place),
             self.layout.offset(read.place),

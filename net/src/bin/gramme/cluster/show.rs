@@ -44,6 +44,7 @@ pub(super) fn status(answer: &Value) -> String {
     if !table.is_empty() {
         text.push_str(&table.text());
     }
+    text.push_str(&background(answer));
     text.push_str(&staged(answer));
     section(&mut text, "warnings", list(answer, "warnings"));
     let reports: Vec<Value> = list(answer, "reports")
@@ -52,6 +53,51 @@ pub(super) fn status(answer: &Value) -> String {
         .collect();
     section(&mut text, "reports", &reports);
     text
+}
+
+/// What this node's background has done and has yet to do.
+fn background(answer: &Value) -> String {
+    let Some(background) = answer.get("background").filter(|all| all.is_object()) else {
+        return String::new();
+    };
+    let number = |of: &Value, field: &str| of.get(field).and_then(Value::as_u64);
+    let mut table = Table::new(&["background", "left", "done", "a second", "time left"]);
+    for kind in [
+        "hints",
+        "transfers",
+        "handovers",
+        "comparisons",
+        "tombstones",
+    ] {
+        let Some(work) = background.get(kind) else {
+            continue;
+        };
+        let milli = number(work, "milli_per_s").unwrap_or_default();
+        table.row(vec![
+            kind.into(),
+            word(work, "left"),
+            word(work, "done"),
+            format!("{}.{}", milli / 1000, milli % 1000 / 100),
+            number(work, "seconds_left").map_or_else(|| "unknown".into(), time),
+        ]);
+    }
+    let mut text = table.text();
+    let _ = writeln!(
+        text,
+        "at most {} a second now; slowed {} times for clients, whose p99.9 is {} ms",
+        bytes(background.get("bytes_per_s")),
+        word(background, "cuts"),
+        number(background, "foreground_p999_us").map_or(0.0, |us| us as f64 / 1000.0),
+    );
+    text
+}
+
+fn time(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+    }
 }
 
 fn staged(answer: &Value) -> String {
