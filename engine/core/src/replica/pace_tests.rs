@@ -50,7 +50,7 @@ impl Machine {
                 - (self.now_ns / MS - 1) * self.requests_per_s / 1000;
             for _ in 0..due {
                 self.requests += 1;
-                self.background.foreground.begun();
+                self.pace.foreground.begun();
                 let rate = self.pace.bytes_per_s();
                 let one = if self.random().is_multiple_of(500) {
                     10
@@ -60,7 +60,7 @@ impl Machine {
                 // Some tenths more or less.
                 let took_ns = slow_ns(rate) / 10 * one / 16 * (14 + self.random() % 5);
                 self.late += u64::from(took_ns > self.pace.config.sla_p999_ns);
-                self.background.foreground.waited(took_ns);
+                self.pace.foreground.waited(took_ns);
             }
             while self.pace.is_open(self.now_ns) && moved_in_turn < 1 << 20 {
                 self.pace.spend(self.now_ns, 16 << 10);
@@ -68,7 +68,7 @@ impl Machine {
                 moved_in_turn += 16 << 10;
             }
             moved_in_turn = 0;
-            self.background.turn_end(self.now_ns);
+            self.pace.turn_end(self.now_ns);
         }
     }
 
