@@ -251,10 +251,15 @@ impl World {
             (None, Some(new)) => json!({ "command": "join", "node": id(new) }),
             (None, None) => return None,
         };
-        match self.command(via, &command) {
-            Some(_) => self.commit(via),
-            None => Some(Stage::Unsaid),
+        if self.command(via, &command).is_some() {
+            return self.commit(via);
         }
+        // A node that was lost before it had a place has none to take; the new one joins by itself.
+        if let (true, Some(new)) = (operation.is_lost, operation.new) {
+            self.command(via, &json!({ "command": "join", "node": id(new) }));
+            return self.commit(via);
+        }
+        Some(Stage::Unsaid)
     }
 
     /// Where there is nothing to commit, somebody did it before; `finish` finds what is still staged.
