@@ -149,7 +149,8 @@ impl EngineConfig {
         let said = self.background_bytes_per_s;
         if let Some(bytes_per_s) = said.filter(|said| *said < BACKGROUND_BYTES_PER_S_MIN) {
             return Err(OpenError::Config(format!(
-                "background_bytes_per_s = {bytes_per_s} is too little for repair ever to end;                  {BACKGROUND_BYTES_PER_S_MIN} or more is possible"
+                "background_bytes_per_s = {bytes_per_s} is too little for repair ever to end; \
+                 {BACKGROUND_BYTES_PER_S_MIN} or more is possible"
             )));
         }
         let a_shard = |all| all / u64::from(shards.max(1));
