@@ -158,6 +158,21 @@ def cluster(count, prefix="n", more=()):
     return nodes
 
 
+def background_bytes(nodes):
+    """Bytes that the background work of all nodes has brought from node to node."""
+    metrics = [node.metrics() for node in nodes]
+    return sum(m["upkeep_pulled_bytes_total"] + m["upkeep_pushed_bytes_total"] for m in metrics)
+
+
+def cpu_s(processes):
+    """Seconds of CPU that these have had."""
+    ticks = 0
+    for process in processes:
+        with open(f"/proc/{process.pid}/stat") as f:
+            ticks += sum(int(field) for field in f.read().rsplit(")", 1)[1].split()[11:13])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def bench_argv(target, rate, seconds, records, load="never"):
     return [GRAMME, "bench", "run", "--target", target, "--rate", str(rate), "--duration", f"{seconds}s", "--warmup", "1s",
             "--workload", "ycsb-a", "--records", str(records), "--key-bytes", "16", "--value-bytes", "100", "--load", load,

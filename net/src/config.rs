@@ -15,7 +15,7 @@ use gramme_core::port::Durability;
 use gramme_core::ring::BucketView;
 use gramme_core::shard::Bucket;
 use gramme_core::version::{BlindPut, Conflict};
-use gramme_engine::{BACKGROUND_BYTES_PER_S_MIN, SLA_P999_RANGE};
+use gramme_engine::{SLA_P999_RANGE, check_background_rate};
 use serde::Deserialize;
 
 use crate::peer::Place;
@@ -337,15 +337,9 @@ impl File {
                 most.as_millis()
             )));
         }
-        if let Some(bytes_per_s) = self.background_bytes_per_s
-            && bytes_per_s < BACKGROUND_BYTES_PER_S_MIN
-        {
-            return Err(ConfigError(format!(
-                "background_bytes_per_s = {bytes_per_s} is too little for repair ever to end; {BACKGROUND_BYTES_PER_S_MIN} \
-                 or more is possible"
-            )));
-        }
-        Ok(())
+        let rate = self.background_bytes_per_s;
+        rate.map_or(Ok(()), check_background_rate)
+            .map_err(ConfigError)
     }
 
     /// What is said of the cluster can be.

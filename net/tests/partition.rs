@@ -7,10 +7,14 @@
 
 #![allow(missing_docs, reason = "tests")]
 
+mod rings;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use rings::is_at_rest;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gramme");
 /// Longer than anything here takes on a busy machine.
@@ -270,20 +274,7 @@ fn wait_one_ring(net: &Net, count: usize) {
     };
     until("one ring", || {
         let first = ring(0);
-        let table = first["table"].as_array().cloned().unwrap_or_default();
-        let is_right = |row: &serde_json::Value| {
-            let places = |field: &str| -> BTreeSet<u64> {
-                let places = row[field].as_array().into_iter().flatten();
-                places.filter_map(serde_json::Value::as_u64).collect()
-            };
-            places("targets").len() == NODES
-                && places("targets") == places("readers")
-                && places("pending").is_empty()
-                && places("draining").is_empty()
-        };
-        !table.is_empty()
-            && table.iter().all(is_right)
-            && (1..count).all(|node| ring(node) == first)
+        is_at_rest(&first, NODES) && (1..count).all(|node| ring(node) == first)
     });
 }
 

@@ -39,8 +39,8 @@ mod tray;
 
 pub use answer::{Context, Error, Found, Written};
 pub use engine::{
-    BACKGROUND_BYTES_PER_S_MIN, ClusterConfig, EdgeFactory, Engine, EngineConfig, OpenError,
-    Pipeline, Reply, SLA_P999_RANGE,
+    ClusterConfig, EdgeFactory, Engine, EngineConfig, OpenError, Pipeline, Reply, SLA_P999_RANGE,
+    check_background_rate,
 };
 pub use gramme_core as core;
 pub use local::Local;

@@ -98,12 +98,10 @@ fn of_failure(failure: Failure, bytes: &[u8]) -> Refusal<'_> {
     };
     Refusal {
         code,
-        effect: match failure {
-            Failure::InDoubt
-            | Failure::Quorum {
-                is_in_doubt: true, ..
-            } => Effect::InDoubt,
-            _ => Effect::NotApplied,
+        effect: if failure.is_in_doubt() {
+            Effect::InDoubt
+        } else {
+            Effect::NotApplied
         },
         retry_after_ms: match failure {
             Failure::Overloaded { retry_after_ms } => retry_after_ms,

@@ -20,12 +20,9 @@ fn a_removed_node_that_returns_is_refused_and_told_why_and_serves_nothing() {
     cluster.wait_whole();
     let mut gone = cluster.nodes.pop().expect("the third");
     gone.end(Signal::KILL);
-    let first = &cluster.nodes[0];
-    assert!(first.command(&["leave", "n2"]).is_some());
+    assert!(cluster.nodes[0].command(&["leave", "n2"]).is_some());
     cluster.commit();
-    until("an end of its membership", || {
-        first.command(&["leave", "n2", "--lost"]).is_some()
-    });
+    cluster.remove("n2", "--lost");
     // Two hold everything now; what is deleted and forgotten between them is still in the directory of the third.
     ledger.delete(&cluster.nodes[1], 2);
     ledger.write(&cluster.nodes[1], KEYS / 4);
@@ -62,8 +59,8 @@ fn a_removed_node_that_returns_is_refused_and_told_why_and_serves_nothing() {
     let standing = gone.status()["standing"].to_string();
     assert!(standing.contains("removed for good"), "{standing}");
     std::thread::sleep(Duration::from_secs(if is_long() { 60 } else { 1 }));
-    let members = cluster.nodes[0].status()["members"].clone();
-    assert_eq!(members.as_array().map(Vec::len), Some(2), "{members}");
+    let members = cluster.nodes[0].members();
+    assert_eq!(members.len(), 2, "{members:?}");
     ledger.finish("removed", 1, &cluster.nodes);
     // It ends in order, and its next start is told the same.
     gone.end(Signal::TERM);
@@ -81,24 +78,12 @@ fn a_node_that_was_replaced_while_it_was_dead_brings_no_deleted_key_back() {
     let mut gone = cluster.nodes.pop().expect("the third");
     gone.end(Signal::KILL);
     ledger.delete(&cluster.nodes[1], 2);
-    cluster.add("n3");
-    let first = &cluster.nodes[0];
-    assert!(first.command(&["replace", "n2", "n3"]).is_some());
-    cluster.commit();
-    until("a new node with everything", || {
-        let status = first.status();
-        let members = status["members"].as_array().cloned().unwrap_or_default();
-        members
-            .iter()
-            .any(|member| member["name"] == "n3" && member["pending"] == 0 && member["held"] == 64)
-    });
+    cluster.replace("n2", "n3");
     ledger.write(&cluster.nodes[1], KEYS / 4);
     ledger.delete(&cluster.nodes[2], 3);
     // It still holds what only it might have: it hands that over, and is gone.
     gone.start(None);
-    until("an end of its membership", || {
-        first.command(&["leave", "n2", "--remove"]).is_some()
-    });
+    cluster.remove("n2", "--remove");
     assert_eq!(ledger.back(&cluster.nodes), Vec::<String>::new());
     until("a refusal", || {
         gone.page("/health").0 == 503
@@ -120,8 +105,7 @@ fn a_node_that_was_away_for_longer_than_any_timeout_brings_no_deleted_key_back()
     let set_clock = |by_ms: i64| std::fs::write(&clock, by_ms.to_string()).expect("written");
     set_clock(0);
     let mut cluster = Cluster::start_with("127.0.0.1", |node| {
-        let path = clock.display().to_string();
-        node.environment = vec![("GRAMME_TEST_CLOCK".into(), path)];
+        node.set_clock(&clock);
     });
     let mut ledger = Ledger::new("away", 1_000);
     ledger.write(&cluster.nodes[0], KEYS);

@@ -17,8 +17,7 @@ const HOUR_MS: i64 = 3_600_000;
 fn clock_of(dir: &Path, node: &mut Node) -> PathBuf {
     let path = dir.join(format!("{}.clock", node.name));
     fs::write(&path, "0").expect("written");
-    let value = path.display().to_string();
-    node.environment = vec![("GRAMME_TEST_CLOCK".into(), value)];
+    node.set_clock(&path);
     path
 }
 

@@ -180,6 +180,18 @@ impl Node {
         serde_json::from_slice(&said).unwrap_or_default()
     }
 
+    /// The members of its cluster, as it sees them.
+    pub(crate) fn members(&self) -> Vec<serde_json::Value> {
+        let members = self.status()["members"].clone();
+        members.as_array().cloned().unwrap_or_default()
+    }
+
+    /// Its clock is wrong by as many milliseconds as this file says, from its next start on.
+    pub(crate) fn set_clock(&mut self, by_ms: &Path) {
+        let path = by_ms.display().to_string();
+        self.environment = vec![("GRAMME_TEST_CLOCK".into(), path)];
+    }
+
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.log()).unwrap_or_default()
     }
@@ -317,8 +329,7 @@ impl Cluster {
         node.start_as(command);
         self.nodes.push(node);
         until("a new node that is known", || {
-            let status = self.nodes[0].status();
-            let members = status["members"].as_array().cloned().unwrap_or_default();
+            let members = self.nodes[0].members();
             members.iter().any(|member| member["name"] == name)
         });
     }
@@ -328,6 +339,26 @@ impl Cluster {
         let first = &self.nodes[0];
         until("a plan", || first.command(&["plan"]).is_some());
         assert!(first.command(&["commit"]).is_some(), "{}", first.status());
+    }
+
+    /// A new node takes the places of an old one, and is waited for until it has everything.
+    pub(crate) fn replace(&mut self, old: &str, new: &str) {
+        self.add(new);
+        assert!(self.nodes[0].command(&["replace", old, new]).is_some());
+        self.commit();
+        until("a new node with everything", || {
+            let members = self.nodes[0].members();
+            members.iter().any(|member| {
+                member["name"] == new && member["pending"] == 0 && member["held"] == 64
+            })
+        });
+    }
+
+    /// A node that has left, or was replaced, is removed for good, as soon as that is allowed.
+    pub(crate) fn remove(&self, name: &str, how: &str) {
+        until("an end of its membership", || {
+            self.nodes[0].command(&["leave", name, how]).is_some()
+        });
     }
 
     pub(crate) fn addresses(&self) -> Vec<String> {

@@ -23,6 +23,8 @@ mod load;
 mod mixed;
 mod moving;
 mod proxy;
+#[path = "../rings/mod.rs"]
+mod rings;
 mod rolling;
 mod stop;
 

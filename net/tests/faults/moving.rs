@@ -15,6 +15,7 @@ use crate::cluster::{Cluster, NODES, Node, free_ports, until};
 use crate::ledger::Ledger;
 use crate::load::{Load, Record};
 use crate::proxy::{CUT, Faults, PASS, hand_on};
+use crate::rings::is_at_rest;
 use crate::{alone, is_long};
 
 const VALUE_BYTES: usize = 16 << 10;
@@ -26,8 +27,7 @@ fn keys() -> usize {
 
 /// Replicas that are not at their target yet, to the first node.
 fn pending(cluster: &Cluster) -> u64 {
-    let status = cluster.nodes[0].status();
-    let members = status["members"].as_array().cloned().unwrap_or_default();
+    let members = cluster.nodes[0].members();
     let all = members
         .iter()
         .map(|member| member["pending"].as_u64().unwrap_or(0));
@@ -36,28 +36,14 @@ fn pending(cluster: &Cluster) -> u64 {
 
 /// Waits until all nodes know one ring, each partition is where it belongs, and nothing moves any more.
 fn wait_one_ring(cluster: &Cluster) {
-    let places = |row: &serde_json::Value, field: &str| {
-        let mut places = row[field].as_array().cloned().unwrap_or_default();
-        places.sort_by_key(serde_json::Value::as_u64);
-        places.dedup();
-        places
-    };
     until("one ring", || {
         let asked = cluster.nodes.iter().map(|node| {
             let said = node.command(&["ring", "--json"]).unwrap_or_default();
             serde_json::from_slice(&said).unwrap_or_default()
         });
         let rings: Vec<serde_json::Value> = asked.collect();
-        let table = rings[0]["table"].as_array().cloned().unwrap_or_default();
-        let is_right = |row: &serde_json::Value| {
-            let targets = places(row, "targets");
-            targets.len() == NODES
-                && targets == places(row, "readers")
-                && places(row, "pending").is_empty()
-                && places(row, "draining").is_empty()
-        };
-        table.len() == 64
-            && table.iter().all(is_right)
+        rings[0]["table"].as_array().map(Vec::len) == Some(64)
+            && is_at_rest(&rings[0], NODES)
             && rings.iter().all(|ring| *ring == rings[0])
     });
 }

@@ -71,15 +71,7 @@ impl Write {
 
     /// Notes that its newest try was answered with a failure.
     pub const fn note_failed(&mut self, failure: Failure) {
-        let is_in_doubt = matches!(
-            failure,
-            Failure::InDoubt
-                | Failure::Quorum {
-                    is_in_doubt: true,
-                    ..
-                }
-        );
-        if !is_in_doubt {
+        if !failure.is_in_doubt() {
             self.tries_in_doubt -= 1;
             self.tries_denied += 1;
         }

@@ -110,14 +110,14 @@ const LEAP_DOUBT_NS: u64 = 5_000_000_000;
 /// The wall clock as writes are dated by it: a leap forward is followed when nobody has objected for some seconds. Times
 /// that were used once cannot be taken back, and others would refuse what has them until their own clocks are there.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Pace {
+pub struct WallClock {
     /// The last moment that was believed.
     last: Option<Now>,
     leapt_ns: Option<u64>,
     is_wrong: bool,
 }
 
-impl Pace {
+impl WallClock {
     /// Whether other nodes say that the clock is wrong.
     pub fn set_wrong(&mut self, is_wrong: bool) {
         self.is_wrong = is_wrong;
@@ -151,16 +151,20 @@ mod tests {
             mono_ns: s * 1_000_000_000,
             wall_ms,
         };
-        let mut pace = Pace::default();
-        assert_eq!(pace.wall_ms(at(1, 1_000)), 1_000);
-        assert_eq!(pace.wall_ms(at(2, 3_602_000)), 2_000, "an hour too late");
-        pace.set_wrong(true);
-        assert_eq!(pace.wall_ms(at(20, 3_620_000)), 20_000, "others object");
-        pace.set_wrong(false);
-        assert_eq!(pace.wall_ms(at(21, 20_900)), 20_900, "right again");
-        assert_eq!(pace.wall_ms(at(22, 3_622_000)), 21_900);
-        assert_eq!(pace.wall_ms(at(28, 3_628_000)), 3_628_000, "nobody objects");
-        assert_eq!(pace.wall_ms(at(29, 5_000)), 5_000, "back at once");
+        let mut clock = WallClock::default();
+        assert_eq!(clock.wall_ms(at(1, 1_000)), 1_000);
+        assert_eq!(clock.wall_ms(at(2, 3_602_000)), 2_000, "an hour too late");
+        clock.set_wrong(true);
+        assert_eq!(clock.wall_ms(at(20, 3_620_000)), 20_000, "others object");
+        clock.set_wrong(false);
+        assert_eq!(clock.wall_ms(at(21, 20_900)), 20_900, "right again");
+        assert_eq!(clock.wall_ms(at(22, 3_622_000)), 21_900);
+        assert_eq!(
+            clock.wall_ms(at(28, 3_628_000)),
+            3_628_000,
+            "nobody objects"
+        );
+        assert_eq!(clock.wall_ms(at(29, 5_000)), 5_000, "back at once");
     }
 
     #[test]

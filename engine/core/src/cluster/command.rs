@@ -12,8 +12,8 @@
 //!  "ttl_ms": …}}
 //! ```
 //! A field that is not known is refused, not ignored: it could be the one that says not to do it. NODE is an id (or how it
-//! begins), a name, or an address. Readers of answers ignore what they do not know. The answer has an `error` when nothing was done, with
-//! `is_usage` when the command itself is wrong.
+//! begins), a name, or an address. Readers of answers ignore what they do not know. The answer has an `error` when nothing
+//! was done, with `is_usage` when the command itself is wrong.
 
 use std::collections::BTreeSet;
 

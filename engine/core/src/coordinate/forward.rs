@@ -34,16 +34,13 @@ impl Coordinator {
     ) {
         let named = self.named(turn, request);
         self.stats.forwards += 1;
-        let id = self.insert_forward(turn, &named, None);
-        if let Some(Slot::Forward(slot)) = self.slots.get_mut(id) {
-            slot.may_have_happened = may_have_happened;
-        }
+        let id = self.insert_forward(turn, &named, None, may_have_happened);
         self.forward_next(turn, id, failure);
     }
 
     /// Hands a walk to a node that holds its partition; at the end of that, it goes on at `resume`.
     pub(super) fn forward_scan(&mut self, turn: &mut Turn<'_>, request: &Request<'_>, resume: u64) {
-        let id = self.insert_forward(turn, request, Some(resume));
+        let id = self.insert_forward(turn, request, Some(resume), false);
         self.forward_next(turn, id, Failure::NoHolder);
     }
 
@@ -52,6 +49,7 @@ impl Coordinator {
         turn: &Turn<'_>,
         request: &Request<'_>,
         resume: Option<u64>,
+        may_have_happened: bool,
     ) -> SlotId {
         let slot = ForwardSlot {
             id: request.id,
@@ -62,7 +60,7 @@ impl Coordinator {
             to: turn.view.me,
             tried: vec![turn.view.me],
             attempt: 0,
-            may_have_happened: false,
+            may_have_happened,
             resume,
         };
         self.slots.insert(Slot::Forward(Box::new(slot)))
@@ -216,13 +214,11 @@ impl Coordinator {
             client_waited(turn, asked_ns);
         }
         self.peers.answered(from, took_ns, 0);
-        let mut outcome = match outcome {
-            Outcome::Failed(failure) if may_have_happened => {
-                Outcome::Failed(doubted(failure, true))
-            }
+        let outcome = match outcome {
+            Outcome::Failed(failure) => Outcome::Failed(doubted(failure, may_have_happened)),
             outcome => outcome,
         };
-        outcome = keep_outcome(turn, outcome, bytes);
+        let mut outcome = keep_outcome(turn, outcome, bytes);
         if let Some(resume) = resume {
             outcome = resumed(outcome, resume);
         }

@@ -298,15 +298,7 @@ fn fail(turn: &mut Turn<'_>, id: RequestId, failure: Failure) {
 
 /// What a client is told of a failure when another node may have begun its write before.
 const fn doubted(failure: Failure, may_have_happened: bool) -> Failure {
-    let is_doubted = matches!(
-        failure,
-        Failure::InDoubt
-            | Failure::Quorum {
-                is_in_doubt: true,
-                ..
-            }
-    );
-    if may_have_happened && !is_doubted {
+    if may_have_happened && !failure.is_in_doubt() {
         Failure::InDoubt
     } else {
         failure

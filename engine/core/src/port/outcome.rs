@@ -203,6 +203,20 @@ pub enum Failure {
     NoHolder,
 }
 
+impl Failure {
+    /// Whether the request may have happened, or may yet; else it certainly did not.
+    pub const fn is_in_doubt(self) -> bool {
+        matches!(
+            self,
+            Self::InDoubt
+                | Self::Quorum {
+                    is_in_doubt: true,
+                    ..
+                }
+        )
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

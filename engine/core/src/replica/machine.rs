@@ -31,7 +31,7 @@ use crate::base::ids::{BatchNumber, PartitionId, SegmentId, Token};
 use crate::base::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX};
 use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
-use crate::base::time::{Hlc, HlcClock, Now, Pace};
+use crate::base::time::{Hlc, HlcClock, Now, WallClock};
 use crate::port::ids::purpose_of;
 use crate::port::{
     Effect, Effects, Event, Failure, IoError, LogRange, Op, Outcome, OwnedRequest, Progress,
@@ -106,7 +106,7 @@ pub struct Replica {
     pub(super) log: Log,
     pub(super) cache: RecordCache,
     pub(super) clock: HlcClock,
-    pub(super) pace: Pace,
+    pub(super) wall_clock: WallClock,
     // who waits
     reads: BTreeMap<Ticket, PendingRead>,
     reading: BTreeMap<u64, Ticket>,
@@ -182,7 +182,7 @@ impl Replica {
             log: parts.log,
             cache: parts.cache,
             clock: HlcClock::after(parts.hlc),
-            pace: Pace::default(),
+            wall_clock: WallClock::default(),
             reads: BTreeMap::new(),
             reading: BTreeMap::new(),
             commit_waiters: VecDeque::with_capacity(1024),
@@ -326,7 +326,7 @@ impl Replica {
 
     /// Says whether other nodes find that this node's clock is too far ahead.
     pub fn set_clock_wrong(&mut self, is_wrong: bool) {
-        self.pace.set_wrong(is_wrong);
+        self.wall_clock.set_wrong(is_wrong);
     }
 
     /// Says whether other nodes hold copies.

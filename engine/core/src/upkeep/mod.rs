@@ -1,5 +1,6 @@
 //! What happens behind the clients: hints are delivered, copies compared and brought up, partitions let go, tombstones
-//! forgotten. All of it at the replica's pace (`replica/pace.rs`), all of it resumed where it was when a message is lost or a node was away.
+//! forgotten. All of it at the replica's pace (`replica/pace.rs`), all of it resumed where it was when a message is lost or
+//! a node was away.
 //!
 //! Owns its jobs: one slot for everything that waits for an answer. Never answers a client, never decides who owns what:
 //! it is handed the replica and the ring's view with each event, as the coordinator is.

@@ -18,7 +18,21 @@ pub const SLA_P999_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(60);
 
 /// The least that `background_bytes_per_s` may be.
-pub const BACKGROUND_BYTES_PER_S_MIN: u64 = 1 << 20;
+const BACKGROUND_BYTES_PER_S_MIN: u64 = 1 << 20;
+
+/// Whether `background_bytes_per_s` may be so.
+///
+/// # Errors
+/// Why not.
+pub fn check_background_rate(bytes_per_s: u64) -> Result<(), String> {
+    if bytes_per_s >= BACKGROUND_BYTES_PER_S_MIN {
+        return Ok(());
+    }
+    Err(format!(
+        "background_bytes_per_s = {bytes_per_s} is too little for repair ever to end; {BACKGROUND_BYTES_PER_S_MIN} or more \
+         is possible"
+    ))
+}
 
 /// Makes the edge of each shard, on that shard's thread.
 pub type EdgeFactory = Box<dyn Fn(ShardIndex) -> Box<dyn Edge> + Send + Sync>;
@@ -147,12 +161,8 @@ impl EngineConfig {
             )));
         }
         let said = self.background_bytes_per_s;
-        if let Some(bytes_per_s) = said.filter(|said| *said < BACKGROUND_BYTES_PER_S_MIN) {
-            return Err(OpenError::Config(format!(
-                "background_bytes_per_s = {bytes_per_s} is too little for repair ever to end; \
-                 {BACKGROUND_BYTES_PER_S_MIN} or more is possible"
-            )));
-        }
+        said.map_or(Ok(()), check_background_rate)
+            .map_err(OpenError::Config)?;
         let a_shard = |all| all / u64::from(shards.max(1));
         Ok(PaceConfig {
             sla_p999_ns: u64::try_from(self.sla_p999.as_nanos()).unwrap_or(u64::MAX),

@@ -39,9 +39,7 @@ use crate::directory::{Directory, DirectoryError, DirectoryOptions, random};
 use crate::mailbox::{Address, Message};
 use crate::state::{self, StateKeeper};
 
-pub use config::{
-    BACKGROUND_BYTES_PER_S_MIN, ClusterConfig, EdgeFactory, EngineConfig, SLA_P999_RANGE,
-};
+pub use config::{ClusterConfig, EdgeFactory, EngineConfig, SLA_P999_RANGE, check_background_rate};
 pub use pipeline::{Pipeline, Reply};
 use starting::{Around, Starting};
 

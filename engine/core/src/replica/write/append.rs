@@ -12,7 +12,7 @@ impl Replica {
         want_context: bool,
         effects: &mut Effects,
     ) -> Result<(BatchNumber, Option<ByteRange>), NotWritten> {
-        let hlc = self.clock.tick(self.pace.wall_ms(now));
+        let hlc = self.clock.tick(self.wall_clock.wall_ms(now));
         let dot = Dot::newborn(self.config.node, hlc);
         let fingerprint = Fingerprint::of_dot(key.token.0, dot).bits();
         let tombstone = if matches!(what.content, Content::Tombstone) {
@@ -95,7 +95,7 @@ impl Replica {
             key_hash: plan.key.token.0,
             node: self.config.node,
             since: self.since(plan.key.token),
-            now: self.clock.tick(self.pace.wall_ms(now)),
+            now: self.clock.tick(self.wall_clock.wall_ms(now)),
             mode,
             conflict: plan.conflict,
             write_id: what.write_id,
@@ -252,8 +252,12 @@ impl Replica {
 
     /// Keeps the clock's ceiling ahead of use, in the batch that is being built.
     pub(super) fn raise_ceiling(&mut self, now: Now, hlc: Hlc) {
-        let ahead =
-            Hlc::from_ms(self.pace.wall_ms(now).saturating_add(CEILING_AHEAD_MS)).max(hlc.after());
+        let ahead = Hlc::from_ms(
+            self.wall_clock
+                .wall_ms(now)
+                .saturating_add(CEILING_AHEAD_MS),
+        )
+        .max(hlc.after());
         self.log.hlc_ceiling = self.log.hlc_ceiling.max(ahead.0);
         self.log.frontier.hlc = self.log.frontier.hlc.max(hlc.0);
     }
