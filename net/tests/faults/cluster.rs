@@ -16,8 +16,10 @@ pub(crate) const WAIT: Duration = Duration::from_secs(120);
 pub(crate) const NODES: usize = 3;
 
 /// Small segments and few partitions: a cluster forms in a few seconds.
-const CONFIG: &str = "segment_bytes = 1048576\ncapacity_bytes = 536870912\nmemory_bytes = 33554432\nshards = 1\n\
+const CONFIG: &str = "segment_bytes = 1048576\ncapacity_bytes = 536870912\nmemory_bytes = 33554432\n\
                       partitions = 64\npin_to_cores = false\ninsecure = true\n";
+/// What a node can be started with here; their ports follow the native one.
+const SHARDS_MAX: u16 = 3;
 
 /// Waits until something is so.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -48,8 +50,9 @@ pub(crate) fn free_ports(host: &str, count: u16) -> u16 {
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) host: String,
-    /// Native; the shard's own port is the next, then those of Redis and HTTP.
+    /// Native; the shards' own ports are the next, then those of Redis and HTTP.
     pub(crate) port: u16,
+    pub(crate) shards: u16,
     /// Where others reach its native port, if not there.
     pub(crate) advertised: Option<String>,
     pub(crate) data: PathBuf,
@@ -66,7 +69,8 @@ impl Node {
         Self {
             name: name.to_owned(),
             host: host.to_owned(),
-            port: free_ports(host, 4),
+            port: free_ports(host, SHARDS_MAX + 3),
+            shards: 1,
             advertised: None,
             data: dir.join(name),
             config,
@@ -80,7 +84,11 @@ impl Node {
     }
 
     pub(crate) fn resp(&self) -> (String, u16) {
-        (self.host.clone(), self.port + 2)
+        (self.host.clone(), self.port + SHARDS_MAX + 1)
+    }
+
+    pub(crate) fn admin(&self) -> (&str, u16) {
+        (&self.host, self.port + SHARDS_MAX + 2)
     }
 
     fn log(&self) -> PathBuf {
@@ -89,7 +97,7 @@ impl Node {
 
     /// What `gramme` is told to serve it.
     pub(crate) fn arguments(&self, seed: Option<&str>) -> Vec<String> {
-        let at = |port: u16| format!("{}:{port}", self.host);
+        let at = |(host, port): (&str, u16)| format!("{host}:{port}");
         let mut words = vec![
             "serve".into(),
             "--data".into(),
@@ -97,9 +105,10 @@ impl Node {
         ];
         let mut say = |name: &str, value: String| words.extend([name.to_owned(), value]);
         say("--config", self.config.display().to_string());
-        say("--listen", at(self.port));
-        say("--resp", at(self.port + 2));
-        say("--admin", at(self.port + 3));
+        say("--listen", self.address());
+        say("--resp", at((&self.host, self.resp().1)));
+        say("--admin", at(self.admin()));
+        say("--shards", self.shards.to_string());
         say("--name", self.name.clone());
         say("--zone", self.name.clone());
         if let Some(advertised) = &self.advertised {
@@ -137,7 +146,7 @@ impl Node {
 
     /// The answer of its admin server: the status code, and the body.
     pub(crate) fn page(&self, path: &str) -> (u16, String) {
-        let stream = TcpStream::connect((self.host.as_str(), self.port + 3));
+        let stream = TcpStream::connect(self.admin());
         let mut stream = stream.expect("it listens");
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))

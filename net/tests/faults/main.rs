@@ -14,6 +14,7 @@
 mod away;
 mod clock;
 mod cluster;
+mod dealt;
 mod disk;
 mod full;
 mod idle;

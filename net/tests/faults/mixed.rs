@@ -239,8 +239,7 @@ fn id_of(address: &str) -> u64 {
 
 /// A counter of a node's metrics.
 fn counter(node: &Node, name: &str) -> f64 {
-    let mut admin =
-        TcpStream::connect((node.host.as_str(), node.port + 3)).expect("its admin port");
+    let mut admin = TcpStream::connect(node.admin()).expect("its admin port");
     admin
         .write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")
         .expect("asked");

@@ -93,9 +93,10 @@ pub enum Op<'a> {
         /// How many index entries to look at, at most.
         count: u32,
     },
-    /// The next records of this shard after `cursor`, of all buckets, whether they are configured or not, tombstones and
-    /// what has expired too: `Outcome::Keys`, whose list is of records ([`crate::port::read_record`]). One that cannot
-    /// be read is a failure. Never leaves its node: what moving a directory does.
+    /// The next records of this shard after `cursor`, of all buckets, whether they are configured or not, tombstones, what
+    /// has expired and hints too: `Outcome::Keys`, whose list is of records ([`crate::port::read_record`]; each belongs
+    /// under its [`record_token`](crate::shard::record_token)). One that cannot be read is a failure. Never leaves its
+    /// node: what moving a directory does.
     Records {
         /// Where the last one ended.
         cursor: u64,

@@ -164,6 +164,29 @@ fn a_history_goes_on_behind_a_clean_stop_and_never_behind_a_crash() {
 }
 
 #[test]
+fn what_is_dealt_to_other_files_has_new_histories_and_later_times_than_any_before() {
+    let mut rig = Rig::new(Conflict::Siblings, BlindPut::Supersede, false);
+    rig.put(put(ContextArg::Blind, b"one"));
+    let first = birth(&mut rig);
+    let (Outcome::Object { object, .. }, bytes) = rig.ask(Op::Get) else {
+        panic!("the key is there");
+    };
+    // The clock was set back by an hour meanwhile: the former files' promise holds all the same.
+    let promised = Hlc::from_ms(rig.bench.now.wall_ms + 200);
+    let mut rig = Rig::new(Conflict::Siblings, BlindPut::Supersede, false);
+    rig.bench.now.wall_ms -= 3_600_000;
+    rig.bench.shard.begin_after(promised);
+    let object = object.of(&bytes);
+    let (outcome, _) = rig.ask(Op::Merge { object });
+    assert!(matches!(outcome, Outcome::Written { .. }), "{outcome:?}");
+    rig.bench.stop_and_start();
+    rig.put(put(ContextArg::Blind, b"two"));
+    assert_eq!(rig.read().0, [b"two".to_vec()]);
+    let second = birth(&mut rig);
+    assert!(second > first && second > promised, "{second:?}");
+}
+
+#[test]
 fn two_puts_with_one_context_conflict_as_the_bucket_says() {
     both(|is_cold| {
         for conflict in [Conflict::Siblings, Conflict::Lww, Conflict::Reject] {

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::durability::Durability;
+use crate::base::hash;
 use crate::base::ids::{NodeId, Token};
 use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
@@ -103,6 +104,17 @@ pub(crate) fn read_hint_key(bytes: &[u8]) -> Option<(NodeId, &[u8], &[u8])> {
     let (bucket_bytes, rest) = rest.split_first_chunk::<2>()?;
     let (bucket, key) = rest.split_at_checked(usize::from(u16::from_le_bytes(*bucket_bytes)))?;
     Some((NodeId(u64::from_le_bytes(*target)), bucket, key))
+}
+
+/// The token under which a node keeps a record that `Op::Records` lists: a key's own, or that of a hint for it.
+pub fn record_token(bucket: &[u8], key: &[u8]) -> Token {
+    let hinted = (bucket == HINT_BUCKET)
+        .then(|| read_hint_key(key))
+        .flatten();
+    match hinted {
+        Some((_, bucket, key)) => hash::token(bucket, key).of_hint(),
+        None => hash::token(bucket, key),
+    }
 }
 
 /// Keeps a hint; the object is in the log already, or will be.

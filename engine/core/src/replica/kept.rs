@@ -15,7 +15,7 @@
 use crate::base::hash;
 use crate::base::ids::{PartitionId, Token};
 use crate::base::mark::{self, Mark};
-use crate::base::time::{Hlc, Now};
+use crate::base::time::{Hlc, HlcClock, Now};
 use crate::port::{Effects, Op, Quorum, Request, RequestId};
 use crate::replica::Replica;
 use crate::replica::machine::{Answer, KeyId};
@@ -53,6 +53,14 @@ impl Replica {
         let partition = self.config.slices.partition_of(token);
         let since = self.since_of.get(&partition).copied().unwrap_or_default();
         since.max(self.whole_since)
+    }
+
+    /// These files are filled with the records of former ones: no time that those promised is given again, and no birth
+    /// from before goes on. Until its end it serves nobody else. Before the first event.
+    pub fn begin_after(&mut self, promised: Hlc) {
+        self.is_being_filled = true;
+        self.clock = HlcClock::after(promised.max(self.clock.last()));
+        self.whole_since = self.clock.last().after();
     }
 
     /// From now on no birth of a partition from before is continued; lost with a crash unless it is marked.

@@ -148,6 +148,8 @@ pub struct Replica {
     pub(super) stats: ShardStatus,
     /// Other nodes hold copies: a delete leaves its tombstone, and tombstones are forgotten by agreement only.
     pub(super) is_replicated: bool,
+    /// With the records of files that go before; no client is there yet.
+    pub(super) is_being_filled: bool,
     /// By partition, whether this node answers for it; empty: for all.
     pub(super) answered: Vec<bool>,
     hint_bucket: Bucket,
@@ -210,6 +212,7 @@ impl Replica {
             has_stopped: false,
             live_bytes: parts.live_bytes,
             is_replicated: false,
+            is_being_filled: false,
             answered: Vec::new(),
             hint_bucket: Bucket::new(HINT_BUCKET),
             stats: ShardStatus {
@@ -455,7 +458,7 @@ impl Replica {
             return effects.reply(request.id, Outcome::Failed(Failure::Stopping));
         }
         // Checked at the client's edge only: what was once accepted always replicates.
-        let is_clients = purpose_of(request.id).is_none();
+        let is_clients = purpose_of(request.id).is_none() && !self.is_being_filled;
         if is_clients
             && (request.key.len() > KEY_BYTES_MAX || request.bucket.len() > BUCKET_BYTES_MAX)
         {

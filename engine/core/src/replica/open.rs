@@ -52,6 +52,8 @@ pub struct RecoveryReport {
     pub torn_bytes: u64,
     /// Places that are lost.
     pub damage: Vec<Damage>,
+    /// Where the shard's clock begins: no time up to here is given again.
+    pub promised: Hlc,
     /// The end of the log, from which the start of a node with several shards finds what is to be cut.
     pub tail: Tail,
 }
@@ -353,6 +355,7 @@ impl Replica {
             state.hlc_ceiling.max(header.hlc_ceiling)
         };
         let hlc = Hlc(promised).max(Hlc::from_ms(now.wall_ms).before());
+        report.promised = hlc;
         // What was not on stable media at a crash is forgotten here, and others may have it: no birth goes on.
         let is_clean = state.resume.is_some() || mutant::is(Mutant::BirthContinued);
         let whole_since = if is_clean {

@@ -81,8 +81,12 @@ impl Replica {
                 token_before = last_token.replace(token);
                 (token_start, found_before) = (effects.bytes.len() as u32, found);
             }
-            let is_listed = is_of_records || !entry.place.is_tombstone() && is_wanted(token);
-            if token.is_hint() || !is_listed {
+            // Of what has a hint's token, marks are tombstones and so are hints that were delivered.
+            let is_listed = match (is_of_records, token.is_hint()) {
+                (true, is_hint) => !is_hint || !entry.place.is_tombstone(),
+                (false, is_hint) => !is_hint && !entry.place.is_tombstone() && is_wanted(token),
+            };
+            if !is_listed {
                 continue;
             }
             if !is_of_records && self.unreadable.contains(&entry.place.0) {

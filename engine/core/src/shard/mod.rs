@@ -9,7 +9,7 @@ mod meters;
 use std::sync::Arc;
 
 use crate::base::ids::{BatchNumber, Token};
-use crate::base::time::Now;
+use crate::base::time::{Hlc, Now};
 use crate::cluster::{Boot, BootError};
 use crate::coordinate::{CoordinateStats, Coordinator, Turn};
 use crate::port::ids::{Purpose, of_upkeep_call, purpose_of};
@@ -24,7 +24,7 @@ use meters::{Counts, Meters};
 
 pub use crate::replica::{
     BACKGROUND_BYTES_PER_S_DEFAULT, Bucket, Damage, OpenError, PaceConfig, RecoveryReport,
-    SLA_P999_NS_DEFAULT, ShardConfig, ShardStatus, WriteState,
+    SLA_P999_NS_DEFAULT, ShardConfig, ShardStatus, WriteState, record_token,
 };
 
 /// One shard.
@@ -71,6 +71,18 @@ impl Shard {
             self.config().node,
             self.config().slices,
         )));
+    }
+
+    /// Its files are dealt to another number of shards: what other nodes need of them stays, without that any view says so.
+    /// Before the first event.
+    pub fn keep_for_others(&mut self) {
+        self.replica.set_replicated(true);
+    }
+
+    /// These files are filled with the records of former ones: no time that those promised (`RecoveryReport::promised`) is
+    /// given again, and no birth from before goes on. Until its end it serves nobody else. Before the first event.
+    pub fn begin_after(&mut self, promised: Hlc) {
+        self.replica.begin_after(promised);
     }
 
     /// This shard gets the control role, after [`Self::await_view`]. Before the first event; shard 0 only.

@@ -4,20 +4,24 @@
 //! from the one and merged into the other, unchanged. Only when all of it is on stable media does the directory count
 //! the new files: a crash before leaves the old ones as they were, and the next start begins anew.
 //!
-//! All records come along: those of buckets that this configuration does not name, for the next one may, and tombstones,
-//! for an import or a late retry may bring what they deleted. Hints and marks would not: a node with company is refused.
+//! All records come along: those of buckets that this configuration does not name, for the next one may; tombstones, for
+//! another node, an import or a late retry may bring what they deleted; and hints, each beside its key. Marks of what is
+//! whole stay behind, since a key's history on its new shard begins anew: no birth from before goes on there, as after a
+//! crash, and no time is given that the old shards may have given.
+//!
+//! What is damaged is not dealt: it would become absent. Other nodes bring it back while the old number serves.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use gramme_core::base::hash;
 use gramme_core::base::ids::ShardIndex;
 use gramme_core::cluster::has_company;
 use gramme_core::port::{Op, Request, RequestId, read_record};
+use gramme_core::shard::record_token;
 
 use super::config::EngineConfig;
-use super::starting::Around;
+use super::starting::{Around, Redeal};
 use super::{Engine, OpenError, Pipeline};
 use crate::answer::Error;
 use crate::directory::Directory;
@@ -40,30 +44,29 @@ pub(super) fn redeal(directory: &mut Directory, config: &EngineConfig) -> Result
     let state = state::read(directory.path())
         .map_err(|error| OpenError::Io("read the cluster's state, ring.bin", error))?;
     let has_company = state.as_deref().map_or(Ok(false), has_company);
-    if has_company.map_err(OpenError::Cluster)? {
-        return Err(OpenError::Config(format!(
-            "this node is a member of a cluster, and its data lies in {old_shards} shards: start it with as many \
-             (--shards {old_shards}); another number needs an empty directory that joins and takes its place \
-             (gramme cluster replace)"
-        )));
-    }
+    let has_company = has_company.map_err(OpenError::Cluster)?;
     for shard in 0..new_shards {
         make_empty(directory.next_shard_dir(ShardIndex(shard)))
             .map_err(|error| OpenError::Io("make a directory for a shard", error))?;
     }
     let old_dir = |shard| directory.shard_dir(shard);
     let new_dir = |shard| directory.next_shard_dir(shard);
-    let old = Engine::start(config, directory, (old_shards, &old_dir), Around::default())?;
-    let new = Engine::start(config, directory, (new_shards, &new_dir), Around::default())?;
-    let damaged = old
-        .recovery()
-        .iter()
-        .filter(|report| !report.damage.is_empty());
-    if damaged.count() > 0 {
-        return Err(OpenError::Redeal(
-            "parts of the log are damaged, and what was there is unknown".into(),
-        ));
+    let moving = |begin_after| Around {
+        redeal: Redeal {
+            has_company,
+            begin_after,
+        },
+        ..Around::default()
+    };
+    let old = Engine::start(config, directory, (old_shards, &old_dir), moving(None))?;
+    let found = old.recovery();
+    if found.iter().any(|report| !report.damage.is_empty()) {
+        return Err(OpenError::Redeal(format!(
+            "parts of the log are damaged, and what was there is unknown (with --shards {old_shards} other nodes bring it back)"
+        )));
     }
+    let promised = found.iter().map(|report| report.promised).max();
+    let new = Engine::start(config, directory, (new_shards, &new_dir), moving(promised))?;
     let mut mover = Mover {
         old: &old,
         writes: new.pipeline(RECORDS_AT_ONCE_MAX),
@@ -129,7 +132,7 @@ fn request<'a>(bucket: &'a [u8], key: &'a [u8], op: Op<'a>) -> Request<'a> {
         deadline_ns: None,
         bucket,
         key,
-        token: hash::token(bucket, key),
+        token: record_token(bucket, key),
         durability: None,
         quorum: gramme_core::port::Quorum::default(),
         wants_object: false,

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
 use gramme_core::base::ids::ShardIndex;
+use gramme_core::base::time::Hlc;
 use gramme_core::cluster::Boot;
 use gramme_core::port::Lane;
 use gramme_core::ring::Slices;
@@ -36,6 +37,17 @@ pub(super) struct Around {
     pub(super) state: Option<Arc<StateKeeper>>,
     /// Of a node that takes part in a cluster.
     pub(super) boot: Option<Boot>,
+    /// Of files that are dealt to another number of shards.
+    pub(super) redeal: Redeal,
+}
+
+/// How shards that only move data differ from those that serve.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Redeal {
+    /// Other nodes hold copies.
+    pub(super) has_company: bool,
+    /// What the files promised that these follow.
+    pub(super) begin_after: Option<Hlc>,
 }
 
 /// Shards that have been started or will be.
@@ -154,6 +166,7 @@ impl Starting {
             edge: self.around.edge.clone(),
             state: self.around.state.clone(),
             is_in_cluster: self.around.boot.is_some(),
+            redeal: self.around.redeal,
             boot: self
                 .around
                 .boot

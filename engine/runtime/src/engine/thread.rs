@@ -18,6 +18,7 @@ use gramme_core::shard::{PaceConfig, Shard, ShardConfig};
 
 use super::OpenError;
 use super::agreement::{Agreement, Progress};
+use super::starting::Redeal;
 use crate::clock;
 use crate::disk::{Disk, DiskLimits};
 use crate::doorbell::Doorbell;
@@ -49,6 +50,7 @@ pub(super) struct Plan {
     pub(super) edge: Option<Arc<super::config::EdgeFactory>>,
     pub(super) state: Option<Arc<StateKeeper>>,
     pub(super) is_in_cluster: bool,
+    pub(super) redeal: Redeal,
     /// For the shard with the control role.
     pub(super) boot: Option<Boot>,
     pub(super) core: Option<usize>,
@@ -111,6 +113,12 @@ fn run(plan: Plan) -> Ended {
     let mut effects = Effects::default();
     if plan.is_in_cluster {
         machine.await_view();
+    }
+    if plan.redeal.has_company {
+        machine.keep_for_others();
+    }
+    if let Some(promised) = plan.redeal.begin_after {
+        machine.begin_after(promised);
     }
     if let Some(boot) = plan.boot {
         machine
