@@ -29,6 +29,7 @@ pub(super) fn config() -> ShardConfig {
         buckets: vec![Bucket::new(b"default"), Bucket::new(b"carts")],
         segment_bytes: SEGMENT_BYTES,
         block_bytes: BLOCK as u32,
+        read_align_bytes: BLOCK as u32,
         capacity_bytes: 64 * u64::from(SEGMENT_BYTES),
         memory_bytes: 1 << 20,
         commit_interval_ns: 1_000_000,

@@ -100,6 +100,7 @@ impl Node {
             buckets: vec![Bucket::new(b"default")],
             segment_bytes: swarm.segment_bytes,
             block_bytes: 4096,
+            read_align_bytes: 512,
             capacity_bytes: 64 * u64::from(swarm.segment_bytes),
             memory_bytes: swarm.memory_bytes,
             commit_interval_ns: swarm.commit_interval_ns,

@@ -75,6 +75,7 @@ fn config_of(node: usize, shard: usize, shards: usize) -> ShardConfig {
         buckets: vec![Bucket::new(b"default")],
         segment_bytes: 1 << 20,
         block_bytes: 4096,
+        read_align_bytes: 512,
         capacity_bytes: 64 << 20,
         memory_bytes: 8 << 20,
         commit_interval_ns: 1_000_000,

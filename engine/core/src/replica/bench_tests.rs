@@ -215,6 +215,7 @@ pub(crate) fn config(segments: u64, segment_bytes: u32) -> ShardConfig {
         buckets: vec![Bucket::new(b"default")],
         segment_bytes,
         block_bytes: BLOCK as u32,
+        read_align_bytes: BLOCK as u32,
         capacity_bytes: segments * u64::from(segment_bytes),
         memory_bytes: 64 << 10,
         commit_interval_ns: 10_000_000,

@@ -48,8 +48,10 @@ pub struct ShardConfig {
     pub buckets: Vec<Bucket>,
     /// A segment's length, a multiple of the block; fixed when the directory is made.
     pub segment_bytes: u32,
-    /// The device's block, a power of two from 512; every disk operation is a multiple of it.
+    /// The device's block, a power of two from 512; what is written is a multiple of it.
     pub block_bytes: u32,
+    /// What a read of one record is a multiple of: a power of two, the block at most.
+    pub read_align_bytes: u32,
     /// The most that this shard's segments may take together.
     pub capacity_bytes: u64,
     /// RAM for values: the log's tail and the cache of what was read.

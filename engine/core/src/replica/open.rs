@@ -89,6 +89,12 @@ fn check(config: &ShardConfig) -> Result<(), OpenError> {
             "block_bytes is {block}; a power of two from 512 to 65536 is needed"
         ));
     }
+    let align = config.read_align_bytes;
+    if !align.is_power_of_two() || align > block {
+        return wrong(format!(
+            "read_align_bytes is {align}; a power of two up to the block, {block}, is needed"
+        ));
+    }
     if !config.segment_bytes.is_multiple_of(block) || config.segment_bytes < 64 * block {
         return wrong(format!(
             "segment_bytes is {}; a multiple of the block, at least 64 of them, is needed",

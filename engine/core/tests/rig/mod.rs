@@ -52,6 +52,7 @@ impl Rig {
             buckets: vec![Bucket::new(b"default")],
             segment_bytes,
             block_bytes: 4096,
+            read_align_bytes: 512,
             capacity_bytes: 64 * u64::from(segment_bytes),
             memory_bytes,
             commit_interval_ns: 1_000_000,

@@ -218,9 +218,16 @@ impl Directory {
         self.superblock.segment_bytes
     }
 
-    /// The block that every disk operation is a multiple of.
+    /// The block that everything written is a multiple of.
     pub const fn block_bytes(&self) -> u32 {
         self.superblock.block_bytes
+    }
+
+    /// What a read of one record is a multiple of: as little as the device takes.
+    pub fn read_align_bytes(&self) -> u32 {
+        device::align_bytes(&self.path).map_or(self.superblock.block_bytes, |bytes| {
+            bytes.min(self.superblock.block_bytes)
+        })
     }
 
     /// The cluster's partitions.

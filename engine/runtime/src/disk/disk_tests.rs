@@ -27,7 +27,7 @@ impl Bench {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().to_path_buf();
         let limits = DiskLimits {
-            block_bytes: BLOCK,
+            read_align_bytes: 512,
             reads_in_flight_max: READS_MAX,
         };
         let (disk, _thread) = Disk::new(path, limits, "files".into(), address).expect("a disk");

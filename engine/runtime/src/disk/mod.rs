@@ -70,8 +70,8 @@ pub(crate) struct Disk {
 /// What the device bears.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DiskLimits {
-    /// Direct reads end inside a block only at the end of a file.
-    pub(crate) block_bytes: usize,
+    /// Direct reads end at a multiple of this, but for the end of a file.
+    pub(crate) read_align_bytes: usize,
     /// Reads that the kernel has at once.
     pub(crate) reads_in_flight_max: usize,
 }
@@ -217,9 +217,10 @@ impl Disk {
             .get_mut(slot)
             .expect("an operation completes once");
         let result = match completion.result {
-            transferred if transferred >= 0 => {
-                operation.advance(transferred.unsigned_abs() as usize, self.limits.block_bytes)
-            }
+            transferred if transferred >= 0 => operation.advance(
+                transferred.unsigned_abs() as usize,
+                self.limits.read_align_bytes,
+            ),
             error if error == -libc::EINTR || error == -libc::EAGAIN => Progress::Again,
             error => Progress::Ended(Err(io_error_of(-error))),
         };
@@ -322,7 +323,7 @@ enum Progress {
 }
 
 impl Operation {
-    fn advance(&mut self, transferred_bytes: usize, block_bytes: usize) -> Progress {
+    fn advance(&mut self, transferred_bytes: usize, align_bytes: usize) -> Progress {
         self.done_bytes += transferred_bytes;
         if self.done_bytes >= self.bytes {
             return Progress::Ended(Ok(()));
@@ -333,9 +334,9 @@ impl Operation {
                 Progress::Ended(Err(io_error_of(libc::EIO)))
             }
             Transfer::Write { .. } => Progress::Again,
-            // A direct read ends inside a block only at the end of the file.
+            // A direct read ends elsewhere only at the end of the file.
             Transfer::Read { .. }
-                if transferred_bytes == 0 || !self.done_bytes.is_multiple_of(block_bytes) =>
+                if transferred_bytes == 0 || !self.done_bytes.is_multiple_of(align_bytes) =>
             {
                 Progress::Ended(Ok(()))
             }

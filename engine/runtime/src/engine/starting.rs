@@ -92,6 +92,7 @@ impl Starting {
             buckets: config.all_buckets(),
             segment_bytes: directory.segment_bytes(),
             block_bytes: directory.block_bytes(),
+            read_align_bytes: directory.read_align_bytes(),
             capacity_bytes,
             memory_bytes: config.memory_bytes / shards,
             commit_interval_ns: nanoseconds(config.commit_interval),

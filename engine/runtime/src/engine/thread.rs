@@ -137,7 +137,7 @@ fn run(plan: Plan) -> Ended {
     let (disk, files) = Disk::new(
         plan.directory,
         DiskLimits {
-            block_bytes: plan.config.block_bytes as usize,
+            read_align_bytes: plan.config.read_align_bytes as usize,
             reads_in_flight_max: plan.reads_in_flight_max,
         },
         format!("gramme-files-{}", shard.0),

@@ -118,14 +118,14 @@ impl Replica {
         if let Some(ticket) = self.reading.get(&place.0) {
             return *ticket;
         }
-        let block = u64::from(self.config.block_bytes);
+        let align = u64::from(self.config.read_align_bytes);
         let (segment, offset) = (
             self.layout.segment(place),
             u64::from(self.layout.offset(place)),
         );
-        let from = offset - offset % block;
+        let from = offset - offset % align;
         let to = (offset + u64::from(place.bytes_upper()))
-            .next_multiple_of(block)
+            .next_multiple_of(align)
             .min(u64::from(self.config.segment_bytes));
         let ticket = self.log.ticket();
         let generation = self.log.segments.get(segment).map_or(0, |s| s.generation);
