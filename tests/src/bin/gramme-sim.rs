@@ -24,7 +24,7 @@ struct Args {
     /// Look for the fewest faults with which a seed fails.
     #[arg(long)]
     minimise: bool,
-    /// Print the story of a seed that fails, whole, and each seed's line.
+    /// Print each seed's line; of one that fails the story, whole, and of a live ring always what befell it.
     #[arg(long)]
     trace: bool,
     /// Fail where a mark of this file (its name is the first word of a line) was not reached by any of the seeds.

@@ -194,8 +194,7 @@ fn show(world: &mut World, violations: &mut Vec<String>) -> Shown {
 
 /// The story of the keys that the violations name, and of a live ring.
 fn story(world: &World, violations: &[String]) -> Vec<String> {
-    let is_told = world.swarm.is_live && !violations.is_empty();
-    let ring = world.ring.story.iter().filter(|_| is_told);
+    let ring = world.ring.story.iter().filter(|_| world.swarm.is_live);
     let keys = world.history.story.iter().filter(|(_, key, _)| {
         let begins = format!("key {key} ");
         violations.iter().any(|what| what.starts_with(&begins))

@@ -403,6 +403,11 @@ impl Cluster {
         self.send_datagrams(now, out);
     }
 
+    /// What this node knows of the cluster; nothing before it was let in.
+    pub fn ring(&self) -> Option<&Ring> {
+        self.ring.as_ref()
+    }
+
     /// Whether it is clear what this node serves: a start should not be called ready before.
     pub fn is_settled(&self) -> bool {
         !matches!(self.standing, Standing::Vouching { .. }) || self.own_clock.is_wrong()

@@ -5,6 +5,7 @@ use crate::base::time::Now;
 use crate::cluster::{Boot, BootError, Cluster, Out, Vitals};
 use crate::port::{Effects, Event, Lane, Message, Note, Op, Outcome, Send};
 use crate::replica::{ShardStatus, WriteState};
+use crate::ring::Ring;
 
 /// The role.
 pub(super) struct Control {
@@ -107,6 +108,10 @@ impl Control {
 
     pub(super) fn is_settled(&self) -> bool {
         self.cluster.is_settled()
+    }
+
+    pub(super) fn ring(&self) -> Option<&Ring> {
+        self.cluster.ring()
     }
 
     /// Why this node takes no part in its cluster.

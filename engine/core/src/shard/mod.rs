@@ -17,7 +17,7 @@ use crate::port::{
     Effect, Effects, Event, Failure, Lane, LogRange, Message, Note, Op, Outcome, Source,
 };
 use crate::replica::Replica;
-use crate::ring::{BucketView, RingView};
+use crate::ring::{BucketView, Ring, RingView};
 use crate::upkeep::{Upkeep, UpkeepStats};
 use control::Control;
 use meters::{Counts, Meters};
@@ -321,6 +321,11 @@ impl Shard {
     /// The commit interval that a time falls into; all shards of a node count them alike.
     pub const fn commit_tick(&self, mono_ns: u64) -> u64 {
         self.replica.commit_tick(mono_ns)
+    }
+
+    /// What its node knows of the cluster, where this shard has the control role.
+    pub fn ring(&self) -> Option<&Ring> {
+        self.control.as_ref()?.ring()
     }
 
     /// The configuration.

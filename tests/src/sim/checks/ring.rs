@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gramme_core::base::ids::NodeId;
-use gramme_core::ring::RingView;
+use gramme_core::base::ids::{NodeId, PartitionId};
+use gramme_core::ring::{Held, Ring, RingView};
 
-/// What each node says it holds, by its own views; and what was wrong.
+/// What each node says it holds, and what its view says; and what was wrong.
 #[derive(Default)]
 pub struct RingWatch {
-    held: BTreeMap<NodeId, BTreeSet<usize>>,
-    /// What each has let go of since it last held it.
-    let_go: BTreeMap<NodeId, BTreeSet<usize>>,
+    /// By each node's own word, as it was when the node last did anything: what others hear is this, some time later, and
+    /// its own view follows it by up to some hundred milliseconds, so neither of these is the truth.
+    held: BTreeMap<NodeId, Held>,
+    /// By each node's own views: by these its shards drop data.
+    viewed: BTreeMap<NodeId, BTreeSet<usize>>,
     /// Set when the cluster has formed: before, nobody holds anything.
     pub is_formed: bool,
     /// How many others hold a partition at least when a node lets it go.
@@ -22,6 +24,49 @@ pub struct RingWatch {
 }
 
 impl RingWatch {
+    /// What a node knows has changed, perhaps: heeds what it says of itself.
+    pub fn says(&mut self, at_ns: u64, me: NodeId, ring: &Ring) {
+        let Some(held) = ring.held(me) else { return };
+        // One that comes back may for a moment know less of itself than it has said: it serves nothing by that.
+        let is_news = |known: &Held| held.version() > known.version();
+        if !self.held.get(&me).is_none_or(is_news) {
+            return;
+        }
+        let before = self.held.insert(me, held.clone());
+        let holds =
+            |held: Option<&Held>, partition| held.is_some_and(|held| held.contains(partition));
+        let partitions = || ring.partitions().iter();
+        let is_gained = |partition: &PartitionId| {
+            held.contains(*partition) && !holds(before.as_ref(), *partition)
+        };
+        let is_let_go = |partition: &PartitionId| {
+            !held.contains(*partition) && holds(before.as_ref(), *partition)
+        };
+        let gained: Vec<u32> = partitions().filter(is_gained).map(|at| at.0).collect();
+        let let_go: Vec<PartitionId> = partitions().filter(is_let_go).collect();
+        if gained.is_empty() && let_go.is_empty() {
+            return;
+        }
+        let numbers: Vec<u32> = let_go.iter().map(|at| at.0).collect();
+        let what = format!("{me} has gained {gained:?} and let go of {numbers:?}");
+        self.story.push((at_ns, what));
+        for partition in let_go {
+            // A layout of fewer nodes has fewer places.
+            let places = ring.layout().targets(partition).len();
+            let others = self.holders(partition, me);
+            if self.is_formed && others < self.holders_min.min(places.max(1)) {
+                self.wrong(
+                    at_ns,
+                    (ring.epoch(), me),
+                    &format!(
+                        "it let go of partition {}, which {others} others hold",
+                        partition.0
+                    ),
+                );
+            }
+        }
+    }
+
     /// A node works by a new view. `former` is that of before, in the same life.
     pub fn saw(&mut self, at_ns: u64, former: Option<&RingView>, view: &RingView) {
         let me = view.me;
@@ -30,58 +75,42 @@ impl RingWatch {
             wrong.push("its epoch went back".into());
         }
         if let Some(held) = held_by(view) {
-            let before = self.held.insert(me, held.clone()).unwrap_or_default();
-            let gained: Vec<&usize> = held.difference(&before).collect();
-            let let_go: Vec<&usize> = before.difference(&held).collect();
-            if before != held {
-                let what = format!("{me} has gained {gained:?} and let go of {let_go:?}");
-                self.story.push((at_ns, what));
-            }
-            let gone = self.let_go.entry(me).or_default();
-            gone.extend(let_go);
-            gone.retain(|partition| !held.contains(partition));
+            let before = self.viewed.insert(me, held.clone()).unwrap_or_default();
             for partition in before.difference(&held) {
-                let others = self.holders(*partition, view);
-                // A layout of fewer nodes has fewer places.
-                let places = view
+                let others = self.holders(PartitionId(*partition as u32), me);
+                // A layout that has come since it said so may have more places than are filled yet.
+                let readers = view
                     .partitions
                     .get(*partition)
-                    .map_or(0, |row| row.write.len());
-                if self.is_formed && others < self.holders_min.min(places.max(1)) {
+                    .map_or(0, |row| row.read.len());
+                if self.is_formed && others < self.holders_min.min(readers.max(1)) {
                     wrong.push(format!(
-                        "it let go of partition {partition}, which {others} others hold"
+                        "its shards drop partition {partition}, which {others} others hold"
                     ));
                 }
             }
         }
         for what in wrong {
-            let epoch = view.epoch;
-            let at_ms = at_ns / 1_000_000;
-            self.violations
-                .push(format!("{at_ms} ms, view {epoch} of {me}: {what}"));
+            self.wrong(at_ns, (view.epoch, me), &what);
         }
+    }
+
+    fn wrong(&mut self, at_ns: u64, (epoch, me): (u64, NodeId), what: &str) {
+        let at_ms = at_ns / 1_000_000;
+        self.violations
+            .push(format!("{at_ms} ms, epoch {epoch} of {me}: {what}"));
     }
 
     /// A node is gone for good, with all that it held.
     pub fn lost(&mut self, node: NodeId) {
         self.held.remove(&node);
+        self.viewed.remove(&node);
     }
 
-    /// How many hold a partition, by their own views, or by this one: who has just gained it says so to others before its own
-    /// view comes, and may sleep in between.
-    fn holders(&self, partition: usize, view: &RingView) -> usize {
-        let has = |all: &BTreeMap<NodeId, BTreeSet<usize>>, node: &NodeId| {
-            all.get(node).is_some_and(|some| some.contains(&partition))
-        };
-        let said = view.partitions.get(partition).into_iter();
-        let said = said.flat_map(|row| row.read.iter().map(|at| view.node(*at).id));
-        let said = said.filter(|node| *node != view.me && !has(&self.let_go, node));
-        let known = self
-            .held
-            .keys()
-            .copied()
-            .filter(|node| has(&self.held, node));
-        known.chain(said).collect::<BTreeSet<_>>().len()
+    /// How many others hold a partition.
+    fn holders(&self, partition: PartitionId, me: NodeId) -> usize {
+        let others = self.held.iter().filter(|(node, _)| **node != me);
+        others.filter(|(_, held)| held.contains(partition)).count()
     }
 }
 

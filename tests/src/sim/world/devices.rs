@@ -114,6 +114,9 @@ impl World {
 
     pub(super) fn carry_out(&mut self, node: usize, shard: usize, mut effects: Effects) {
         let at = (node, shard, self.nodes[node].life);
+        if shard == 0 && self.is_live() {
+            self.heed_word(node);
+        }
         for effect in effects.list.drain(..) {
             if let Some(left) = &mut self.nodes[node].crash_in {
                 if *left == 0 {

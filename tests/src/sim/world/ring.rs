@@ -68,6 +68,15 @@ impl World {
         self.ring.saw(self.now_ns, former.as_deref(), view);
     }
 
+    /// What a node's control shard says that it holds, whoever knows it yet.
+    pub(super) fn heed_word(&mut self, node: usize) {
+        let own = &self.nodes[node];
+        let control = own.shards.first().and_then(|host| host.shard.as_ref());
+        if let Some(ring) = control.and_then(|control| control.ring()) {
+            self.ring.says(self.now_ns, own.id, ring);
+        }
+    }
+
     /// Starts the cluster, without faults: all nodes but the spare ones are joined and hold their partitions.
     pub(super) fn form(&mut self) {
         self.is_safety = false;
@@ -208,7 +217,30 @@ impl World {
             Stage::Staged => self.commit(via),
             Stage::Moving => self.finish(via, &operation),
         };
-        self.operation = stage.map(|stage| Operation { stage, ..operation });
+        self.operation = match stage {
+            Some(stage) => Some(Operation { stage, ..operation }),
+            None => self.still_outside(via, &operation),
+        };
+    }
+
+    /// Who took the places of one that had none comes all the same, as one that joins.
+    fn still_outside(&self, via: usize, operation: &Operation) -> Option<Operation> {
+        let new = operation.new?;
+        (!self.is_placed(via, new)).then_some(Operation {
+            old: None,
+            new: Some(new),
+            is_lost: false,
+            stage: Stage::Unsaid,
+        })
+    }
+
+    /// Whether a node reads any partition, as another one knows.
+    fn is_placed(&self, via: usize, node: NodeId) -> bool {
+        let Some(view) = self.nodes[via].membership.view.as_ref() else {
+            return false;
+        };
+        let number = view.number_of(node);
+        number.is_some_and(|number| view.partitions.iter().any(|row| row.read.contains(&number)))
     }
 
     /// Does what the status of a node tells operators to do.
@@ -251,11 +283,15 @@ impl World {
             (None, Some(new)) => json!({ "command": "join", "node": id(new) }),
             (None, None) => return None,
         };
-        if self.command(via, &command).is_some() {
+        let answer = self.tell_node(via, &command);
+        let error = answer.as_ref().map(|answer| answer.get("error"));
+        if let Some(None) = error {
             return self.commit(via);
         }
-        // A node that was lost before it had a place has none to take; the new one joins by itself.
-        if let (true, Some(new)) = (operation.is_lost, operation.new) {
+        // A node without a place has none to give, be it lost, be it not let in yet; the new one joins by itself.
+        let error = error.flatten().and_then(Value::as_str);
+        let has_no_place = error.is_some_and(|error| error.contains("is not in the layout"));
+        if let (true, Some(new)) = (operation.is_lost || has_no_place, operation.new) {
             self.command(via, &json!({ "command": "join", "node": id(new) }));
             return self.commit(via);
         }
@@ -281,12 +317,7 @@ impl World {
             None => return Some(Stage::Moving),
         }
         let Some(old) = operation.old else {
-            let view = self.nodes[via].membership.view.as_ref();
-            let new = operation.new.and_then(|id| view?.number_of(id));
-            let is_there = |row: &gramme_core::ring::PartitionView| {
-                new.is_some_and(|new| row.read.contains(&new))
-            };
-            let is_done = view.is_some_and(|view| view.partitions.iter().any(is_there));
+            let is_done = operation.new.is_some_and(|new| self.is_placed(via, new));
             // What was staged at a node that crashed at once is not known to anybody.
             return (!is_done).then_some(Stage::Unsaid);
         };
@@ -316,6 +347,12 @@ impl World {
 
     /// An operator's command; its answer unless it was refused, or the node crashed over it.
     fn command(&mut self, node: usize, command: &Value) -> Option<Value> {
+        let answer = self.tell_node(node, command)?;
+        answer.get("error").is_none().then_some(answer)
+    }
+
+    /// An operator's command; its answer, be it a refusal, unless the node crashed over it.
+    fn tell_node(&mut self, node: usize, command: &Value) -> Option<Value> {
         self.sequence += 1;
         let id = RequestId((1 << 55) | self.sequence);
         let command = command.to_string();
@@ -348,7 +385,7 @@ impl World {
             }
         }
         self.note_trace(8_000 + node as u64);
-        answer.get("error").is_none().then_some(answer)
+        Some(answer)
     }
 
     /// Notes what befell the ring.
