@@ -8,8 +8,7 @@
 
 use std::sync::Arc;
 
-use gramme_core::base::ids::Token;
-use gramme_core::port::{Failure, Outcome, Request};
+use gramme_core::port::{Failure, Foreseen, Outcome, Request};
 
 use crate::packed::{Packed, copy_outcome};
 use crate::tray::Tray;
@@ -102,9 +101,9 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// The requests' tokens.
-    pub(crate) fn tokens(&self) -> impl Iterator<Item = Token> + Clone {
-        self.calls.iter().map(|call| call.request.token())
+    /// What the requests will look at.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Foreseen> + Clone {
+        self.calls.iter().map(|call| call.request.foreseen())
     }
 
     /// Gives each request to `begin`, with its index in the batch.

@@ -6,9 +6,9 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use gramme_core::base::ids::{NodeId, ShardIndex, Token};
+use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::base::time::Now;
-use gramme_core::port::{Message, Outcome, Peer, Request, RequestId};
+use gramme_core::port::{Foreseen, Message, Outcome, Peer, Request, RequestId};
 use gramme_core::ring::{RingView, Slices};
 use gramme_core::shard::ShardStatus;
 
@@ -31,8 +31,8 @@ pub trait Port {
     /// The cut of the token space; who owns what.
     fn slices(&self) -> Slices;
     /// Says that requests for these keys are about to be handed in, so that what they need is on its way from memory.
-    fn foresee(&self, tokens: &[Token]) {
-        let _ = tokens;
+    fn foresee(&self, keys: &[Foreseen]) {
+        let _ = keys;
     }
     /// Hands in a request, whichever shard owns its key: the bytes are copied where they cross cores. The answer comes
     /// to [`Edge::reply`] with the request's id: never inside this call, in order for requests of one shard that need

@@ -5,8 +5,7 @@
 
 use std::cell::RefCell;
 
-use gramme_core::base::ids::Token;
-use gramme_core::port::{ByteRange, Message, Outcome, Request, RequestId};
+use gramme_core::port::{ByteRange, Foreseen, Message, Outcome, Request, RequestId};
 
 /// A request whose bytes lie in a buffer beside it.
 #[derive(Debug)]
@@ -46,9 +45,12 @@ impl Packed {
         }
     }
 
-    /// Of its key.
-    pub(crate) const fn token(&self) -> Token {
-        self.shape.token
+    /// What it will look at.
+    pub(crate) fn foreseen(&self) -> Foreseen {
+        Foreseen {
+            token: self.shape.token,
+            is_of_record: self.shape.op.is_of_record(),
+        }
     }
 
     /// Whether it may have changed something by the time that nobody answers for it any more.

@@ -14,9 +14,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use gramme_core::base::hash::token;
-use gramme_core::base::ids::Token;
 use gramme_core::base::limits::{BUCKET_DEFAULT, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use gramme_core::port::{Durability, Op, Outcome, Quorum, Request};
+use gramme_core::port::{Durability, Foreseen, Op, Outcome, Quorum, Request};
 
 use super::RespOptions;
 use super::answers::{Style, Wanted};
@@ -45,6 +44,8 @@ const PIPELINE_BYTES: usize = 128;
 
 /// Commands that are looked at before the first of them is taken.
 const FORESEEN_MAX: usize = 32;
+/// Commands that usually look at no record that is there.
+const BLIND: [&[u8]; 3] = [b"SET", b"DEL", b"UNLINK"];
 
 /// The longest word and command of a client that has not said the password.
 const STRANGER_BYTES_MAX: usize = 16 << 10;
@@ -204,24 +205,26 @@ impl RespSession {
             return;
         }
         let (mut parser, mut at) = (Parser::default(), 0);
-        let mut tokens = [Token(0); FORESEEN_MAX];
+        let mut keys = [Foreseen::default(); FORESEEN_MAX];
         let mut foreseen = 0;
-        for place in &mut tokens {
+        for place in &mut keys {
             let rest = input.get(at..).unwrap_or_default();
             let Parse::Done(bytes) = parser.parse(rest, STRANGER_BYTES_MAX, &mut self.ranges)
             else {
                 break;
             };
-            let key = self.ranges.get(1).cloned();
-            if let Some(key) = key.and_then(|range| parser.bytes(rest).get(range)) {
-                *place = token(&self.bucket, key);
-                foreseen += 1;
-            } else {
+            let word = |at: usize| parser.bytes(rest).get(self.ranges.get(at)?.clone());
+            let (Some(name), Some(key)) = (word(0), word(1)) else {
                 break;
-            }
+            };
+            *place = Foreseen {
+                token: token(&self.bucket, key),
+                is_of_record: !BLIND.iter().any(|blind| blind.eq_ignore_ascii_case(name)),
+            };
+            foreseen += 1;
             at += bytes;
         }
-        io.port.foresee(&tokens[..foreseen]);
+        io.port.foresee(&keys[..foreseen]);
     }
 
     fn too_large(&self, key: &[u8], op: &Op<'_>) -> Option<gramme_core::port::Failure> {

@@ -24,4 +24,4 @@ pub(crate) use outcome::write_record;
 pub use outcome::{Failure, Outcome, Receipt, read_record};
 pub use owned::OwnedRequest;
 pub use progress::{Progress, WorkProgress};
-pub use request::{Condition, ContextArg, Expiry, Op, Put, Quorum, Request, RequestId};
+pub use request::{Condition, ContextArg, Expiry, Foreseen, Op, Put, Quorum, Request, RequestId};

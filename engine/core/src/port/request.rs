@@ -112,6 +112,30 @@ pub enum Op<'a> {
     Count,
 }
 
+impl Op<'_> {
+    /// Whether the usual way of it looks at the record that is there, not only at what the index knows.
+    pub fn is_of_record(&self) -> bool {
+        match self {
+            Self::Put(put) => {
+                put.condition != Condition::Always
+                    || put.want_previous
+                    || put.expiry == Expiry::Keep
+            }
+            Self::Delete { want_previous, .. } => *want_previous,
+            _ => true,
+        }
+    }
+}
+
+/// A key that a request will come for soon.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Foreseen {
+    /// Its token.
+    pub token: Token,
+    /// Whether its record will be looked at ([`Op::is_of_record`]).
+    pub is_of_record: bool,
+}
+
 /// A put.
 #[derive(Clone, Copy, Debug)]
 pub struct Put<'a> {

@@ -34,8 +34,8 @@ use crate::base::mutant::{self, Mutant};
 use crate::base::time::{Hlc, HlcClock, Now, WallClock};
 use crate::port::ids::purpose_of;
 use crate::port::{
-    Effect, Effects, Event, Failure, IoError, LogRange, Op, Outcome, OwnedRequest, Progress,
-    Receipt, Request, RequestId, Ticket,
+    Effect, Effects, Event, Failure, Foreseen, IoError, LogRange, Op, Outcome, OwnedRequest,
+    Progress, Receipt, Request, RequestId, Ticket,
 };
 use crate::replica::checkpoints::Checkpoints;
 use crate::replica::clean::Cleaner;
@@ -298,10 +298,11 @@ impl Replica {
     }
 
     /// Requests for these keys are about to come: loads what they will look at first, the slots of all, then the beginning
-    /// of each record that lies in the log's memory, so that the misses of all are waited for at once.
-    pub fn foresee(&self, tokens: impl Iterator<Item = Token> + Clone) {
-        tokens.clone().for_each(|token| self.index.foresee(token));
-        for token in tokens {
+    /// of each wanted record that lies in the log's memory, so that the misses of all are waited for at once.
+    pub fn foresee(&self, keys: impl Iterator<Item = Foreseen> + Clone) {
+        keys.clone().for_each(|key| self.index.foresee(key.token));
+        for key in keys.filter(|key| key.is_of_record) {
+            let token = key.token;
             let record = self.index.guess(token).and_then(|place| {
                 let (segment, offset) = (self.layout.segment(place), self.layout.offset(place));
                 self.log.in_memory(segment, offset)

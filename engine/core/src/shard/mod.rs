@@ -8,13 +8,13 @@ mod meters;
 
 use std::sync::Arc;
 
-use crate::base::ids::{BatchNumber, Token};
+use crate::base::ids::BatchNumber;
 use crate::base::time::{Hlc, Now};
 use crate::cluster::{Boot, BootError};
 use crate::coordinate::{CoordinateStats, Coordinator, Turn};
 use crate::port::ids::{Purpose, of_upkeep_call, purpose_of};
 use crate::port::{
-    Effect, Effects, Event, Failure, Lane, LogRange, Message, Note, Op, Outcome, Source,
+    Effect, Effects, Event, Failure, Foreseen, Lane, LogRange, Message, Note, Op, Outcome, Source,
 };
 use crate::replica::Replica;
 use crate::ring::{BucketView, Ring, RingView};
@@ -283,8 +283,8 @@ impl Shard {
     }
 
     /// Requests for these keys are about to come: loads what they will look at first.
-    pub fn foresee(&self, tokens: impl Iterator<Item = Token> + Clone) {
-        self.replica.foresee(tokens);
+    pub fn foresee(&self, keys: impl Iterator<Item = Foreseen> + Clone) {
+        self.replica.foresee(keys);
     }
 
     /// The bytes of a `Write` effect.

@@ -6,10 +6,11 @@
 
 use std::task::Waker;
 
-use gramme_core::base::ids::{NodeId, ShardIndex, Token};
+use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::base::time::Now;
 use gramme_core::port::{
-    ByteRange, Effects, Event, Failure, Message as PeerMessage, Outcome, Peer, Request, RequestId,
+    ByteRange, Effects, Event, Failure, Foreseen, Message as PeerMessage, Outcome, Peer, Request,
+    RequestId,
 };
 use gramme_core::ring::Slices;
 use gramme_core::shard::{Shard, ShardStatus};
@@ -246,7 +247,7 @@ impl ShardPort {
     pub(crate) fn called(&mut self, mut batch: Batch) {
         let slot = self.batches.vacant_key();
         let this = self.index;
-        self.shard.foresee(batch.tokens().take(FORESEEN_MAX));
+        self.shard.foresee(batch.keys().take(FORESEEN_MAX));
         batch.begin(|call, request, bytes| {
             self.route_to(this, request.unpack(bytes, Origin::Call(slot, call).id()));
         });
@@ -352,9 +353,9 @@ impl Port for ShardPort {
         self.slices
     }
 
-    fn foresee(&self, tokens: &[Token]) {
-        let is_own = |token: &Token| self.slices.shard_of(*token) == self.index;
-        self.shard.foresee(tokens.iter().copied().filter(is_own));
+    fn foresee(&self, keys: &[Foreseen]) {
+        let is_own = |key: &Foreseen| self.slices.shard_of(key.token) == self.index;
+        self.shard.foresee(keys.iter().copied().filter(is_own));
     }
 
     fn submit(&mut self, request: Request<'_>) {
