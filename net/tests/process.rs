@@ -224,7 +224,7 @@ fn what_was_durable_survives_kill_and_what_was_buffered_a_clean_stop() {
 #[test]
 fn the_admin_server_tells_how_the_node_does() {
     let dir = tempfile::tempdir().expect("a directory");
-    let node = Node::start(dir.path(), &["--name", "first"]);
+    let node = Node::start(dir.path(), &["--name", "first", "--durability", "one"]);
     let mut client = node.client();
     assert_eq!(client.command(&["SET", "a", "1"]), "+OK");
     assert_eq!(client.command(&["GET", "a"]), "1");
@@ -238,12 +238,24 @@ fn the_admin_server_tells_how_the_node_does() {
         metrics.contains("\ngramme_keys{shard=\"0\"} 1\n"),
         "{metrics}"
     );
+    // Both requests came in some turn; one waited for its commit.
+    for (stage, requests) in [("turn", 2), ("commit", 1), ("replicas", 0)] {
+        let told = format!("_seconds_count{{shard=\"0\",stage=\"{stage}\"}} {requests}\n");
+        assert!(metrics.contains(&told), "{told} in {metrics}");
+    }
     let status = node.http("/status");
     let (_, body) = status.split_once("\r\n\r\n").expect("a body");
     let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
     assert_eq!(status["name"], "first");
     assert_eq!(status["is_serving"], true);
     assert_eq!(status["shards"][0]["counters"]["keys"], 1);
+    let commit = &status["shards"][0]["latency"]["commit"];
+    assert_eq!(commit["requests"], 1);
+    let us = |name: &str| commit[name].as_u64().expect("a time");
+    assert!(
+        us("p50_us") > 0 && us("p50_us") == us("p999_us"),
+        "{commit}"
+    );
     assert_eq!(status["network"]["connections"], 1);
 }
 

@@ -390,6 +390,9 @@ pub(super) const NETWORK: &[(&str, &str, ReadNetwork)] = &[
     ),
 ];
 
+const STAGES_HELP: &str = "How long clients' requests were in each stage: the loop's turns (queue, index, memory, reply), \
+                           a read from the disk, the commit of a durable write, other replicas. A request is in several.";
+
 /// The page.
 pub(super) fn text(seen: Option<&Seen>, network: &Counters, uptime: Duration) -> String {
     let mut text = String::new();
@@ -429,6 +432,27 @@ pub(super) fn text(seen: Option<&Seen>, network: &Counters, uptime: Duration) ->
             "gramme_shard_up{{shard=\"{shard}\"}} {}",
             u8::from(status.is_some())
         ));
+    }
+    line(format_args!("# HELP gramme_stage_seconds {STAGES_HELP}"));
+    line(format_args!("# TYPE gramme_stage_seconds histogram"));
+    for (shard, status) in shards.iter().enumerate() {
+        for (stage, times) in status.iter().flat_map(|status| status.stages.iter()) {
+            let labels = format!("shard=\"{shard}\",stage=\"{}\"", stage.name());
+            for (bound_ns, requests) in times.cumulative() {
+                let bound = bound_ns.map_or("+Inf".to_owned(), |ns| (ns as f64 / 1e9).to_string());
+                line(format_args!(
+                    "gramme_stage_seconds_bucket{{{labels},le=\"{bound}\"}} {requests}"
+                ));
+            }
+            line(format_args!(
+                "gramme_stage_seconds_sum{{{labels}}} {}",
+                times.sum_ns() as f64 / 1e9
+            ));
+            line(format_args!(
+                "gramme_stage_seconds_count{{{labels}}} {}",
+                times.requests()
+            ));
+        }
     }
     for (name, help, read) in METRICS {
         let kind = if name.ends_with("_total") {

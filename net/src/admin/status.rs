@@ -4,13 +4,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gramme_core::base::ids::NodeId;
+use gramme_core::shard::ShardStatus;
 use serde_json::{Map, Value, json};
 
 use super::metrics::{METRICS, NETWORK, UNKNOWN};
 use super::{Seen, Shared, health};
 
 /// The document: what the node is, how it does, and each shard's counters by their Prometheus names without `gramme_`
-/// and `_total`; null for a shard that does not answer.
+/// and `_total`, and what its stages took; null for a shard that does not answer.
 pub(super) fn json(
     shared: &Shared,
     node: Option<NodeId>,
@@ -56,7 +57,7 @@ pub(super) fn json(
                     .iter()
                     .map(|place| json!({ "segment": place.segment.0, "offset": place.offset }))
                     .collect();
-                json!({ "counters": counters, "damage": damage })
+                json!({ "counters": counters, "damage": damage, "latency": latency(status) })
             })
         })
         .collect();
@@ -75,6 +76,21 @@ pub(super) fn json(
         "hints_pending": hints_pending,
         "shards": shards,
     })
+}
+
+/// Of each stage since the start: how many requests were in it, and how long, in microseconds.
+fn latency(status: &ShardStatus) -> Value {
+    let stages = status.stages.iter().map(|(stage, times)| {
+        let us = |of_100_000| times.percentile_ns(of_100_000) / 1_000;
+        let told = json!({
+            "requests": times.requests(),
+            "p50_us": us(50_000),
+            "p99_us": us(99_000),
+            "p999_us": us(99_900),
+        });
+        (stage.name().to_owned(), told)
+    });
+    Value::Object(stages.collect())
 }
 
 /// A number, or null where nobody knows it.

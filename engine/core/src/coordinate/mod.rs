@@ -37,6 +37,7 @@ use crate::base::ids::NodeId;
 use crate::base::slots::{SlotId, Slots};
 use crate::port::ids::of_call;
 use crate::port::{CallId, Failure, Message, Op, Outcome, Peer, Request, RequestId};
+use crate::replica::Stage;
 pub(crate) use crate::replica::turn::Turn;
 use crate::ring::RingView;
 
@@ -288,7 +289,8 @@ impl Coordinator {
 /// A client, here or at another node, is answered who has waited since then.
 fn client_waited(turn: &mut Turn<'_>, since_ns: u64) {
     let took_ns = turn.now.mono_ns.saturating_sub(since_ns);
-    turn.replica.background.foreground.waited(took_ns);
+    let foreground = &mut turn.replica.background.foreground;
+    foreground.waited(Stage::Replicas, took_ns);
 }
 
 /// Answers a client.

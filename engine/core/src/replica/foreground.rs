@@ -1,7 +1,7 @@
 //! What clients feel of this shard: the p99.9 of their requests over the last second, for the background's pace.
 //!
-//! Owns a histogram for each tenth of the last second: buckets an eighth of an octave wide, so that counting one request
-//! is an increment. Two things make a request slow, and each is counted for itself: what it waited for from one event to
+//! Owns a histogram for each tenth of the last second: buckets an eighth of an octave wide (those of `stages`, which are
+//! counted beside it), so that counting one request is an increment. Two things make a request slow, and each is counted for itself: what it waited for from one event to
 //! another (the disk, a commit, other replicas), and how long the loop took for the turn that it came in and for the one
 //! before, behind which it may have waited. The second is one entry a turn for all requests of it.
 //!
@@ -11,6 +11,8 @@
 //! Invariant: one slow request alone is never the p99.9, however few there are. Of up to two thousand requests the second
 //! slowest is taken.
 
+use super::stages::{BUCKETS, Stage, Stages, bucket_of, floor_of};
+
 /// One window.
 pub(super) const WINDOW_NS: u64 = 100_000_000;
 /// Windows that are looked back on, while there are few requests.
@@ -19,9 +21,6 @@ pub(super) const WINDOWS: u32 = 10;
 const REQUESTS_ENOUGH: u64 = 4000;
 /// The slowest but so many are left out at least.
 const RANK_MIN: u64 = 2;
-/// Eighths of an octave, from 1.024 µs on; the last bucket takes everything beyond a minute.
-const BUCKETS: usize = 192;
-const UNIT_BITS: u32 = 10;
 /// Turns that follow each other within this were not parted by a sleep.
 const GAP_NS_MAX: u64 = 50_000;
 
@@ -56,6 +55,8 @@ pub(crate) struct Foreground {
     turned_requests: u32,
     turn_ended_ns: u64,
     turn_took_ns: u64,
+    /// Since the start.
+    pub(super) stages: Stages,
 }
 
 impl Default for Foreground {
@@ -68,6 +69,7 @@ impl Default for Foreground {
             turned_requests: 0,
             turn_ended_ns: 0,
             turn_took_ns: 0,
+            stages: Stages::default(),
         }
     }
 }
@@ -78,10 +80,10 @@ impl Foreground {
         self.turn_requests = self.turn_requests.saturating_add(1);
     }
 
-    /// A request has ended that was not answered at once.
-    pub(crate) fn waited(&mut self, took_ns: u64) {
+    /// A request was not answered at once: it has waited for something.
+    pub(crate) fn waited(&mut self, stage: Stage, took_ns: u64) {
         if took_ns > 0 {
-            self.record(took_ns, 1);
+            self.record(stage, took_ns, 1);
         }
     }
 
@@ -102,11 +104,12 @@ impl Foreground {
         (self.turn_ended_ns, self.turn_took_ns) = (ended_ns, took_ns);
         let requests = core::mem::take(&mut self.turned_requests);
         if requests > 0 {
-            self.record(took_ns.saturating_add(before_ns), requests);
+            self.record(Stage::Turn, took_ns.saturating_add(before_ns), requests);
         }
     }
 
-    fn record(&mut self, took_ns: u64, requests: u32) {
+    fn record(&mut self, stage: Stage, took_ns: u64, requests: u32) {
+        self.stages.record(stage, took_ns, requests);
         let window = self.windows.get_mut(self.newest);
         if let Some(count) = window.and_then(|window| window.counts.get_mut(bucket_of(took_ns))) {
             *count = count.saturating_add(requests);
@@ -164,27 +167,6 @@ impl Foreground {
     }
 }
 
-/// The bucket of a time.
-fn bucket_of(took_ns: u64) -> usize {
-    let units = took_ns >> UNIT_BITS;
-    let bucket = match units.checked_ilog2() {
-        None | Some(0..=2) => units,
-        Some(octave) => u64::from(octave - 2) * 8 + ((units >> (octave - 3)) & 7),
-    };
-    usize::try_from(bucket).map_or(BUCKETS - 1, |bucket| bucket.min(BUCKETS - 1))
-}
-
-/// The least time of a bucket.
-fn floor_of(bucket: usize) -> u64 {
-    let bucket = bucket as u64;
-    let units = if bucket < 8 {
-        bucket
-    } else {
-        (8 + bucket % 8) << (bucket / 8 - 1)
-    };
-    units << UNIT_BITS
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,29 +179,17 @@ mod tests {
     }
 
     #[test]
-    fn every_time_lies_in_its_bucket_and_buckets_are_an_eighth_of_an_octave() {
-        for bucket in 0..BUCKETS - 1 {
-            let (from, to) = (floor_of(bucket), floor_of(bucket + 1));
-            assert_eq!(bucket_of(from), bucket);
-            assert_eq!(bucket_of(to - 1), bucket);
-            assert!(bucket < 8 || to - from <= from / 8, "{from} to {to}");
-        }
-        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
-        assert!(floor_of(BUCKETS - 1) > 60_000 * MS);
-    }
-
-    #[test]
     fn the_p999_is_the_slowest_of_a_thousand_and_never_one_request_alone() {
         let mut foreground = Foreground::default();
         requests(&mut foreground, 100);
-        foreground.waited(30 * MS);
+        foreground.waited(Stage::DiskRead, 30 * MS);
         assert_eq!(foreground.seen().p999_ns, 0, "one of a hundred");
-        foreground.waited(20 * MS);
+        foreground.waited(Stage::DiskRead, 20 * MS);
         let p999_ns = foreground.seen().p999_ns;
         assert!((20 * MS..=23 * MS).contains(&p999_ns), "{p999_ns}");
         requests(&mut foreground, 2_900);
         assert_eq!(foreground.seen().p999_ns, 0, "two of three thousand");
-        foreground.waited(5 * MS);
+        foreground.waited(Stage::DiskRead, 5 * MS);
         let p999_ns = foreground.seen().p999_ns;
         assert!((5 * MS..=6 * MS).contains(&p999_ns), "{p999_ns}");
     }
@@ -244,7 +214,7 @@ mod tests {
     fn what_is_older_than_the_windows_is_forgotten_and_enough_requests_hide_what_is_older() {
         let mut foreground = Foreground::default();
         requests(&mut foreground, 10);
-        (0..10).for_each(|_| foreground.waited(50 * MS));
+        (0..10).for_each(|_| foreground.waited(Stage::DiskRead, 50 * MS));
         foreground.rotate(1);
         assert!(foreground.seen().p999_ns >= 50 * MS);
         requests(&mut foreground, 4_000);

@@ -414,6 +414,7 @@ impl Replica {
             background_cuts: pace.cuts,
             background_excuses: pace.excuses,
             foreground_p999_us: pace.p999_ns / 1000,
+            stages: self.background.foreground.stages.clone(),
             writes: self.write_state(),
             keys: self.index.values() as u64,
             tombstones: self.index.tombstones() as u64,

@@ -6,7 +6,7 @@
 //! - `open`: a start;
 //! - `get`, `write`, `scan`: what requests do;
 //! - `clean`, `checkpoints`: what happens behind them;
-//! - `foreground`, `pace`: what clients feel, and how fast the background may go;
+//! - `stages`, `foreground`, `pace`: where clients' time goes, what they feel, and how fast the background may go;
 //! - `records`, `kept`, `hints`: what the background needs of it: ranges, marks of what is whole, hints;
 //! - `turn`: what those who stand on it handle an event with.
 
@@ -22,6 +22,7 @@ mod open;
 pub(crate) mod pace;
 pub(crate) mod records;
 mod scan;
+mod stages;
 mod status;
 pub(crate) mod turn;
 mod write;
@@ -31,6 +32,7 @@ pub use hints::record_token;
 pub use machine::Replica;
 pub use open::{OpenError, RecoveryReport};
 pub use pace::{BACKGROUND_BYTES_PER_S_DEFAULT, PaceConfig, SLA_P999_NS_DEFAULT};
+pub use stages::{Stage, StageTimes, Stages};
 pub use status::{Damage, ShardStatus, WriteState};
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The pace against a model of a machine: what clients feel as a function of what the background does.
 
 use super::*;
+use crate::replica::stages::Stage;
 use proptest::prelude::*;
 
 const MS: u64 = 1_000_000;
@@ -60,7 +61,7 @@ impl Machine {
                 // Some tenths more or less.
                 let took_ns = slow_ns(rate) / 10 * one / 16 * (14 + self.random() % 5);
                 self.late += u64::from(took_ns > self.pace.config.sla_p999_ns);
-                self.pace.foreground.waited(took_ns);
+                self.pace.foreground.waited(Stage::Replicas, took_ns);
             }
             while self.pace.is_open(self.now_ns) && moved_in_turn < 1 << 20 {
                 self.pace.spend(self.now_ns, 16 << 10);
@@ -183,7 +184,7 @@ fn few_requests_and_a_slow_one_now_and_then_do_not_make_it_hunt() {
         machine
             .pace
             .foreground
-            .waited(if is_slow { 30 * MS } else { MS });
+            .waited(Stage::Replicas, if is_slow { 30 * MS } else { MS });
     }
     assert_eq!(machine.pace.cuts, 0);
     assert_eq!(machine.pace.share, WHOLE);
@@ -213,7 +214,7 @@ fn what_has_rested_begins_small_where_clients_are() {
     for _ in 0..3_000 {
         machine.now_ns += MS;
         machine.pace.foreground.begun();
-        machine.pace.foreground.waited(50 * MS);
+        machine.pace.foreground.waited(Stage::Replicas, 50 * MS);
         machine.pace.turn_end(machine.now_ns);
     }
     assert_eq!(machine.pace.cuts, cuts, "nothing to cut");

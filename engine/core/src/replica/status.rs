@@ -2,6 +2,7 @@
 
 use crate::base::ids::SegmentId;
 use crate::port::Progress;
+use crate::replica::stages::Stages;
 
 /// A damaged place in the log. What was there is unknown, not absent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,6 +136,8 @@ pub struct ShardStatus {
     pub background_excuses: u64,
     /// The p99.9 of clients' requests on this shard in the last second, as the background's pace is set by it.
     pub foreground_p999_us: u64,
+    /// Where clients' time went since the start.
+    pub stages: Stages,
     /// How far the background is with each kind of its work.
     pub progress: Progress,
     /// Places of the log that are lost.

@@ -24,7 +24,8 @@ use meters::{Counts, Meters};
 
 pub use crate::replica::{
     BACKGROUND_BYTES_PER_S_DEFAULT, Bucket, Damage, OpenError, PaceConfig, RecoveryReport,
-    SLA_P999_NS_DEFAULT, ShardConfig, ShardStatus, WriteState, record_token,
+    SLA_P999_NS_DEFAULT, ShardConfig, ShardStatus, Stage, StageTimes, Stages, WriteState,
+    record_token,
 };
 
 /// One shard.

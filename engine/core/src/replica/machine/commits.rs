@@ -1,6 +1,7 @@
 //! Group commit, and who waits for it: when a batch is closed, and what is answered when it is on stable media.
 
 use super::*;
+use crate::replica::stages::Stage;
 
 pub(super) struct CommitWaiter {
     pub(super) batch: BatchNumber,
@@ -84,7 +85,7 @@ impl Replica {
             let previous = waiter.previous.map(|bytes| effects.keep(&bytes));
             let took_ns = now.mono_ns.saturating_sub(waiter.since_ns);
             if purpose_of(waiter.id).is_none() {
-                self.background.foreground.waited(took_ns);
+                self.background.foreground.waited(Stage::Commit, took_ns);
             }
             let receipt = Self::receipt(1, took_ns);
             effects.reply(

@@ -1,6 +1,7 @@
 //! Records by their places: in memory, or read for those who wait. Readers of one record share one read.
 
 use super::*;
+use crate::replica::stages::Stage;
 
 pub(super) struct PendingRead {
     /// The background waits for it too.
@@ -190,7 +191,7 @@ impl Replica {
         let is_clients = |waiter: &&OwnedRequest| purpose_of(waiter.request().id).is_none();
         for _ in read.waiters.iter().filter(is_clients) {
             let took_ns = now.mono_ns.saturating_sub(read.since_ns);
-            self.background.foreground.waited(took_ns);
+            self.background.foreground.waited(Stage::DiskRead, took_ns);
         }
         let (segment, offset) = (
             self.layout.segment(read.place),
