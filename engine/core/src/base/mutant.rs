@@ -77,6 +77,7 @@ mutants! {
     LetGoUnasked: "a node lets go of a partition without asking its targets whether they work by the same layout",
     PendingCounts: "a node that has yet to gain a partition counts in the quorums of its writes",
     RemovedHolding: "a leaving node is removed before it has handed over what it holds",
+    RemovedUnasked: "a leaving node is removed without asking it whether it holds what is not known yet",
     ClockForgotten: "a start after a crash forgets how far the clock had been promised",
 }
 

@@ -87,7 +87,7 @@ impl Cluster {
         }
         match name {
             "join" => self.join(now, command, out),
-            "leave" => self.leave(now, command),
+            "leave" => self.leave(now, command, out),
             "replace" => self.replace(now, command),
             "plan" => self.make_plan(now),
             "commit" => self.commit(now, command),
@@ -141,10 +141,11 @@ impl Cluster {
         Ok(json!({ "done": done, "staged": self.staged() }))
     }
 
-    fn leave(&mut self, now: Now, command: &Map<String, Value>) -> Answer {
+    fn leave(&mut self, now: Now, command: &Map<String, Value>, out: &mut Out) -> Answer {
         let node = self.find(text(command, "node")?)?;
         let has = |flag: &str| command.get(flag).and_then(Value::as_bool) == Some(true);
         let stamp = self.stamp(now);
+        let has_shown_all = has("lost") || !has("remove") || self.has_shown_all(now, node, out);
         let ring = self.ring_mut()?;
         let done = if ring.layout().contains(node) {
             ring.stage_leave(node, stamp)?;
@@ -152,8 +153,13 @@ impl Cluster {
         } else if has("lost") || has("remove") {
             if has("lost") {
                 ring.remove_lost(node)?;
-            } else {
+            } else if has_shown_all || ring.held(node).is_some_and(|held| !held.is_empty()) {
                 ring.remove(node)?;
+            } else {
+                return Err(CommandError::Refused(format!(
+                    "{node} has not told this node yet that it holds nothing by the newest layout; ask again in a moment, or \
+                     say --lost if it is gone for good"
+                )));
             }
             self.detector.forget(node);
             self.sightings.forget(node);

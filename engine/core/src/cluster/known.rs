@@ -14,6 +14,10 @@
 //! crash makes forget the newest layout: it asks others before it takes part again, and what it showed before that start
 //! counts no more.
 //!
+//! **Removal.** A node that left is removed for good only when it has shown that it works by the newest layout known here, has
+//! no place in that, and holds nothing. That nothing is known of what it holds is not enough: it may have gained partitions
+//! under a layout that others still work by, and told those, who then let go.
+//!
 //! Nothing new is said for it: a greeting is answered by a digest, and all that is needed is in there. Who has shown enough
 //! by the usual exchange is not asked.
 
@@ -101,6 +105,25 @@ impl Known {
 }
 
 impl Cluster {
+    /// Whether a node has shown that it works by the newest layout known here, and that what is known here is all that it
+    /// holds; it is asked otherwise.
+    pub(super) fn has_shown_all(&mut self, now: Now, node: NodeId, out: &mut super::Out) -> bool {
+        if mutant::is(Mutant::RemovedUnasked) || mutant::is(Mutant::RemovedHolding) {
+            return true;
+        }
+        let Some(ring) = self.ring.as_ref().filter(|_| node != self.me) else {
+            return true;
+        };
+        let held = ring.held(node).map(|held| held.version());
+        let has_shown = self.known.of(node, ring).is_some_and(|shown| {
+            shown.layout == ring.layout().id() && shown.held <= held.unwrap_or_default()
+        });
+        if !has_shown {
+            self.say(now, node, &Word::Hello(self.facts.clone()), out);
+        }
+        has_shown
+    }
+
     /// Does what others have shown enough for, and asks those of whom more is needed.
     pub(super) fn heed_known(&mut self, now: Now, out: &mut super::Out) {
         // What follows from a layout that is not the newest any more waits for the next table.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gramme_core::base::ids::{NodeId, PartitionId};
+use gramme_core::base::ids::{NodeId, PartitionId, ShardIndex};
 use gramme_core::ring::{Held, Ring, RingView};
 
 /// What each node says it holds, and what its view says; and what was wrong.
@@ -11,12 +11,16 @@ pub struct RingWatch {
     /// By each node's own word, as it was when the node last did anything: what others hear is this, some time later, and
     /// its own view follows it by up to some hundred milliseconds, so neither of these is the truth.
     held: BTreeMap<NodeId, Held>,
+    /// Which of a node's shards have said that a partition is handed over, since the node last gained it.
+    handed_over: BTreeMap<(NodeId, PartitionId), BTreeSet<ShardIndex>>,
     /// By each node's own views: by these its shards drop data.
     viewed: BTreeMap<NodeId, BTreeSet<usize>>,
     /// Set when the cluster has formed: before, nobody holds anything.
     pub is_formed: bool,
     /// How many others hold a partition at least when a node lets it go.
     pub holders_min: usize,
+    /// Whether nothing is let go but what was handed over: no machine crashes, nothing is lost.
+    pub is_whole: bool,
     /// What should have held and did not.
     pub violations: Vec<String>,
     /// What operators did and what befell machines, in order of virtual time.
@@ -24,8 +28,14 @@ pub struct RingWatch {
 }
 
 impl RingWatch {
-    /// What a node knows has changed, perhaps: heeds what it says of itself.
-    pub fn says(&mut self, at_ns: u64, me: NodeId, ring: &Ring) {
+    /// A shard of a node says that its slice of a partition is handed over.
+    pub fn drained(&mut self, me: NodeId, partition: PartitionId, shard: ShardIndex) {
+        let shards = self.handed_over.entry((me, partition)).or_default();
+        shards.insert(shard);
+    }
+
+    /// What a node of so many shards knows has changed, perhaps: heeds what it says of itself.
+    pub fn says(&mut self, at_ns: u64, (me, shards): (NodeId, usize), ring: &Ring) {
         let Some(held) = ring.held(me) else { return };
         // One that comes back may for a moment know less of itself than it has said: it serves nothing by that.
         let is_news = |known: &Held| held.version() > known.version();
@@ -47,10 +57,27 @@ impl RingWatch {
         if gained.is_empty() && let_go.is_empty() {
             return;
         }
+        for partition in &gained {
+            self.handed_over.remove(&(me, PartitionId(*partition)));
+        }
         let numbers: Vec<u32> = let_go.iter().map(|at| at.0).collect();
         let what = format!("{me} has gained {gained:?} and let go of {numbers:?}");
         self.story.push((at_ns, what));
         for partition in let_go {
+            let done = self
+                .handed_over
+                .remove(&(me, partition))
+                .map_or(0, |done| done.len());
+            if self.is_formed && self.is_whole && done < shards {
+                self.wrong(
+                    at_ns,
+                    (ring.epoch(), me),
+                    &format!(
+                        "it let go of partition {}, of which {done} of {shards} shards have handed over theirs",
+                        partition.0
+                    ),
+                );
+            }
             // A layout of fewer nodes has fewer places.
             let places = ring.layout().targets(partition).len();
             let others = self.holders(partition, me);

@@ -194,6 +194,12 @@ impl World {
             if let (Note::View(view), 0) = (&note, to.0) {
                 self.saw_view(node, view);
             }
+            if let Note::Drained {
+                shard, partition, ..
+            } = &note
+            {
+                self.ring.drained(self.nodes[node].id, *partition, *shard);
+            }
             self.step(node, usize::from(to.0), Event::Note(note));
         }
     }

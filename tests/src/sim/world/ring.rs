@@ -73,7 +73,8 @@ impl World {
         let own = &self.nodes[node];
         let control = own.shards.first().and_then(|host| host.shard.as_ref());
         if let Some(ring) = control.and_then(|control| control.ring()) {
-            self.ring.says(self.now_ns, own.id, ring);
+            self.ring
+                .says(self.now_ns, (own.id, own.shards.len()), ring);
         }
     }
 
@@ -106,6 +107,7 @@ impl World {
         let swarm = &self.swarm;
         self.ring.is_formed = true;
         let is_whole = swarm.wipes == 0 && swarm.rot == 0 && !swarm.has_crashes();
+        self.ring.is_whole = is_whole;
         self.ring.holders_min = usize::from(if is_whole { swarm.n } else { 1 });
         self.began_ns = self.now_ns;
         self.is_safety = true;
