@@ -18,6 +18,13 @@
 //! no place in that, and holds nothing. That nothing is known of what it holds is not enough: it may have gained partitions
 //! under a layout that others still work by, and told those, who then let go.
 //!
+//! **Gaining.** A node that is to gain a partition brings its copy up for good only when all who may coordinate writes of it
+//! have shown a layout no older than its own: from then on their writes count it among those of whom at most N − W may
+//! miss them (`coordinate::write`), and what was acknowledged before lies on enough of the holders that it compares with
+//! (`upkeep::duties`). One that does not seem alive is left out after [`LEFT_OUT_NS`]: who is in touch with anybody that knows the
+//! layout hears of it well before that, so what it coordinates is acknowledged only among nodes that know it no more than
+//! it does. That is a bound in time, not a proof.
+//!
 //! Nothing new is said for it: a greeting is answered by a digest, and all that is needed is in there. Who has shown enough
 //! by the usual exchange is not asked.
 
@@ -33,6 +40,8 @@ use crate::ring::{HeldVersion, LayoutId, Ring, RingDigest};
 
 /// How often one that has not shown enough is asked.
 const ASK_NS: u64 = 100_000_000;
+/// How long one that may coordinate writes, and does not seem alive, keeps a partition from being gained.
+const LEFT_OUT_NS: u64 = 5_000_000_000;
 /// How many are asked at once.
 const ASKED_MAX: usize = 16;
 
@@ -94,6 +103,12 @@ impl Known {
         (shown.start >= member.start_count()).then_some(shown)
     }
 
+    /// Whether a node has shown that it knows the newest layout known here, or one after it.
+    fn follows(&self, node: NodeId, ring: &Ring) -> bool {
+        self.of(node, ring)
+            .is_some_and(|shown| shown.layout >= ring.layout().id())
+    }
+
     /// Whether a node has shown that it works by the newest layout known here, and holds a partition.
     fn keeps(&self, node: NodeId, partition: PartitionId, ring: &Ring) -> bool {
         let Some(held) = ring.held(node).filter(|held| held.contains(partition)) else {
@@ -131,6 +146,19 @@ impl Cluster {
             return;
         };
         let mut lacking: BTreeSet<NodeId> = BTreeSet::new();
+        let mut known: Vec<PartitionId> = Vec::new();
+        for (partition, nodes, since_ns) in self.progress.unknown() {
+            let is_late = now.mono_ns.saturating_sub(since_ns) >= LEFT_OUT_NS;
+            let is_short = |node: &&NodeId| {
+                let is_left_out = is_late && !self.detector.is_alive(**node, now.mono_ns);
+                !self.known.follows(**node, ring) && !is_left_out
+            };
+            let short: Vec<NodeId> = nodes.iter().filter(is_short).copied().collect();
+            if short.is_empty() || mutant::is(Mutant::GainedUnknown) {
+                known.push(partition);
+            }
+            lacking.extend(short);
+        }
         let mut kept: Vec<PartitionId> = Vec::new();
         for (partition, targets) in self.progress.handed_over() {
             let keeps = |node: &&NodeId| self.known.keeps(**node, partition, ring);
@@ -143,6 +171,14 @@ impl Cluster {
                 kept.push(partition);
             }
             lacking.extend(short);
+        }
+        if !known.is_empty() {
+            // The table says so from now on.
+            self.table = None;
+            self.is_dirty = true;
+        }
+        for partition in known {
+            self.progress.set_known(partition);
         }
         self.let_go(now, &kept);
         if lacking.is_empty() || now.mono_ns < self.known.ask_ns {
@@ -162,11 +198,13 @@ impl Cluster {
 
     /// When [`Self::heed_known`] wants to ask.
     pub(super) fn ask_deadline_ns(&self) -> Option<u64> {
-        let is_waiting = self.progress.handed_over().next().is_some();
+        let is_waiting = self.progress.handed_over().next().is_some()
+            || self.progress.unknown().next().is_some();
         (is_waiting && self.is_table_newest()).then_some(self.known.ask_ns)
     }
 
-    fn is_table_newest(&self) -> bool {
+    /// Whether the duties follow from the newest layout known here.
+    pub(super) fn is_table_newest(&self) -> bool {
         let ring = self.ring.as_ref();
         ring.is_some_and(|ring| ring.layout().id() == self.progress.layout)
     }

@@ -22,7 +22,7 @@ use super::sighting::Sightings;
 use super::view::{self, Duties, Published};
 use super::vitals::{AllVitals, Vitals};
 use super::word::{Refusal, Sender, Word, encode};
-use crate::base::ids::{NodeId, ShardIndex};
+use crate::base::ids::{NodeId, PartitionId, ShardIndex};
 use crate::base::limits::REPLICAS_DEFAULT;
 use crate::base::time::{HlcClock, Now};
 use crate::port::{Note, RequestId};
@@ -154,11 +154,11 @@ pub struct Cluster {
     pub(super) garbage: u64,
     // edges
     pub(super) published: Published,
-    table: Option<(u64, Arc<Vec<PartitionView>>)>,
+    pub(super) table: Option<(u64, Arc<Vec<PartitionView>>)>,
     fingerprint: Option<(u64, u64)>,
     times: Times,
     exchanges: u64,
-    is_dirty: bool,
+    pub(super) is_dirty: bool,
     is_unkept: bool,
 }
 
@@ -699,7 +699,7 @@ impl Cluster {
         let partitions = match &self.table {
             Some((of, table)) if *of == epoch => Arc::clone(table),
             Some(_) | None => {
-                let table = self.make_table(&nodes, epoch);
+                let table = self.make_table(&nodes, (epoch, now.mono_ns));
                 self.table = Some((epoch, Arc::clone(&table)));
                 table
             }
@@ -715,7 +715,7 @@ impl Cluster {
         }
     }
 
-    fn make_table(&mut self, nodes: &[NodeView], epoch: u64) -> Arc<Vec<PartitionView>> {
+    fn make_table(&mut self, nodes: &[NodeView], at: (u64, u64)) -> Arc<Vec<PartitionView>> {
         let blank = || Arc::new(view::blank(self.slices));
         let Some(ring) = &self.ring else {
             return blank();
@@ -723,10 +723,18 @@ impl Cluster {
         match self.standing {
             Standing::Outside | Standing::Refused(_) | Standing::WrongPartitions { .. } => blank(),
             Standing::Member if !self.own_clock.is_wrong() => {
-                let table = ring.partition_views(self.me, &ring.routes());
+                let mut table = ring.partition_views(self.me, &ring.routes());
                 let layout = ring.layout().id();
-                let duties = Duties::of(&table, nodes);
-                self.progress.duties(duties, layout, epoch);
+                let duties = Duties::of(&table, nodes, self.me);
+                let has_pending = !duties.pending.is_empty();
+                self.progress.duties(duties, layout, at);
+                if has_pending {
+                    let rows = Arc::make_mut(&mut table).iter_mut();
+                    for (partition, row) in (0u32..).map(PartitionId).zip(rows) {
+                        row.is_pending_known =
+                            row.is_pending_here && self.progress.is_known(partition);
+                    }
+                }
                 table
             }
             Standing::Member | Standing::Vouching { .. } => {

@@ -21,8 +21,11 @@ struct Done {
     shards: BTreeSet<ShardIndex>,
     /// Whether all are.
     is_whole: bool,
-    /// The others whom it concerns: of a partition to be let go, its targets.
+    /// The others whom it concerns: of a partition to be let go, its targets; of one to be gained, those that write it.
     nodes: Vec<NodeId>,
+    since_ns: u64,
+    /// Whether they have shown that they know that it is to be gained.
+    is_known: bool,
 }
 
 /// All of it.
@@ -40,8 +43,21 @@ pub(super) struct Progress {
 
 impl Progress {
     /// This node's duties from a view on.
-    pub(super) fn duties(&mut self, duties: Duties, layout: LayoutId, epoch: u64) {
+    pub(super) fn duties(&mut self, duties: Duties, layout: LayoutId, (epoch, now_ns): (u64, u64)) {
+        let is_other_layout = layout != self.layout;
         self.layout = layout;
+        // Who else has it may change while this node gains it, its targets not while it lets go.
+        for (partition, done) in &mut self.gaining {
+            if let Some(nodes) = duties.pending.get(partition) {
+                done.nodes.clone_from(nodes);
+            }
+            if is_other_layout {
+                // Between the two may be one that others know and by which it is not to be gained here.
+                (done.since_epoch, done.since_ns) = (epoch, now_ns);
+                (done.is_known, done.is_whole) = (false, false);
+                done.shards.clear();
+            }
+        }
         for (list, wanted) in [
             (&mut self.gaining, duties.pending),
             (&mut self.draining, duties.draining),
@@ -53,6 +69,8 @@ impl Progress {
                     shards: BTreeSet::new(),
                     is_whole: false,
                     nodes,
+                    since_ns: now_ns,
+                    is_known: false,
                 });
             }
         }
@@ -62,6 +80,25 @@ impl Progress {
     pub(super) fn handed_over(&self) -> impl Iterator<Item = (PartitionId, &[NodeId])> {
         let whole = self.draining.iter().filter(|(_, done)| done.is_whole);
         whole.map(|(partition, done)| (*partition, done.nodes.as_slice()))
+    }
+
+    /// What is to be gained while not all who write it are known to know that; with them, and since when.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = (PartitionId, &[NodeId], u64)> {
+        let unknown = self.gaining.iter().filter(|(_, done)| !done.is_known);
+        unknown.map(|(partition, done)| (*partition, done.nodes.as_slice(), done.since_ns))
+    }
+
+    /// All who write it know that it is to be gained here.
+    pub(super) fn set_known(&mut self, partition: PartitionId) {
+        if let Some(done) = self.gaining.get_mut(&partition) {
+            done.is_known = true;
+        }
+    }
+
+    /// Whether they do.
+    pub(super) fn is_known(&self, partition: PartitionId) -> bool {
+        let done = self.gaining.get(&partition);
+        done.is_some_and(|done| done.is_known)
     }
 
     /// It is said to be held no longer.
@@ -99,6 +136,7 @@ impl Cluster {
     pub fn note(&mut self, now: Now, note: &Note, out: &mut super::Out) {
         let shards = self.slices.shards();
         let me = self.me;
+        let is_newest = self.is_table_newest();
         let Some(ring) = &mut self.ring else { return };
         let changed = match note {
             Note::Gained {
@@ -106,13 +144,11 @@ impl Cluster {
                 partition,
                 epoch,
             } => {
-                is_done(
-                    &mut self.progress.gaining,
-                    *partition,
-                    *shard,
-                    *epoch,
-                    shards,
-                ) && ring.set_held(me, *partition)
+                // By a newer layout the shards begin to compare anew.
+                let gaining = &mut self.progress.gaining;
+                is_newest
+                    && is_done(gaining, *partition, *shard, *epoch, shards)
+                    && ring.set_held(me, *partition)
             }
             Note::Drained {
                 shard,

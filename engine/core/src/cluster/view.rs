@@ -13,6 +13,7 @@ use crate::ring::{BucketView, Layout, NodeView, PartitionView, RingView, Slices}
 /// What this node has to do with partitions beside serving them, with the others whom it concerns.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(super) struct Duties {
+    /// With those that write it.
     pub(super) pending: BTreeMap<PartitionId, Vec<NodeId>>,
     /// With those that are to have it.
     pub(super) draining: BTreeMap<PartitionId, Vec<NodeId>>,
@@ -20,16 +21,20 @@ pub(super) struct Duties {
 
 impl Duties {
     /// Those that follow from a table.
-    pub(super) fn of(table: &[PartitionView], nodes: &[NodeView]) -> Self {
+    pub(super) fn of(table: &[PartitionView], nodes: &[NodeView], me: NodeId) -> Self {
         let mut duties = Self::default();
+        let ids = |numbers: &[u16]| -> Vec<NodeId> {
+            let nodes = numbers.iter().filter_map(|at| nodes.get(usize::from(*at)));
+            nodes.map(|node| node.id).filter(|id| *id != me).collect()
+        };
         for (partition, row) in (0u32..).map(PartitionId).zip(table) {
             if row.is_pending_here {
-                duties.pending.insert(partition, Vec::new());
+                let mut writers = ids(&row.write);
+                writers.extend(ids(&row.others));
+                duties.pending.insert(partition, writers);
             }
             if row.is_draining_here {
-                let targets = row.read.iter().filter_map(|at| nodes.get(usize::from(*at)));
-                let targets = targets.map(|node| node.id).collect();
-                duties.draining.insert(partition, targets);
+                duties.draining.insert(partition, ids(&row.read));
             }
         }
         duties

@@ -97,9 +97,10 @@ impl Coordinator {
     ) {
         let partition = turn.view.slices.partition_of(key.token);
         let is_holder = turn.view.my_number().is_some_and(|number| {
-            turn.view
-                .partition(partition)
-                .is_some_and(|row| row.read.contains(&number) || row.is_draining_here)
+            turn.view.partition(partition).is_some_and(|row| {
+                row.read.contains(&number)
+                    || row.is_draining_here && mutant::is(Mutant::DrainingServes)
+            })
         });
         if !is_holder {
             return self.answer_fetch(turn, peer, call, Err(Refusal::NotHere));
@@ -222,14 +223,16 @@ impl Coordinator {
     }
 }
 
-/// Whether this node holds a partition, is to hold it, or drains it.
+/// Whether this node takes writes of a partition: it holds it, or is to hold it. One that is to let go does not: what it
+/// had when it was told so is what it hands over, and who is refused counts it no more.
 fn is_kept_here(turn: &Turn<'_>, partition: PartitionId) -> bool {
     let Some(number) = turn.view.my_number() else {
         return false;
     };
-    turn.view
-        .partition(partition)
-        .is_some_and(|row| row.write.contains(&number) || row.is_draining_here)
+    turn.view.partition(partition).is_some_and(|row| {
+        let is_draining = row.is_draining_here && mutant::is(Mutant::DrainingServes);
+        row.write.contains(&number) || is_draining
+    })
 }
 
 fn refusal(failure: Failure) -> Refusal {

@@ -1,6 +1,7 @@
 //! The slots of the coordinator: one for each client request among the replicas, and for each question of a peer that
 //! waits for this shard's replica.
 
+use super::STAND_IN_AFTER_NS;
 use crate::base::ids::{NodeId, Token};
 use crate::base::mutant::{self, Mutant};
 use crate::port::{CallId, OwnedRequest, Peer, Receipt, Refusal, RequestId};
@@ -12,8 +13,10 @@ pub(super) struct WriteReplica {
     pub(super) node: NodeId,
     /// For whom it stands in.
     pub(super) hint_for: Option<NodeId>,
-    /// Whether its acknowledgement counts: not that of a node that does not hold the partition yet.
+    /// Whether its acknowledgement counts: not that of a node that does not hold the partition yet, or lets go of it.
     pub(super) counts: bool,
+    /// Whether it is to let go of the partition: it takes the write, or says that it answers no more reads.
+    pub(super) is_draining: bool,
     pub(super) state: Answer,
     pub(super) asked_ns: u64,
 }
@@ -25,6 +28,8 @@ pub(super) enum Answer {
     /// Done; whether it is on stable media.
     Done(bool),
     Failed,
+    /// It has let go of the partition, and answers no more reads of it.
+    LetGo,
 }
 
 /// What this shard's own replica said of a write.
@@ -44,6 +49,12 @@ pub(super) struct WriteSlot {
     pub(super) started_ns: u64,
     /// When the client stops waiting.
     pub(super) deadline_ns: u64,
+    /// Of which view the replicas are.
+    pub(super) epoch: u64,
+    /// Replicas that the client wants, and acknowledgements.
+    pub(super) n: u8,
+    pub(super) wanted: u8,
+    /// Those that there can be of them.
     pub(super) needed: u8,
     pub(super) stable_needed: u8,
     pub(super) zones_needed: u8,
@@ -201,17 +212,32 @@ pub(super) struct Tally {
     pub(super) stable: u8,
     pub(super) stand_ins: u8,
     pub(super) waiting: u8,
+    /// Nodes that hold the partition, are to hold it or let go of it, and have not acknowledged.
+    pub(super) missing: u8,
 }
 
 impl WriteSlot {
     /// Counts the answers.
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn tally(&self, now_ns: u64) -> Tally {
         let mut tally = Tally {
             acknowledged: 0,
             stable: 0,
             stand_ins: 0,
             waiting: 0,
+            missing: 0,
         };
+        for replica in self.replicas.iter().filter(|r| r.hint_for.is_none()) {
+            let is_silent = now_ns.saturating_sub(replica.asked_ns) >= STAND_IN_AFTER_NS;
+            let is_missing = match replica.state {
+                Answer::Done(_) | Answer::LetGo => false,
+                // Others take its part, as hints.
+                Answer::Failed => self.is_strict,
+                Answer::Waiting => self.is_strict || !is_silent,
+            };
+            tally.missing += u8::from(is_missing);
+            tally.waiting +=
+                u8::from(!replica.counts && is_missing && replica.state == Answer::Waiting);
+        }
         let counted = self.replicas.iter().filter(|replica| {
             let is_ruled_out = self.is_strict && replica.hint_for.is_some();
             replica.counts && (!is_ruled_out || mutant::is(Mutant::StandInCounts))
@@ -224,7 +250,7 @@ impl WriteSlot {
                     tally.stand_ins += u8::from(replica.hint_for.is_some());
                 }
                 Answer::Waiting => tally.waiting += 1,
-                Answer::Failed => {}
+                Answer::Failed | Answer::LetGo => {}
             }
         }
         tally

@@ -1,5 +1,11 @@
 //! Writes: the own replica first, which gives the write its dot; its whole object to the others at the same time; the
 //! answer at W acknowledgements.
+//!
+//! While a partition moves, coordinators and readers may go by different views. So a write also goes to all who hold the
+//! partition, are to hold it, or are to let go of it, and of all these at most N − W may be missing when it is acknowledged:
+//! then any R > N − W of them show it, whichever N of them a reader takes for the replicas. One that has let go says so; it
+//! answers no more reads, and is not missed. Acknowledgements count by the view of the moment in which the client is
+//! answered. With stand-ins allowed, those that are away are not waited for: a hint is kept, as for any replica.
 
 use crate::base::durability::Durability;
 use crate::base::ids::NodeId;
@@ -106,28 +112,18 @@ impl Coordinator {
         }
         let durability = request.durability.unwrap_or(bucket.durability);
         let now_ns = turn.now.mono_ns;
-        let replica = |node: NodeId, counts| WriteReplica {
-            node,
+        let mut replicas = vec![WriteReplica {
+            node: view.me,
             hint_for: None,
-            counts,
+            counts: true,
+            is_draining: false,
             state: Answer::Waiting,
             asked_ns: now_ns,
-        };
-        let mut replicas = vec![replica(view.me, true)];
+        }];
         if is_stand_in {
             replicas[0].hint_for = others.first().map(|other| view.node(*other).id);
         }
-        replicas.extend(
-            others
-                .iter()
-                .map(|other| replica(view.node(*other).id, true)),
-        );
-        let pending = row.write.iter().filter(|other| !row.read.contains(other));
-        replicas.extend(
-            pending
-                .filter(|other| **other != number)
-                .map(|other| replica(view.node(*other).id, mutant::is(Mutant::PendingCounts))),
-        );
+        replicas.extend(replicas_of(view, row, n, now_ns));
         let deadline_ns = deadline_ns(turn, request);
         let slot = WriteSlot {
             id: request.id,
@@ -135,6 +131,9 @@ impl Coordinator {
             request: OwnedRequest::new(request),
             started_ns: now_ns,
             deadline_ns,
+            epoch: view.epoch,
+            n,
+            wanted,
             needed,
             stable_needed: match durability {
                 Durability::Buffered => 0,
@@ -240,6 +239,9 @@ impl Coordinator {
             return;
         }
         failed.state = Answer::Failed;
+        if failed.is_draining {
+            return;
+        }
         if !failed.counts {
             // It may have been transferred this key before: its copy would not be whole.
             let target = failed.node;
@@ -277,6 +279,7 @@ impl Coordinator {
                 node,
                 hint_for: Some(target),
                 counts: true,
+                is_draining: false,
                 state: Answer::Waiting,
                 asked_ns: turn.now.mono_ns,
             });
@@ -409,6 +412,10 @@ impl Coordinator {
                 self.peers.answered(from, took_ns, queue);
             }
             Err(_) if mutant::is(Mutant::RefusalCounts) => asked.state = Answer::Done(true),
+            Err(Refusal::NotHere) if asked.is_draining => {
+                mark::reach(Mark::HolderLetGo);
+                asked.state = Answer::LetGo;
+            }
             Err(_) => self.replica_failed(turn, id, replica),
         }
         self.settle_write(turn, id);
@@ -439,12 +446,65 @@ impl Coordinator {
         }
     }
 
+    /// The view has changed: who counts, and who must be asked, follows from the new one.
+    fn renew(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        slot.epoch = turn.view.epoch;
+        let Some(row) = turn.view.of_token(slot.request.request().token) else {
+            return;
+        };
+        let me = turn.view.my_number();
+        let mut now = replicas_of(turn.view, row, slot.n, turn.now.mono_ns);
+        for (at, replica) in slot.replicas.iter_mut().enumerate() {
+            if replica.hint_for.is_some() {
+                continue;
+            }
+            if at == 0 {
+                replica.counts = me.is_some_and(|me| row.read.contains(&me));
+                continue;
+            }
+            let Some(same) = now.iter().position(|other| other.node == replica.node) else {
+                // It has let go: what it acknowledged is with those that it handed over to.
+                (replica.counts, replica.state) = (false, Answer::LetGo);
+                continue;
+            };
+            let same = now.remove(same);
+            (replica.counts, replica.is_draining) = (same.counts, same.is_draining);
+            if replica.state == Answer::LetGo && !same.is_draining {
+                // It is to keep the partition after all: it is missed again, and asked again.
+                replica.state = Answer::Failed;
+            }
+        }
+        let first = slot.replicas.len();
+        slot.replicas.extend(now);
+        let counted = slot
+            .replicas
+            .iter()
+            .filter(|replica| replica.counts && replica.hint_for.is_none());
+        slot.needed = slot.wanted.min(counted.count() as u8).max(1);
+        let (end, has_object) = (slot.replicas.len(), slot.object.is_some());
+        for replica in first..end {
+            if has_object {
+                mark::reach(Mark::WriteRenewed);
+                self.ask_or_replace(turn, id, replica);
+            }
+        }
+    }
+
     /// Answers the client when it may be, and forgets what is over.
     fn settle_write(&mut self, turn: &mut Turn<'_>, id: SlotId) {
         let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
             return;
         };
-        let tally = slot.tally();
+        if !slot.is_answered && slot.epoch != turn.view.epoch {
+            self.renew(turn, id);
+        }
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let tally = slot.tally(turn.now.mono_ns);
         if !slot.is_answered {
             let acknowledged = slot
                 .replicas
@@ -454,7 +514,10 @@ impl Coordinator {
             let short = u8::from(mutant::is(Mutant::AckOneShort));
             let is_met = tally.acknowledged + short >= slot.needed
                 && tally.stable + short >= slot.stable_needed
-                && zones >= slot.zones_needed;
+                && zones >= slot.zones_needed
+                && (tally.missing <= slot.n - slot.wanted + short
+                    || mutant::is(Mutant::PendingIgnored)
+                    || mutant::is(Mutant::StandInCounts));
             if is_met && let Some(local) = &slot.local {
                 let receipt = receipt(tally.acknowledged, zones, tally.stable, tally.stand_ins);
                 let outcome = Outcome::Written {
@@ -501,7 +564,7 @@ impl Coordinator {
         if !slot.is_answered && slot.deadline_ns <= now_ns {
             slot.is_answered = true;
             self.stats.writes_in_doubt += 1;
-            let got = slot.tally().acknowledged;
+            let got = slot.tally(now_ns).acknowledged;
             let failure = in_doubt(got, slot.needed);
             client_waited(turn, slot.started_ns);
             turn.effects.reply(slot.id, Outcome::Failed(failure));
@@ -510,16 +573,16 @@ impl Coordinator {
         let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
             return;
         };
-        let waiting: Vec<(usize, u64)> = slot
+        let waiting: Vec<(usize, u64, bool)> = slot
             .replicas
             .iter()
             .enumerate()
             .skip(1)
             .filter(|(_, replica)| replica.state == Answer::Waiting)
-            .map(|(at, replica)| (at, now_ns.saturating_sub(replica.asked_ns)))
+            .map(|(at, r)| (at, now_ns.saturating_sub(r.asked_ns), r.counts))
             .collect();
         let (is_answered, has_object) = (slot.is_answered, slot.object.is_some());
-        for (replica, silent_ns) in waiting {
+        for (replica, silent_ns, counts) in waiting {
             let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
                 return;
             };
@@ -531,6 +594,7 @@ impl Coordinator {
             } else if silent_ns >= STAND_IN_AFTER_NS
                 && !is_answered
                 && has_object
+                && counts
                 && !slot.is_strict
             {
                 let has_stand_in = slot
@@ -566,12 +630,13 @@ impl Coordinator {
         let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
             return;
         };
-        let is_stuck = !slot.is_answered && slot.object.is_some() && slot.tally().waiting == 0;
+        let waiting = slot.tally(turn.now.mono_ns).waiting;
+        let is_stuck = !slot.is_answered && slot.object.is_some() && waiting == 0;
         if !is_stuck || slot.local.is_none() {
             return;
         }
         let again: Vec<usize> = (1..slot.replicas.len())
-            .filter(|at| is_failed_alive(turn.view, &slot.replicas[*at]))
+            .filter(|at| is_failed_alive(turn.view, slot, &slot.replicas[*at]))
             .collect();
         for at in again {
             if let Some(Slot::Write(slot)) = self.slots.get_mut(id) {
@@ -604,6 +669,35 @@ impl Coordinator {
     }
 }
 
+/// The other nodes that a write by a view goes to: `n` readers with this one, whose acknowledgements count; and all others
+/// that hold the partition, are to hold it, or are to let go of it.
+fn replicas_of(view: &RingView, row: &PartitionView, n: u8, now_ns: u64) -> Vec<WriteReplica> {
+    let me = view.my_number();
+    let is_reader = me.is_some_and(|me| row.read.contains(&me));
+    let replica = |number: &u16, counts, is_draining| WriteReplica {
+        node: view.node(*number).id,
+        hint_for: None,
+        counts,
+        is_draining,
+        state: Answer::Waiting,
+        asked_ns: now_ns,
+    };
+    let is_other = |number: &&u16| Some(**number) != me;
+    let readers = row.read.iter().filter(is_other);
+    let readers = readers.take(usize::from(n).saturating_sub(usize::from(is_reader)));
+    let beside = row.write.iter().filter(|other| !row.read.contains(other));
+    let pending_counts = mutant::is(Mutant::PendingCounts);
+    let mut replicas: Vec<WriteReplica> = readers.map(|node| replica(node, true, false)).collect();
+    replicas.extend(
+        beside
+            .filter(is_other)
+            .map(|node| replica(node, pending_counts, false)),
+    );
+    let draining = row.others.iter().filter(is_other);
+    replicas.extend(draining.map(|node| replica(node, false, true)));
+    replicas
+}
+
 /// Of [`Mutant::LoneEvent`]: the newest sibling alone, under the context of all.
 fn lone_event(object: &[u8]) -> Box<[u8]> {
     let lone = ObjectView::parse(object).ok().and_then(|view| {
@@ -616,17 +710,17 @@ fn lone_event(object: &[u8]) -> Box<[u8]> {
     bytes.into()
 }
 
-fn is_failed_alive(view: &RingView, replica: &WriteReplica) -> bool {
+fn is_failed_alive(view: &RingView, slot: &WriteSlot, replica: &WriteReplica) -> bool {
     let number = view.number_of(replica.node);
     replica.state == Answer::Failed
-        && replica.counts
+        && (replica.counts || slot.is_strict)
         && number.is_some_and(|number| view.node(number).is_alive)
 }
 
 fn has_failed_alive(view: &RingView, slot: &WriteSlot) -> bool {
     slot.replicas[1..]
         .iter()
-        .any(|replica| is_failed_alive(view, replica))
+        .any(|replica| is_failed_alive(view, slot, replica))
 }
 
 /// A request's number, or the bucket's.

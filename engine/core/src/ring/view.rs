@@ -37,6 +37,9 @@ pub struct PartitionView {
     pub others: Box<[u16]>,
     /// Whether this node should bring its copy up from the others: it is a target and does not hold it.
     pub is_pending_here: bool,
+    /// Whether, beside, all who may coordinate writes of it have shown that they know that: what they write from then on
+    /// counts this node among those of whom it may miss few.
+    pub is_pending_known: bool,
     /// Whether this node holds it and is no target: it lets go when the targets are equal.
     pub is_draining_here: bool,
 }

@@ -1,9 +1,11 @@
 //! What this shard owes its partitions: those to be gained are transferred, those to be let go are handed over and then
 //! dropped, those held are compared with the other nodes that hold them.
 //!
-//! A partition is gained when one of its holders was compared from end to end, nothing of what it listed is missing
-//! here, and all of that is on stable media: either nothing differed, or several sessions in a row brought everything
-//! (while clients write, something always differs for a moment). What is not kept here by the view (a stand-in's
+//! A partition is gained when each of its readers that is alive was compared from end to end, nothing of what it listed is
+//! missing here, and all of that is on stable media: of those that are away so many may be left out that one of the others
+//! has every write that was acknowledged ([`readers_needed`]); so may one that fails again and again. Only sessions count that began [`SETTLE_NS`] after all who
+//! write the partition were known to know of this node: what they write later they do not acknowledge unless few miss it,
+//! this node counted. What is not kept here by the view (a stand-in's
 //! leftovers, a partition that was let go) is dropped when every node of the read set has all of it, no hint of it is
 //! left, and nothing came meanwhile.
 //!
@@ -30,21 +32,23 @@ const REPAIRS_MAX: u32 = 1;
 const REPAIRS_SOON_MAX: u32 = 4;
 /// A whole round of comparisons takes so long.
 const ROUND_NS: u64 = 600_000_000_000;
-/// Sessions after which a partition counts as gained though clients' writes always differ for a moment.
-const PASSES_MAX: u8 = 3;
-/// Writes of coordinators that did not know yet that this node is to hold a partition have arrived after so long.
+/// All shards of a node that has shown that it knows a layout work by it after so long.
 const SETTLE_NS: u64 = 1_000_000_000;
 /// What failed is tried again after this; doubled each time, up to the greatest.
 const BACKOFF_NS_MIN: u64 = 250_000_000;
 const BACKOFF_NS_MAX: u64 = 10_000_000_000;
+/// A reader that others suffice without is left out when so long a pause would be next.
+const PATIENCE_NS: u64 = 2_000_000_000;
 /// How often leftovers are looked for.
 const LEFTOVERS_NS: u64 = 2_000_000_000;
 
 /// A partition to be gained.
 #[derive(Default)]
 struct Transfer {
-    since_ns: u64,
-    passes: u8,
+    /// From when on all who write it have known that this node is to have it.
+    known_ns: Option<u64>,
+    /// Readers whose copy was compared since, and is here.
+    compared: BTreeSet<NodeId>,
     holder: usize,
     not_before_ns: u64,
     backoff_ns: u64,
@@ -189,6 +193,14 @@ fn readers(turn: &Turn<'_>, row: &PartitionView) -> Vec<NodeId> {
         .collect()
 }
 
+/// How many readers of a partition must be compared with before it is gained: of any so many one has a write that was
+/// acknowledged, in each bucket that promises reads of what was written.
+fn readers_needed(view: &RingView, row: &PartitionView) -> usize {
+    let promising = view.buckets.iter().filter(|b| b.r + b.w > b.n);
+    let needed = promising.map(|bucket| usize::from(bucket.n - bucket.w.min(bucket.n)) + 1);
+    needed.max().unwrap_or(1).min(row.read.len()).max(1)
+}
+
 fn backed_off(backoff_ns: &mut u64, now_ns: u64) -> u64 {
     *backoff_ns = (*backoff_ns * 2).clamp(BACKOFF_NS_MIN, BACKOFF_NS_MAX);
     now_ns.saturating_add(*backoff_ns)
@@ -223,6 +235,16 @@ impl Upkeep {
                 self.stats.partitions_gained += u64::from(transfer.is_gained);
                 return false;
             }
+            let is_known = view
+                .partition(*partition)
+                .is_some_and(|row| row.is_pending_known);
+            if !is_known && transfer.known_ns.take().is_some() {
+                // By another layout than before: what was compared says nothing of those who write by it.
+                transfer.is_gained = false;
+                transfer.compared.clear();
+            } else if is_known && transfer.known_ns.is_none() {
+                (transfer.known_ns, transfer.not_before_ns) = (Some(now_ns), now_ns);
+            }
             if transfer.is_gained {
                 tell_gained(turn, *partition);
             }
@@ -231,8 +253,10 @@ impl Upkeep {
         for partition in pending {
             duties.transfers.entry(partition).or_insert_with(|| {
                 turn.replica.raise_since(partition);
+                let row = view.partition(partition);
+                let is_known = row.is_some_and(|row| row.is_pending_known);
                 Transfer {
-                    since_ns: now_ns,
+                    known_ns: is_known.then_some(now_ns),
                     ..Transfer::default()
                 }
             });
@@ -304,7 +328,8 @@ impl Upkeep {
         let lost: Vec<PartitionId> = tainted.difference(&told).copied().collect();
         for partition in &tainted {
             if let Some(transfer) = self.duties.transfers.get_mut(partition) {
-                (transfer.is_gained, transfer.passes) = (false, 0);
+                transfer.is_gained = false;
+                transfer.compared.clear();
             }
         }
         if !lost.is_empty() {
@@ -357,7 +382,24 @@ impl Upkeep {
             let Some(transfer) = self.duties.transfers.get_mut(&partition) else {
                 continue;
             };
-            let Some(holder) = holders.get(transfer.holder % holders.len().max(1)).copied() else {
+            let of_row = |number: &u16| transfer.compared.contains(&turn.view.node(*number).id);
+            let compared = row.read.iter().filter(|number| of_row(number)).count();
+            let needed = match mutant::is(Mutant::GainedFromOne) {
+                true => 1,
+                false => readers_needed(turn.view, row),
+            };
+            let left: Vec<NodeId> = holders
+                .into_iter()
+                .filter(|node| !transfer.compared.contains(node))
+                .collect();
+            let is_last = left.is_empty()
+                || transfer.backoff_ns >= PATIENCE_NS
+                || mutant::is(Mutant::GainedFromOne);
+            if compared >= needed && is_last {
+                self.mark_gained(turn, partition);
+                continue;
+            }
+            let Some(holder) = left.get(transfer.holder % left.len().max(1)).copied() else {
                 transfer.not_before_ns = backed_off(&mut transfer.backoff_ns, now_ns);
                 continue;
             };
@@ -506,20 +548,30 @@ impl Upkeep {
         };
         transfer.is_running = false;
         transfer.backoff_ns = 0;
-        let settled_ns = transfer.since_ns.saturating_add(SETTLE_NS);
+        let now_ns = turn.now.mono_ns;
+        let settled_ns = transfer
+            .known_ns
+            .unwrap_or(now_ns)
+            .saturating_add(SETTLE_NS);
         if ended.started_ns < settled_ns {
+            // The bulk is here; what counts is compared then.
             transfer.not_before_ns = settled_ns;
             return;
         }
         if ended.taints != turn.replica.taints() {
             // Something was lost meanwhile, which may be of this partition.
+            transfer.compared.clear();
             return;
         }
-        transfer.passes += 1;
-        if !ended.is_equal && transfer.passes < PASSES_MAX {
-            return;
+        transfer.compared.insert(ended.peer);
+        transfer.holder = 0;
+    }
+
+    /// All that must be compared was: says so on stable media, behind all that came.
+    fn mark_gained(&mut self, turn: &mut Turn<'_>, partition: PartitionId) {
+        if let Some(transfer) = self.duties.transfers.get_mut(&partition) {
+            transfer.is_running = true;
         }
-        transfer.is_running = true;
         let id = self.jobs.insert(Job::Mark(partition));
         let request = internal(Purpose::Upkeep, id);
         if !turn

@@ -107,8 +107,6 @@ pub(super) struct Ended {
     pub(super) started_with: RangeSum,
     /// All was compared, and all that differed arrived.
     pub(super) is_complete: bool,
-    /// Nothing differed.
-    pub(super) is_equal: bool,
 }
 
 impl Session {
@@ -121,7 +119,6 @@ impl Session {
             taints: self.taints,
             started_with: self.started_with,
             is_complete: !self.has_failed && self.bad == 0,
-            is_equal: !self.has_failed && self.bad == 0 && self.pulled == 0 && self.pushed == 0,
         }
     }
 

@@ -32,8 +32,7 @@ impl Bits {
 /// Reads that miss a write.
 pub fn check(history: &History, swarm: &Swarm, is_cart: impl Fn(usize) -> bool) -> Vec<String> {
     let mut found = Vec::new();
-    // Where copies are destroyed or move, a read may ask replicas that were brought up from one that missed the write.
-    if swarm.sloppy || swarm.r + swarm.w <= swarm.n || swarm.has_moves() {
+    if swarm.sloppy || swarm.r + swarm.w <= swarm.n {
         return found;
     }
     for key in (0..swarm.keys).filter(|key| is_cart(*key)) {
