@@ -18,11 +18,34 @@ struct Pending {
     bytes: Vec<u8>,
 }
 
+/// The unit of which a disk remembers what was there before.
+const BLOCK_BYTES: usize = 4096;
+
 /// One shard's files.
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
     pub(crate) files: BTreeMap<FileId, Vec<u8>>,
     pending: Vec<Pending>,
+    /// What each block had before it was written last; only where some read may bring it.
+    former: Option<BTreeMap<(FileId, usize), Vec<u8>>>,
+}
+
+/// How a read goes wrong without anybody being told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wrong {
+    /// It brings what was there before.
+    Stale,
+    /// It brings what lies so many blocks further on.
+    Elsewhere(usize),
+}
+
+/// How a write goes wrong without anybody being told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Misdone {
+    /// It is not done at all.
+    Lost,
+    /// It is done so many blocks further on.
+    Elsewhere(usize),
 }
 
 impl Source for Disk {
@@ -61,6 +84,56 @@ impl Disk {
             offset: offset as usize,
             bytes,
         });
+    }
+
+    /// From now on it remembers what was there before.
+    pub(crate) fn remember(&mut self) {
+        self.former.get_or_insert_default();
+    }
+
+    /// Has a write that is under way go wrong.
+    pub(super) fn misdo(&mut self, ticket: Ticket, how: Misdone) {
+        let Some(at) = self.pending.iter().position(|write| write.ticket == ticket) else {
+            return;
+        };
+        match how {
+            Misdone::Lost => self.pending[at].bytes.clear(),
+            Misdone::Elsewhere(blocks) => {
+                let write = &self.pending[at];
+                let held = self.files.get(&write.file).map_or(0, Vec::len);
+                // Not beyond the end: a device has as many blocks as it has.
+                let Some(room) = held.checked_sub(write.bytes.len()) else {
+                    return;
+                };
+                let to = (write.offset + blocks * BLOCK_BYTES) % (room + 1);
+                self.pending[at].offset = to - to % BLOCK_BYTES;
+            }
+        }
+    }
+
+    /// What a read brings that goes wrong.
+    pub(super) fn read_wrong(&self, file: FileId, offset: u64, bytes: u32, how: Wrong) -> Vec<u8> {
+        match how {
+            Wrong::Elsewhere(blocks) => {
+                let held = self.files.get(&file).map_or(0, Vec::len).max(1);
+                let from = (offset as usize + blocks * BLOCK_BYTES) % held;
+                let from = from - from % BLOCK_BYTES;
+                self.read_some(file, from as u64, bytes)
+            }
+            Wrong::Stale => {
+                let mut read = self.read_some(file, offset, bytes);
+                let former = self.former.iter().flatten();
+                for ((_, at), block) in former.filter(|((of, _), _)| *of == file) {
+                    for (byte, was) in (*at..).zip(block) {
+                        let into = byte.checked_sub(offset as usize);
+                        if let Some(into) = into.and_then(|into| read.get_mut(into)) {
+                            *into = *was;
+                        }
+                    }
+                }
+                read
+            }
+        }
     }
 
     /// Ends it: it is on the medium.
@@ -128,9 +201,19 @@ impl Disk {
     }
 
     pub(crate) fn put(&mut self, file: FileId, offset: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let held = self.files.entry(file).or_default();
         if held.len() < offset + bytes.len() {
             held.resize(offset + bytes.len(), 0);
+        }
+        if let Some(former) = &mut self.former {
+            let (first, end) = (offset - offset % BLOCK_BYTES, offset + bytes.len());
+            for at in (first..end).step_by(BLOCK_BYTES) {
+                let to = held.len().min(at + BLOCK_BYTES);
+                former.insert((file, at), held[at..to].to_vec());
+            }
         }
         held[offset..offset + bytes.len()].copy_from_slice(bytes);
     }

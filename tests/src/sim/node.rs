@@ -29,6 +29,16 @@ pub(super) struct Role {
     pub random_seed: u64,
 }
 
+/// A directory as it was at some moment.
+#[derive(Clone)]
+pub(super) struct Backup {
+    pub id: NodeId,
+    pub at_ns: u64,
+    pub state: Option<Vec<u8>>,
+    pub starts: u64,
+    pub disks: Vec<Disk>,
+}
+
 /// One node.
 pub(super) struct Node {
     pub id: NodeId,
@@ -42,10 +52,18 @@ pub(super) struct Node {
     pub is_paused: bool,
     /// What its wall clock is ahead by.
     pub skew_ms: u64,
+    /// What it is ahead by, or behind, since it leapt.
+    pub leapt_ms: i64,
     /// It crashes when it has carried out so many more effects.
     pub crash_in: Option<u32>,
     /// Until when its disk has no space for new files.
     pub full_until_ns: u64,
+    /// Shards that have not stopped yet, while it is stopped in order.
+    pub stopping: Option<usize>,
+    /// Whether its directory is put aside when it has stopped.
+    pub is_to_be_kept: bool,
+    /// A directory of its that was put aside.
+    pub backup: Option<Backup>,
     /// When its next tick comes.
     pub(crate) tick_at_ns: Option<u64>,
 }
@@ -66,8 +84,12 @@ impl Node {
             is_up: false,
             is_paused: false,
             skew_ms,
+            leapt_ms: 0,
             crash_in: None,
             full_until_ns: 0,
+            stopping: None,
+            is_to_be_kept: false,
+            backup: None,
             tick_at_ns: None,
         }
     }
@@ -80,9 +102,10 @@ impl Node {
 
     /// Its clocks at a virtual time.
     pub(super) fn now(&self, now_ns: u64) -> Now {
+        let right_ms = 1_700_000_000_000 + now_ns / 1_000_000 + self.skew_ms;
         Now {
             mono_ns: now_ns + 1,
-            wall_ms: 1_700_000_000_000 + now_ns / 1_000_000 + self.skew_ms,
+            wall_ms: right_ms.saturating_add_signed(self.leapt_ms),
         }
     }
 
@@ -131,6 +154,7 @@ impl Node {
         self.is_up = true;
         self.is_paused = false;
         self.crash_in = None;
+        self.stopping = None;
         let mut effects = Effects::default();
         if let Some(role) = role {
             self.take_part(now_ns, swarm, role, &mut effects);

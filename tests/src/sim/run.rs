@@ -62,7 +62,7 @@ pub fn run_in(seed: u64, swarm: Swarm) -> Report {
         }
         world.compare_all();
     }
-    if world.swarm.rot > 0 {
+    if world.swarm.has_liars() {
         // A bit that rotted is found when its record is read: refused then, and brought back from others.
         show(&mut world, &mut Vec::new());
     }
@@ -72,7 +72,7 @@ pub fn run_in(seed: u64, swarm: Swarm) -> Report {
     let mut unread = Vec::new();
     let mut shown = show(&mut world, &mut unread);
     for _ in 0..ROT_ROUNDS_MAX {
-        if world.swarm.rot == 0 || unread.is_empty() {
+        if !world.swarm.has_liars() || unread.is_empty() {
             break;
         }
         // The cache had hidden it until now.

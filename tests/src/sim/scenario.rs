@@ -174,6 +174,60 @@ impl Scenario {
                 swarm.rot = 100_000;
             },
         },
+        Self {
+            name: "directory-from-the-past",
+            what: "a node comes back with an old copy of its directory, and counts as one that has its data (riak_kv#679)",
+            bend: |swarm| {
+                durable(swarm);
+                swarm.is_live = true;
+                (swarm.r, swarm.w) = (2, 2);
+                swarm.safety_ms = 10_000;
+                swarm.deletes = 40;
+                swarm.backups = 20_000;
+                swarm.stops = 5_000;
+                swarm.crashes = 2_000;
+            },
+        },
+        Self {
+            name: "disk-that-lies",
+            what: "a disk loses writes, misplaces them, or brings something else, and is believed (Ganesan et al., FAST 2017)",
+            bend: |swarm| {
+                durable(swarm);
+                swarm.is_live = true;
+                (swarm.r, swarm.w) = (2, 2);
+                swarm.memory_bytes = 64 << 10;
+                swarm.value_bytes = 8_000;
+                swarm.crashes = 5_000;
+                swarm.lost_writes = 20_000;
+                swarm.misdirected_writes = 20_000;
+                swarm.wrong_reads = 100_000;
+            },
+        },
+        Self {
+            name: "clock-that-leaps",
+            what: "a clock leaps while its node runs, and what it dates wins or is lost (Jepsen on Cassandra, Aerospike)",
+            bend: |swarm| {
+                durable(swarm);
+                swarm.is_live = true;
+                swarm.skew_ms = 200;
+                swarm.safety_ms = 10_000;
+                swarm.leaps = 20_000;
+                swarm.crashes = 2_000;
+                swarm.stops = 2_000;
+            },
+        },
+        Self {
+            name: "full-while-partitions-move",
+            what: "disks are full, and writes fail, while partitions move (ScyllaDB, Yugabyte)",
+            bend: |swarm| {
+                durable(swarm);
+                swarm.is_live = true;
+                swarm.safety_ms = 20_000;
+                swarm.changes = 50_000;
+                swarm.full_disks = 10_000;
+                swarm.write_errors = 10_000;
+            },
+        },
     ];
 
     /// The one of a name.

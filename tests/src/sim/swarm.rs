@@ -72,6 +72,22 @@ pub struct Swarm {
     pub rot: u64,
     /// Frames of which a bit changes on the way, in a million.
     pub flips: u64,
+    /// Directories that are put aside, or put back as they were, in a million a virtual 10 ms.
+    pub backups: u64,
+    /// Nodes that are stopped in order and started again, in a million a virtual 10 ms.
+    pub stops: u64,
+    /// Writes that a disk acknowledges and never does, in a million.
+    pub lost_writes: u64,
+    /// Writes that land elsewhere, in a million.
+    pub misdirected_writes: u64,
+    /// Reads that bring what lay there before, or what lies elsewhere, in a million.
+    pub wrong_reads: u64,
+    /// Clocks that leap, in a million a virtual 10 ms.
+    pub leaps: u64,
+    /// Links that clog one by one, and let go in an order of their own, in a million a virtual 10 ms.
+    pub clogs: u64,
+    /// Whether clients come all at once, again and again.
+    pub has_bursts: bool,
 }
 
 /// Seeds from here on draw the whole world. Those below draw what the first simulator knew, so that the seeds that found
@@ -80,6 +96,10 @@ pub const WIDE_FROM: u64 = 1_000_000;
 
 /// Seeds from here on draw a world whose ring is live, with members that come and go, and data that is destroyed.
 pub const LIVE_FROM: u64 = 2_000_000;
+
+/// Seeds from here on draw the live world, and machines that lie: disks that lose, misplace and confuse what they are given,
+/// directories from the past, clocks that leap; and full disks and failed writes as well.
+const LYING_FROM: u64 = 3_000_000;
 
 impl Swarm {
     /// What this seed draws.
@@ -126,9 +146,20 @@ impl Swarm {
             wipes: 0,
             rot: 0,
             flips: 0,
+            backups: 0,
+            stops: 0,
+            lost_writes: 0,
+            misdirected_writes: 0,
+            wrong_reads: 0,
+            leaps: 0,
+            clogs: 0,
+            has_bursts: false,
         };
         if seed >= LIVE_FROM {
             swarm.enliven(&mut Random::new(seed ^ 0x6c69_7665_0000_0000));
+            if seed >= LYING_FROM {
+                swarm.belie(&mut Random::new(seed ^ 0x6c69_6573_0000_0000));
+            }
         } else if seed >= WIDE_FROM {
             swarm.widen(&mut Random::new(seed ^ 0x7769_6465_0000_0000));
         }
@@ -182,6 +213,26 @@ impl Swarm {
         }
     }
 
+    /// Draws machines that lie.
+    fn belie(&mut self, random: &mut Random) {
+        let mut rate = |most: u64| if random.coin() { random.below(most) } else { 0 };
+        (self.stops, self.leaps, self.clogs) = (rate(10_000), rate(20_000), rate(50_000));
+        self.full_disks = rate(20_000);
+        if self.w > 1 {
+            self.backups = rate(30_000);
+            self.lost_writes = rate(50_000);
+            self.misdirected_writes = rate(50_000);
+            self.wrong_reads = rate(200_000);
+        }
+        if self.is_durable {
+            self.write_errors = rate(20_000);
+        }
+        self.has_bursts = random.coin();
+        if random.coin() {
+            self.keys = 20;
+        }
+    }
+
     /// No fault at all.
     pub const fn calm(&mut self) {
         (self.loss, self.doubled, self.partitions) = (0, 0, 0);
@@ -189,11 +240,14 @@ impl Swarm {
         (self.read_errors, self.write_errors, self.full_disks) = (0, 0, 0);
         (self.ends_in_blackout, self.is_worse_at_end) = (false, false);
         (self.changes, self.wipes, self.rot, self.flips) = (0, 0, 0, 0);
+        (self.backups, self.stops, self.leaps, self.clogs) = (0, 0, 0, 0);
+        (self.lost_writes, self.misdirected_writes) = (0, 0);
+        (self.wrong_reads, self.has_bursts) = (0, false);
     }
 
     /// Whether nodes are started again during the run.
     pub const fn has_restarts(&self) -> bool {
-        self.has_crashes() || self.write_errors > 0 || self.has_moves()
+        self.has_crashes() || self.write_errors > 0 || self.stops > 0 || self.has_moves()
     }
 
     /// Whether nodes are killed and come back with what they had.
@@ -203,6 +257,15 @@ impl Swarm {
 
     /// Whether data moves to other nodes, or must be brought back from them.
     pub const fn has_moves(&self) -> bool {
-        self.changes > 0 || self.wipes > 0 || self.rot > 0
+        self.changes > 0 || self.wipes > 0 || self.has_liars()
+    }
+
+    /// Whether a disk may have other things than were written to it, so that what it has is known when it was read only.
+    pub const fn has_liars(&self) -> bool {
+        self.rot > 0
+            || self.backups > 0
+            || self.lost_writes > 0
+            || self.misdirected_writes > 0
+            || self.wrong_reads > 0
     }
 }

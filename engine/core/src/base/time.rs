@@ -107,37 +107,60 @@ const LEAP_MS: u64 = 500;
 /// How long other nodes have to object to it.
 const LEAP_DOUBT_NS: u64 = 5_000_000_000;
 
-/// The wall clock as writes are dated by it: a leap forward is followed when nobody has objected for some seconds. Times
-/// that were used once cannot be taken back, and others would refuse what has them until their own clocks are there.
-#[derive(Clone, Copy, Debug, Default)]
+/// The wall clock as writes are dated by it: a leap is followed when nobody has objected for some seconds. Times that were
+/// used once cannot be taken back, and others would refuse what has them until their own clocks are there; what is dated by
+/// a clock that is behind loses against what it follows.
+#[derive(Clone, Copy, Debug)]
 pub struct WallClock {
-    /// The last moment that was believed.
+    /// The last moment that was believed; none where others objected to what the start said.
     last: Option<Now>,
+    /// Whether anything was dated by it in this run.
+    is_used: bool,
     leapt_ns: Option<u64>,
     is_wrong: bool,
 }
 
 impl WallClock {
-    /// Whether other nodes say that the clock is wrong.
-    pub fn set_wrong(&mut self, is_wrong: bool) {
-        self.is_wrong = is_wrong;
+    /// Of a start: what the clock says then is believed unless others object, so that a leap before the first write is seen
+    /// as one.
+    pub const fn starting(now: Now) -> Self {
+        Self {
+            last: Some(now),
+            is_used: false,
+            leapt_ns: None,
+            is_wrong: false,
+        }
     }
 
-    /// The wall clock to date by: the present one, or where it should be if it had not leapt.
-    pub fn wall_ms(&mut self, now: Now) -> u64 {
+    /// Whether other nodes say that the clock is wrong.
+    pub const fn set_wrong(&mut self, is_wrong: bool) {
+        self.is_wrong = is_wrong;
+        if is_wrong && !self.is_used {
+            self.last = None;
+        }
+    }
+
+    /// The wall clock to date by: the present one, or where it should be if it had not leapt. None while nobody can tell.
+    pub fn wall_ms(&mut self, now: Now) -> Option<u64> {
         if let Some(last) = self.last {
             let span_ms = now.mono_ns.saturating_sub(last.mono_ns) / 1_000_000;
             let due_ms = last.wall_ms.saturating_add(span_ms);
-            if now.wall_ms > due_ms.saturating_add(LEAP_MS) {
+            // A start's clock that is set back before anything was dated by it was wrong at the start.
+            let is_set = !self.is_used && now.wall_ms < due_ms;
+            if now.wall_ms.abs_diff(due_ms) > LEAP_MS && !is_set {
                 let leapt_ns = *self.leapt_ns.get_or_insert(now.mono_ns);
                 if self.is_wrong || now.mono_ns.saturating_sub(leapt_ns) < LEAP_DOUBT_NS {
-                    return due_ms;
+                    self.is_used = true;
+                    return Some(due_ms);
                 }
             }
+        } else if self.is_wrong {
+            return None;
         }
         self.last = Some(now);
+        self.is_used = true;
         self.leapt_ns = None;
-        now.wall_ms
+        Some(now.wall_ms)
     }
 }
 
@@ -146,25 +169,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leap_forward_is_followed_when_nobody_objects() {
+    fn a_leap_is_followed_when_nobody_objects() {
         let at = |s: u64, wall_ms| Now {
             mono_ns: s * 1_000_000_000,
             wall_ms,
         };
-        let mut clock = WallClock::default();
-        assert_eq!(clock.wall_ms(at(1, 1_000)), 1_000);
-        assert_eq!(clock.wall_ms(at(2, 3_602_000)), 2_000, "an hour too late");
+        let mut clock = WallClock::starting(at(1, 1_000));
+        let mut wall_ms = |s, wall_ms| clock.wall_ms(at(s, wall_ms)).unwrap_or(0);
+        assert_eq!(wall_ms(2, 3_602_000), 2_000, "an hour too late");
+        assert_eq!(wall_ms(3, 3_000), 3_000, "right again");
+        assert_eq!(wall_ms(4, 3_604_000), 4_000);
         clock.set_wrong(true);
-        assert_eq!(clock.wall_ms(at(20, 3_620_000)), 20_000, "others object");
+        let mut wall_ms = |s, wall_ms| clock.wall_ms(at(s, wall_ms)).unwrap_or(0);
+        assert_eq!(wall_ms(20, 3_620_000), 20_000, "others object");
         clock.set_wrong(false);
-        assert_eq!(clock.wall_ms(at(21, 20_900)), 20_900, "right again");
-        assert_eq!(clock.wall_ms(at(22, 3_622_000)), 21_900);
-        assert_eq!(
-            clock.wall_ms(at(28, 3_628_000)),
-            3_628_000,
-            "nobody objects"
-        );
-        assert_eq!(clock.wall_ms(at(29, 5_000)), 5_000, "back at once");
+        let mut wall_ms = |s, wall_ms| clock.wall_ms(at(s, wall_ms)).unwrap_or(0);
+        assert_eq!(wall_ms(21, 20_900), 20_900, "right again");
+        assert_eq!(wall_ms(22, 3_622_000), 21_900);
+        assert_eq!(wall_ms(28, 3_628_000), 3_628_000, "nobody objects");
+        assert_eq!(wall_ms(29, 5_000), 3_629_000, "back");
+        assert_eq!(wall_ms(35, 11_000), 11_000, "nobody objects");
+    }
+
+    #[test]
+    fn what_a_start_says_is_forgotten_when_others_object_before_anything_was_dated() {
+        let at = |s: u64, wall_ms| Now {
+            mono_ns: s * 1_000_000_000,
+            wall_ms,
+        };
+        let mut clock = WallClock::starting(at(1, 3_600_000));
+        clock.set_wrong(true);
+        assert_eq!(clock.wall_ms(at(2, 3_601_000)), None);
+        clock.set_wrong(false);
+        assert_eq!(clock.wall_ms(at(3, 3_000)), Some(3_000), "at once");
+        let mut clock = WallClock::starting(at(1, 3_600_000));
+        assert_eq!(clock.wall_ms(at(2, 2_000)), Some(2_000), "set back");
     }
 
     #[test]

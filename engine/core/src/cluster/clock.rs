@@ -4,6 +4,9 @@
 //! sender finds out by how many tell it the same. It then takes no part until nobody does any more: requests go on to
 //! others, by whose clocks the writes are dated, and nothing that it says or keeps has a time from the future.
 //!
+//! A node to which more than half of the cluster seems ahead is behind itself, and takes no part either: it would refuse what
+//! the others write, and what it dates would lose against what it follows. With as many ahead as behind, those ahead give way.
+//!
 //! Delay makes a clock look late, never early. So a node that was stopped for a while, and reads old words, is told nothing
 //! and tells nobody anything.
 
@@ -28,25 +31,36 @@ pub(super) struct OwnClock {
     /// How far it is ahead, and until when that counts.
     told: BTreeMap<NodeId, (u64, u64)>,
     ahead_ms: Option<u64>,
+    /// How far each other node that was heard is ahead of this one, if too far, and until when that counts.
+    heard: BTreeMap<NodeId, (Option<u64>, u64)>,
+    behind_ms: Option<u64>,
     /// What the shards were told last.
     was_wrong: bool,
 }
 
 impl OwnClock {
-    /// Whether it is too far ahead of most others'.
+    /// Whether it is too far ahead of most others', or behind.
     pub(super) const fn is_wrong(&self) -> bool {
-        self.ahead_ms.is_some()
+        self.ahead_ms.is_some() || self.behind_ms.is_some()
     }
 
-    /// The same in words.
+    /// Whether anybody finds it wrong: a start does not take part by its own word then, though most others may be silent.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.is_wrong() || !self.told.is_empty()
+    }
+
+    /// What is wrong with it, in words.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.ahead_ms.map(|ahead_ms| {
-            let ahead_s = ahead_ms as f64 / 1000.0;
-            format!(
-                "this node's clock is {ahead_s:.1} s ahead of the others': requests are handed to them until it is right; \
-                 check its time synchronisation"
-            )
-        })
+        let (off_ms, how) = match (self.ahead_ms, self.behind_ms) {
+            (Some(ahead_ms), _) => (ahead_ms, "ahead of"),
+            (None, Some(behind_ms)) => (behind_ms, "behind"),
+            (None, None) => return None,
+        };
+        let off_s = off_ms as f64 / 1000.0;
+        Some(format!(
+            "this node's clock is {off_s:.1} s {how} the others': requests are handed to them until it is right; check its \
+             time synchronisation"
+        ))
     }
 
     /// For the shards, when it has changed.
@@ -57,18 +71,27 @@ impl OwnClock {
     }
 
     pub(super) fn next_deadline_ns(&self) -> Option<u64> {
-        self.told.values().map(|(_, until_ns)| *until_ns).min()
+        let heard = self.heard.values().filter(|(ahead, _)| ahead.is_some());
+        let heard = heard.map(|(_, until_ns)| *until_ns);
+        let told = self.told.values().map(|(_, until_ns)| *until_ns);
+        told.chain(heard).min()
     }
 
     /// Counts again; whether it has changed its mind. `others` are those that seem alive.
     fn count(&mut self, now_ns: u64, others: usize) -> bool {
         self.told.retain(|_, (_, until_ns)| *until_ns > now_ns);
+        self.heard.retain(|_, (_, until_ns)| *until_ns > now_ns);
+        let mut ahead: Vec<u64> = self.heard.values().filter_map(|(ms, _)| *ms).collect();
+        ahead.sort_unstable();
+        // More than half of those that are heard, this node among them.
+        let is_behind = 2 * ahead.len() > self.heard.len() + 1;
         // Most of the others; where there are but two, the one that is ahead gives way.
         let needed = (others / 2 + 1).min(ENOUGH);
         let was_wrong = self.is_wrong();
         let mut all: Vec<u64> = self.told.values().map(|(ahead_ms, _)| *ahead_ms).collect();
         all.sort_unstable();
         self.ahead_ms = (all.len() >= needed).then(|| all[all.len() / 2]);
+        self.behind_ms = is_behind.then(|| ahead[ahead.len() / 2]);
         was_wrong != self.is_wrong()
     }
 }
@@ -78,8 +101,19 @@ impl Cluster {
     pub(super) fn is_clock_ahead(&mut self, now: Now, sender: &Sender, out: &mut Out) -> bool {
         let met = Hlc::from_ms(sender.wall_ms);
         // By the wall clock alone: what this node absorbed from a layout may be later.
-        let Err(ahead) = HlcClock::default().observe(met, now.wall_ms, self.clock_drift_ms_max)
-        else {
+        let compared = HlcClock::default().observe(met, now.wall_ms, self.clock_drift_ms_max);
+        let ahead_ms = compared.err().map(|ahead| ahead.ahead_ms);
+        let until_ns = now.mono_ns + TOLD_NS;
+        let heard = &mut self.own_clock.heard;
+        let former = heard.insert(sender.life.node, (ahead_ms, until_ns));
+        if ahead_ms.is_some() || former.is_some_and(|(ahead, _)| ahead.is_some()) {
+            self.look_at_clock(now);
+        }
+        if ahead_ms.is_some() && self.own_clock.is_wrong() {
+            // Not taken, and not told: this node's word on clocks counts for nothing now.
+            return true;
+        }
+        let Err(ahead) = compared else {
             let _ = self
                 .clock
                 .observe(met, now.wall_ms, self.clock_drift_ms_max);
@@ -140,7 +174,7 @@ impl Cluster {
 
     /// Whether this node's clock is right, as of now.
     pub(super) fn look_at_clock(&mut self, now: Now) {
-        if self.own_clock.told.is_empty() {
+        if self.own_clock.next_deadline_ns().is_none() && !self.own_clock.is_wrong() {
             return;
         }
         let others = self
@@ -149,7 +183,7 @@ impl Cluster {
             .count();
         if self.own_clock.count(now.mono_ns, others) {
             let text = self.own_clock.trouble().unwrap_or_else(|| {
-                "this node's clock is no more ahead of the others'; it takes its part again".into()
+                "this node's clock is with the others' again; it takes its part".into()
             });
             self.report(now, text);
             self.serve_anew();
@@ -160,6 +194,28 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_more_than_half_are_ahead_of_is_behind() {
+        for (others, ahead, is_behind) in [
+            (1, 1, false),
+            (2, 1, false),
+            (2, 2, true),
+            (3, 2, false),
+            (3, 3, true),
+            (4, 3, true),
+        ] {
+            let mut clock = OwnClock::default();
+            for node in 0..others {
+                let ahead_ms = (node < ahead).then_some(1_000);
+                clock.heard.insert(NodeId(node), (ahead_ms, 10));
+            }
+            clock.count(0, 10);
+            assert_eq!(clock.is_wrong(), is_behind, "{ahead} of {others}");
+            clock.count(10, 10);
+            assert!(!clock.is_wrong(), "nobody was heard since");
+        }
+    }
 
     #[test]
     fn most_must_say_it_and_go_on_saying_it() {

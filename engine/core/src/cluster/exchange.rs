@@ -292,6 +292,8 @@ impl Cluster {
             self.refuse(now, Refusal::Removed);
             return;
         }
+        // A directory from before it was let in, or without what it kept of the cluster: what it has is not evidence.
+        let was_known = ring.members().get(self.me).is_some();
         let stamp = self.stamp(now);
         if let Err(error) = ring.announce(self.me, self.facts.clone(), self.start_count, stamp) {
             self.report(now, format!("the cluster cannot take this node: {error:?}"));
@@ -308,6 +310,9 @@ impl Cluster {
         }
         self.ring = Some(ring);
         self.standing = Standing::Member;
+        if was_known {
+            self.forget_held(now);
+        }
         self.is_compared = true;
         self.has_news(now);
     }

@@ -427,7 +427,7 @@ impl Cluster {
     }
 
     fn is_waiting_to_hear(&self) -> bool {
-        self.is_from_the_past || self.told_held.is_some() || self.own_clock.is_wrong()
+        self.is_from_the_past || self.told_held.is_some() || self.own_clock.is_doubted()
     }
 
     pub(super) fn is_refused(&self) -> bool {
@@ -452,7 +452,7 @@ impl Cluster {
 
     fn take_part(&mut self, now: Now) {
         // By its clock nothing may be said of it to others that goes before what is said later.
-        if self.own_clock.is_wrong() {
+        if self.own_clock.is_doubted() {
             return;
         }
         if let Standing::Vouching { .. } = self.standing {

@@ -293,7 +293,12 @@ impl Replica {
         };
         self.checkpoints.next.hlc_ceiling = self.log.hlc_ceiling.max(self.clock.last().0);
         self.checkpoints.next.lost = self.log.lost;
-        self.checkpoints.next.whole_since = self.whole_since.0;
+        // None: the next start takes it for one after a crash.
+        self.checkpoints.next.whole_since = if self.is_whole_known {
+            self.whole_since.0
+        } else {
+            0
+        };
         self.checkpoints.next.is_tainted = !self.tainted.is_empty();
         let header = self.checkpoints.next.encode();
         let bytes = self

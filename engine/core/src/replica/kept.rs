@@ -61,6 +61,7 @@ impl Replica {
         self.is_being_filled = true;
         self.clock = HlcClock::after(promised.max(self.clock.last()));
         self.whole_since = self.clock.last().after();
+        self.is_whole_known = true;
     }
 
     /// From now on no birth of a partition from before is continued; lost with a crash unless it is marked.

@@ -107,6 +107,8 @@ pub struct Replica {
     pub(super) cache: RecordCache,
     pub(super) clock: HlcClock,
     pub(super) wall_clock: WallClock,
+    /// Whether anything was dated here in this run.
+    pub(super) is_dating: bool,
     // who waits
     reads: BTreeMap<Ticket, PendingRead>,
     reading: BTreeMap<u64, Ticket>,
@@ -142,6 +144,8 @@ pub struct Replica {
     pub(super) since_of: BTreeMap<PartitionId, Hlc>,
     /// The same for all: the last start after a crash.
     pub(super) whole_since: Hlc,
+    /// Whether that is the last word: not before the first write of a run that began with a crash.
+    pub(super) is_whole_known: bool,
     pub(super) is_stopping: bool,
     pub(super) has_stopped: bool,
     pub(super) live_bytes: u64,
@@ -161,6 +165,7 @@ pub struct Replica {
 /// The parts that `open` has built.
 pub(super) struct Parts {
     pub(super) config: ShardConfig,
+    pub(super) now: Now,
     pub(super) layout: PlaceLayout,
     pub(super) index: Index,
     pub(super) digest: Digest,
@@ -168,6 +173,8 @@ pub(super) struct Parts {
     pub(super) cache: RecordCache,
     pub(super) hlc: Hlc,
     pub(super) whole_since: Hlc,
+    /// Whether that is the last word: not before the first write of a run that began with a crash.
+    pub(super) is_whole_known: bool,
     pub(super) checkpoints: Checkpoints,
     pub(super) damage: Vec<Damage>,
     pub(super) tainted: BTreeSet<PartitionId>,
@@ -184,7 +191,8 @@ impl Replica {
             log: parts.log,
             cache: parts.cache,
             clock: HlcClock::after(parts.hlc),
-            wall_clock: WallClock::default(),
+            wall_clock: WallClock::starting(parts.now),
+            is_dating: false,
             reads: BTreeMap::new(),
             reading: BTreeMap::new(),
             commit_waiters: VecDeque::with_capacity(1024),
@@ -208,6 +216,7 @@ impl Replica {
             failed_reads: BTreeMap::new(),
             since_of: BTreeMap::new(),
             whole_since: parts.whole_since,
+            is_whole_known: parts.is_whole_known,
             is_stopping: false,
             has_stopped: false,
             live_bytes: parts.live_bytes,
@@ -328,7 +337,7 @@ impl Replica {
                     .is_some()
     }
 
-    /// Says whether other nodes find that this node's clock is too far ahead.
+    /// Says whether other nodes find that this node's clock is too far from theirs.
     pub fn set_clock_wrong(&mut self, is_wrong: bool) {
         self.wall_clock.set_wrong(is_wrong);
     }

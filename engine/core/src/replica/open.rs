@@ -360,10 +360,11 @@ impl Replica {
         } else {
             state.hlc_ceiling.max(header.hlc_ceiling)
         };
-        let hlc = Hlc(promised).max(Hlc::from_ms(now.wall_ms).before());
-        report.promised = hlc;
+        let hlc = Hlc(promised);
+        report.promised = hlc.max(Hlc::from_ms(now.wall_ms).before());
         // What was not on stable media at a crash is forgotten here, and others may have it: no birth goes on.
-        let is_clean = state.resume.is_some() || mutant::is(Mutant::BirthContinued);
+        let is_clean =
+            state.resume.is_some() && header.whole_since > 0 || mutant::is(Mutant::BirthContinued);
         let whole_since = if is_clean {
             Hlc(header.whole_since)
         } else {
@@ -371,6 +372,7 @@ impl Replica {
         };
         log.frontier = Frontier::new(config.slices.shards(), hlc.0);
         let shard = Self::from_parts(Parts {
+            now,
             layout,
             index,
             digest,
@@ -378,6 +380,7 @@ impl Replica {
             cache: RecordCache::new(config.memory_bytes / 2),
             hlc,
             whole_since,
+            is_whole_known: is_clean,
             checkpoints: Checkpoints::new(slot, header.sequence, header.replay_generation),
             damage: report.damage.clone(),
             tainted,

@@ -33,8 +33,11 @@ impl World {
                     },
                 );
             }
-            Done::Read(file, offset, bytes) => {
-                let bytes = disk.read_some(file, offset, bytes);
+            Done::Read(file, offset, bytes, wrong) => {
+                let bytes = match wrong {
+                    None => disk.read_some(file, offset, bytes),
+                    Some(how) => disk.read_wrong(file, offset, bytes, how),
+                };
                 self.step(
                     node,
                     shard,
@@ -138,6 +141,7 @@ impl World {
                     let Some(machine) = &host.shard else { return };
                     let bytes = machine.log_bytes(data).to_vec();
                     host.disk.begin_write(ticket, file, offset, bytes);
+                    self.may_misdo(node, shard, ticket);
                     let done = if fails {
                         Done::WriteFailed
                     } else {
@@ -156,7 +160,7 @@ impl World {
                     let done = if fails {
                         Done::ReadFailed
                     } else {
-                        Done::Read(file, offset, bytes)
+                        Done::Read(file, offset, bytes, self.may_misread(node))
                     };
                     self.after(delay_ns, Action::Disk { at, ticket, done });
                 }
@@ -175,7 +179,11 @@ impl World {
                 }
                 Effect::Remove { file } => self.nodes[node].shards[shard].disk.remove(file),
                 Effect::Applied { .. } => unreachable!("the shard keeps these to itself"),
-                Effect::Stopped => {}
+                Effect::Stopped => {
+                    if let Some(left) = &mut self.nodes[node].stopping {
+                        *left = left.saturating_sub(1);
+                    }
+                }
             }
         }
         let from = Peer {
@@ -201,6 +209,9 @@ impl World {
                 self.ring.drained(self.nodes[node].id, *partition, *shard);
             }
             self.step(node, usize::from(to.0), Event::Note(note));
+        }
+        if self.nodes[node].stopping == Some(0) {
+            self.has_stopped(node);
         }
     }
 }

@@ -37,6 +37,7 @@ impl World {
         self.tell(format!("node {node} crashes"));
         self.nodes[node].is_up = false;
         self.nodes[node].crash_in = None;
+        self.nodes[node].stopping = None;
         self.held_back.remove(&node);
         let mut random = self.random.clone();
         for host in &mut self.nodes[node].shards {
@@ -75,10 +76,12 @@ impl World {
     pub(in crate::sim) fn heal(&mut self) {
         self.is_safety = false;
         self.cut.clear();
+        self.unclog_all();
         // A disk that failed too often is read only until somebody starts the node again.
         let must_start_all = self.swarm.ends_in_blackout || self.swarm.write_errors > 0;
         for node in 0..self.nodes.len() {
             self.nodes[node].full_until_ns = 0;
+            self.set_clock(node);
             if must_start_all {
                 self.crash(node);
             }
@@ -151,6 +154,19 @@ impl World {
         }
         if self.random.happens_if(times * self.swarm.rot) {
             self.rot();
+        }
+        if self.random.happens_if(self.swarm.stops) {
+            let node = self.random.index(count);
+            self.stop(node);
+        }
+        if self.random.happens_if(times * self.swarm.backups) {
+            self.back_up_or_restore();
+        }
+        if self.random.happens_if(times * self.swarm.leaps) {
+            self.leap();
+        }
+        if self.random.happens_if(self.swarm.clogs) {
+            self.clog();
         }
         self.after(FAULT_STEP_NS, Action::Faults);
     }

@@ -11,14 +11,18 @@ use gramme_core::ring::{NodeView, PartitionView, RingView};
 
 use super::checks::ring::RingWatch;
 use super::client::Client;
+use super::disk::Wrong;
 use super::history::History;
 use super::membership::{bucket, zone_of};
 use super::node::{Node, PARTITIONS};
 use super::random::Random;
 use super::swarm::Swarm;
 
+mod backup;
+mod clocks;
 mod devices;
 mod faults;
+mod links;
 mod network;
 mod ring;
 mod rot;
@@ -73,6 +77,14 @@ enum Action {
         state: Vec<u8>,
     },
     Operator,
+    /// A node that was stopped and does not end.
+    Kill {
+        node: usize,
+        life: u32,
+    },
+    /// A clock that leapt is set right.
+    SetClock(usize),
+    Unclog(usize, usize),
 }
 
 /// What goes over a connection.
@@ -89,7 +101,7 @@ enum Done {
     Written,
     WriteFailed,
     NoSpace,
-    Read(FileId, u64, u32),
+    Read(FileId, u64, u32, Option<Wrong>),
     ReadFailed,
     Prepared(FileId, u64),
 }
@@ -133,6 +145,8 @@ pub(in crate::sim) struct World {
     sequence: u64,
     /// Pairs that do not hear each other; the first is not heard by the second.
     cut: BTreeSet<(usize, usize)>,
+    /// Links that are clogged, with what is to go over them; the first is the sender.
+    clogged: BTreeMap<(usize, usize), Vec<Action>>,
     /// Messages for nodes that are paused.
     held_back: BTreeMap<usize, Vec<Action>>,
     answers: BTreeMap<u64, (Outcome, Vec<u8>)>,
@@ -176,6 +190,7 @@ impl World {
             queue: BinaryHeap::new(),
             sequence: 0,
             cut: BTreeSet::new(),
+            clogged: BTreeMap::new(),
             held_back: BTreeMap::new(),
             answers: BTreeMap::new(),
             rows,
@@ -187,6 +202,7 @@ impl World {
         };
         if world.is_live() {
             world.form();
+            world.mind_liars();
         } else {
             for node in 0..world.nodes.len() {
                 world.start(node);
@@ -281,6 +297,13 @@ impl World {
                 }
             }
             Action::Operator => self.operate(),
+            Action::Kill { node, life } => {
+                if self.nodes[node].life == life && self.nodes[node].stopping.is_some() {
+                    self.crash(node);
+                }
+            }
+            Action::SetClock(node) => self.set_clock(node),
+            Action::Unclog(from, to) => self.unclog(from, to),
         }
     }
 

@@ -15,6 +15,9 @@ impl World {
         if self.cut.contains(&(sender, to)) {
             return;
         }
+        if let Some(held) = self.clogged.get_mut(&(sender, to)) {
+            return held.push(Action::Deliver { from, to, frame });
+        }
         let node = &self.nodes[to];
         let is_wanted = frame.wanted.is_none_or(|wanted| wanted == node.id);
         if !node.is_up || !is_wanted {

@@ -1,12 +1,13 @@
-//! What becomes of data at rest: bits that rot, and disks that are lost whole.
+//! What becomes of data: bits that rot, writes and reads that go wrong in silence, disks that are lost whole.
 //!
 //! At most W − 1 machines of a world are ever struck, so that of what W replicas acknowledged one copy at least is never
 //! touched: what must hold is then that nobody is told anything wrong, and that nothing is lost.
 
-use gramme_core::port::FileId;
+use gramme_core::port::{FileId, Ticket};
 
 use super::World;
 use crate::sim::client::key_name;
+use crate::sim::disk::{Misdone, Wrong};
 use crate::sim::membership::{Membership, next_id};
 
 /// How far from a key's name a bit may rot: its record's header lies before it, the object behind.
@@ -15,7 +16,7 @@ const BEHIND_BYTES: u64 = 100;
 
 impl World {
     /// Whether this machine's data may be destroyed.
-    fn may_strike(&mut self, node: usize) -> bool {
+    pub(super) fn may_strike(&mut self, node: usize) -> bool {
         let others = self.struck.iter().filter(|struck| **struck != node).count();
         let is_within = others + 1 < usize::from(self.swarm.w);
         if is_within {
@@ -54,6 +55,51 @@ impl World {
         if self.swarm.crashes > 0 && self.random.coin() {
             self.crash(node);
         }
+    }
+
+    /// Of a world in which data is destroyed: no more is promised than that somebody has each partition, and disks know what
+    /// they had before.
+    pub(super) fn mind_liars(&mut self) {
+        if self.swarm.has_liars() {
+            self.ring.holders_min = self.ring.holders_min.min(1);
+        }
+        if self.swarm.wrong_reads > 0 {
+            let hosts = self.nodes.iter_mut().flat_map(|node| &mut node.shards);
+            hosts.for_each(|host| host.disk.remember());
+        }
+    }
+
+    /// A write that has just begun may be lost, or go elsewhere.
+    pub(super) fn may_misdo(&mut self, node: usize, shard: usize, ticket: Ticket) {
+        if !self.is_safety {
+            return;
+        }
+        let how = if self.random.happens_if(self.swarm.lost_writes) {
+            Misdone::Lost
+        } else if self.random.happens_if(self.swarm.misdirected_writes) {
+            Misdone::Elsewhere(self.random.index(64))
+        } else {
+            return;
+        };
+        if self.may_strike(node) {
+            let disk = &mut self.nodes[node].shards[shard].disk;
+            disk.misdo(ticket, how);
+            self.note_trace(9_000 + node as u64);
+            self.tell(format!("a write of node {node} is {how:?}"));
+        }
+    }
+
+    /// How a read that is about to begin goes wrong, where it does.
+    pub(super) fn may_misread(&mut self, node: usize) -> Option<Wrong> {
+        if !self.is_safety || !self.random.happens_if(self.swarm.wrong_reads) {
+            return None;
+        }
+        let how = if self.random.coin() {
+            Wrong::Stale
+        } else {
+            Wrong::Elsewhere(1 + self.random.index(63))
+        };
+        self.may_strike(node).then_some(how)
     }
 
     /// A machine loses its disk, and comes back with an empty directory, which is a node of its own. Returns its former

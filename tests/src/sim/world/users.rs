@@ -6,6 +6,9 @@ use gramme_core::port::{Event, Outcome, Quorum, Request, RequestId};
 use super::{Action, World};
 use crate::sim::client::{PATIENCE_NS, Wanted};
 
+/// Between two bursts.
+const BURST_NS: u64 = 300_000_000;
+
 impl World {
     pub(super) fn client_begins(&mut self, client: usize) {
         if !self.is_safety {
@@ -79,6 +82,16 @@ impl World {
 
     pub(super) fn client_rests(&mut self, client: usize) {
         let after_ns = self.random.delay_ns(10_000_000);
+        if self.swarm.has_bursts && self.random.below(8) == 0 {
+            // Until the next of the moments at which all come.
+            let wait_ns = BURST_NS - self.now_ns % BURST_NS;
+            return self.after(wait_ns, Action::Client(client));
+        }
+        let after_ns = if self.swarm.has_bursts {
+            after_ns / 20
+        } else {
+            after_ns
+        };
         self.after(after_ns, Action::Client(client));
     }
 

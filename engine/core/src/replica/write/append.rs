@@ -12,7 +12,7 @@ impl Replica {
         want_context: bool,
         effects: &mut Effects,
     ) -> Result<(BatchNumber, Option<ByteRange>), NotWritten> {
-        let hlc = self.clock.tick(self.wall_clock.wall_ms(now));
+        let hlc = self.date(now);
         let dot = Dot::newborn(self.config.node, hlc);
         let fingerprint = Fingerprint::of_dot(key.token.0, dot).bits();
         let tombstone = if matches!(what.content, Content::Tombstone) {
@@ -70,12 +70,7 @@ impl Replica {
         let met = context.map_or(Hlc::default(), |context| {
             context.greatest.max(context.context.max_hlc())
         });
-        if self
-            .clock
-            .observe(met, now.wall_ms, self.config.clock_drift_ms_max)
-            .is_err()
-        {
-            self.stats.clocks_refused += 1;
+        if self.is_too_late(now, met) {
             return Err(NotWritten::Failed(Failure::ClockBehind));
         }
         let mode = match (kind, context) {
@@ -91,11 +86,12 @@ impl Replica {
         if let Some(view) = &old {
             let _ = self.clock.observe(view.max_hlc(), now.wall_ms, u64::MAX);
         }
+        let dated = self.date(now);
         let input = PutInput {
             key_hash: plan.key.token.0,
             node: self.config.node,
             since: self.since(plan.key.token),
-            now: self.clock.tick(self.wall_clock.wall_ms(now)),
+            now: dated,
             mode,
             conflict: plan.conflict,
             write_id: what.write_id,
@@ -250,14 +246,48 @@ impl Replica {
         self.stats.written_bytes += u64::from(appended.bytes);
     }
 
+    /// The time of a write that is made here. With the first one of a run it is known where the clock begins: behind all
+    /// that was promised, and not behind the wall clock, which may be wrong at a start and right a moment later.
+    pub(super) fn date(&mut self, now: Now) -> Hlc {
+        let Some(wall_ms) = self.wall_clock.wall_ms(now) else {
+            return self.clock.tick(0);
+        };
+        if !self.is_dating {
+            self.is_dating = true;
+            let begins = self.clock.last().max(Hlc::from_ms(wall_ms).before());
+            self.clock = crate::base::time::HlcClock::after(begins);
+            if !self.is_whole_known {
+                self.is_whole_known = true;
+                self.whole_since = self.whole_since.max(begins);
+            }
+        }
+        self.clock.tick(wall_ms)
+    }
+
+    /// Absorbs a time of an object or a context; whether it is refused instead, since it is too far ahead.
+    pub(super) fn is_too_late(&mut self, now: Now, met: Hlc) -> bool {
+        // What other nodes object to, or may yet, counts as little as what they have not.
+        let dated_ms = if self.is_dating {
+            self.wall_clock.wall_ms(now).unwrap_or(0)
+        } else {
+            0
+        };
+        let wall_ms = now.wall_ms.max(dated_ms);
+        let drift_ms = self.config.clock_drift_ms_max;
+        let is_refused = self.clock.observe(met, wall_ms, drift_ms).is_err();
+        self.stats.clocks_refused += u64::from(is_refused);
+        is_refused
+    }
+
     /// Keeps the clock's ceiling ahead of use, in the batch that is being built.
     pub(super) fn raise_ceiling(&mut self, now: Now, hlc: Hlc) {
-        let ahead = Hlc::from_ms(
-            self.wall_clock
-                .wall_ms(now)
-                .saturating_add(CEILING_AHEAD_MS),
-        )
-        .max(hlc.after());
+        let wall_ms = if self.is_dating {
+            self.wall_clock.wall_ms(now)
+        } else {
+            None
+        };
+        let wall_ms = wall_ms.unwrap_or(hlc.ms());
+        let ahead = Hlc::from_ms(wall_ms.saturating_add(CEILING_AHEAD_MS)).max(hlc.after());
         self.log.hlc_ceiling = self.log.hlc_ceiling.max(ahead.0);
         self.log.frontier.hlc = self.log.frontier.hlc.max(hlc.0);
     }

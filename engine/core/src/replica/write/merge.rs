@@ -15,12 +15,7 @@ impl Replica {
         let Ok(view) = ObjectView::parse(object) else {
             return effects.reply(request.id, Outcome::Failed(Failure::BadObject));
         };
-        if self
-            .clock
-            .observe(view.max_hlc(), now.wall_ms, self.config.clock_drift_ms_max)
-            .is_err()
-        {
-            self.stats.clocks_refused += 1;
+        if self.is_too_late(now, view.max_hlc()) {
             return effects.reply(request.id, Outcome::Failed(Failure::BadObject));
         }
         let key = self.key_id(request);
