@@ -288,11 +288,14 @@ impl Sockets {
 const FREE_PORTS_TRIES: u32 = 16;
 
 /// How long a port may be in use at a start before that is an error: when a node was killed, the kernel ends its ring,
-/// and with it the sockets that it accepted on, a moment after the process.
-const BIND_PATIENCE: Duration = Duration::from_millis(1500);
+/// and with it the sockets that it accepted on, a moment after the process; later where the disk has much to end.
+const BIND_PATIENCE: Duration = Duration::from_secs(8);
+/// After how long that is said: it may as well be another program's port.
+const BIND_SAID_AFTER: Duration = Duration::from_millis(1500);
 
 fn bind(name: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let begun = Instant::now();
+    let mut is_said = false;
     loop {
         let bound = TcpListener::bind(address).and_then(|socket| {
             let address = socket.local_addr()?;
@@ -303,6 +306,14 @@ fn bind(name: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketA
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < BIND_PATIENCE =>
             {
+                if !is_said && begun.elapsed() > BIND_SAID_AFTER {
+                    is_said = true;
+                    tracing::warn!(
+                        "the {name} address {address} is in use; trying for {} s more, since a node that was killed may \
+                         still be ending",
+                        (BIND_PATIENCE - BIND_SAID_AFTER).as_secs()
+                    );
+                }
                 std::thread::sleep(Duration::from_millis(10));
             }
             Err(error) => {

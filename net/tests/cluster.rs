@@ -1,6 +1,8 @@
 //! Whole nodes in one process that join, over sockets: who knows whom, who answers for whom, who is missed.
 
-use std::net::{SocketAddr, TcpListener};
+mod ports;
+
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,17 +14,7 @@ const WAIT: Duration = Duration::from_secs(60);
 
 /// A native port that is free with those of `shards` shards behind it.
 fn free_ports(shards: u16) -> SocketAddr {
-    loop {
-        let common = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = common.local_addr().expect("bound");
-        let is_free = (1..=shards).all(|behind| {
-            let port = address.port().checked_add(behind);
-            port.is_some_and(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-        });
-        if is_free {
-            return address;
-        }
-    }
+    SocketAddr::from(([127, 0, 0, 1], ports::free_ports("127.0.0.1", shards + 1)))
 }
 
 fn config(dir: &Path, (listen, shards): (SocketAddr, u16), join: Option<SocketAddr>) -> Config {

@@ -5,43 +5,35 @@
 
 #![allow(missing_docs, reason = "tests")]
 
+mod ports;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gramme");
 /// Longer than anything here takes on a busy machine.
 const WAIT: Duration = Duration::from_secs(180);
 
-/// So many ports in a row that are free now.
-fn free_ports(count: u16) -> u16 {
-    for _ in 0..1_000 {
-        let first = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = first.local_addr().expect("bound").port();
-        let is_free = |behind: u16| {
-            port.checked_add(behind)
-                .is_some_and(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-        };
-        if (1..count).all(is_free) {
-            return port;
-        }
-    }
-    panic!("no {count} ports in a row are free");
-}
-
 struct Dev {
     process: Child,
     typed: ChildStdin,
     said: Receiver<String>,
+    /// All lines so far.
+    lines: Vec<String>,
     resp: u16,
     listen: u16,
 }
 
 impl Dev {
     fn start(home: &std::path::Path) -> Self {
-        let (resp, listen, admin) = (free_ports(3), free_ports(30), free_ports(3));
+        let free = |count| ports::free_ports("127.0.0.1", count);
+        Self::start_at(home, (free(3), free(30), free(3)))
+    }
+
+    fn start_at(home: &std::path::Path, (resp, listen, admin): (u16, u16, u16)) -> Self {
         let mut process = Command::new(PROGRAM)
             .args(["dev", "--resp", &resp.to_string()])
             .args(["--listen", &listen.to_string()])
@@ -70,21 +62,45 @@ impl Dev {
             process,
             typed,
             said,
+            lines: Vec::new(),
             resp,
             listen,
         }
     }
 
-    /// The next line that has this in it.
-    fn hears(&self, what: &str) -> String {
+    /// The next line that has this in it. That a node ended, where that is not what is waited for, is the end of it.
+    fn hears(&mut self, what: &str) -> String {
         let until = Instant::now() + WAIT;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            match self.said.recv_timeout(left) {
-                Ok(line) if line.contains(what) => return line,
-                Ok(_) => {}
-                Err(error) => panic!("never said `{what}`: {error}"),
+            let why = match self.said.recv_timeout(left) {
+                Ok(line) => {
+                    self.lines.push(line.clone());
+                    if line.contains(what) {
+                        return line;
+                    }
+                    if !line.contains(" ended (") {
+                        continue;
+                    }
+                    "a node ended"
+                }
+                Err(RecvTimeoutError::Timeout) => "too late",
+                Err(RecvTimeoutError::Disconnected) => "it ended",
+            };
+            panic!("never said `{what}`, {why}:\n{}", self.lines.join("\n"));
+        }
+    }
+
+    /// How it ends.
+    fn end(&mut self) -> ExitStatus {
+        let until = Instant::now() + WAIT;
+        loop {
+            if let Some(status) = self.process.try_wait().expect("asked") {
+                return status;
             }
+            let said = self.lines.join("\n");
+            assert!(Instant::now() < until, "it does not stop:\n{said}");
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
@@ -229,16 +245,61 @@ fn three_nodes_form_a_cluster_that_survives_any_of_them() {
         assert_eq!(dev.redis(0, &["GET", &key]), "v");
     }
 
+    // A port that somebody else took meanwhile: that it takes long is said, then why it ended; the others serve on.
+    signal(dev.pid(2), "KILL");
+    dev.hears("node 2 ended");
+    let taken = bind_soon(dev.resp + 2);
+    writeln!(dev.typed, "restart 2").expect("typed");
+    dev.hears("trying for");
+    let said = dev.hears("node 2 is not ready after");
+    assert!(
+        said.contains("is in use") && said.contains("/health: "),
+        "{said}"
+    );
+    let said = dev.hears("node 2 ended");
+    assert!(said.contains("is in use; stop what uses it"), "{said}");
+    assert!(said.contains("the others serve on"), "{said}");
+    drop(taken);
+    writeln!(dev.typed, "restart 2").expect("typed");
+    dev.hears("node 2 is ready");
+
+    // As `timeout -s INT` sends it: to the process, and to its group at once.
     signal(dev.process.id(), "INT");
-    let until = Instant::now() + WAIT;
-    let status = loop {
-        if let Some(status) = dev.process.try_wait().expect("asked") {
-            break status;
-        }
-        assert!(Instant::now() < until, "it does not stop");
-        std::thread::sleep(Duration::from_millis(50));
-    };
+    signal(dev.process.id(), "INT");
+    let status = dev.end();
     assert!(status.success(), "{status}");
+    let left = std::fs::read_dir(home.path()).expect("there").count();
+    assert_eq!(left, 0, "the directory is removed");
+}
+
+/// The port of a node that was killed, as soon as the kernel has ended its sockets.
+fn bind_soon(port: u16) -> TcpListener {
+    let until = Instant::now() + WAIT;
+    loop {
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(bound) => return bound,
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_node_that_cannot_start_ends_it_and_is_named() {
+    let home = tempfile::tempdir().expect("a directory");
+    let free = |count| ports::free_ports("127.0.0.1", count);
+    let (resp, listen, admin) = (free(3), free(30), free(3));
+    let _taken = TcpListener::bind(("127.0.0.1", admin + 1)).expect("free");
+    let mut dev = Dev::start_at(home.path(), (resp, listen, admin));
+    let said = dev.hears("gramme: node 1 ended before it was ready");
+    assert!(
+        said.contains(&format!(
+            "the admin address 127.0.0.1:{} is in use",
+            admin + 1
+        )),
+        "{said}"
+    );
+    assert_eq!(dev.end().code(), Some(3));
     let left = std::fs::read_dir(home.path()).expect("there").count();
     assert_eq!(left, 0, "the directory is removed");
 }

@@ -2,7 +2,8 @@
 
 #![allow(missing_docs, reason = "tests")]
 
-use std::net::TcpListener;
+mod ports;
+
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,14 +24,7 @@ impl Drop for Ended {
 
 /// A port with a free one behind it, for the one shard.
 fn two_ports() -> u16 {
-    for _ in 0..100 {
-        let first = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = first.local_addr().expect("bound").port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no two ports in a row are free");
+    ports::free_ports("127.0.0.1", 2)
 }
 
 fn heard(socket: &UnixDatagram) -> String {

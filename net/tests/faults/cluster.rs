@@ -2,13 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+pub(crate) use crate::ports::free_ports;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_gramme");
 /// Longer than anything here takes on a busy machine.
@@ -28,22 +30,6 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(begun.elapsed() < WAIT, "in vain waited for: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-/// So many ports in a row that are free now.
-pub(crate) fn free_ports(host: &str, count: u16) -> u16 {
-    for _ in 0..1_000 {
-        let first = TcpListener::bind((host, 0)).expect("a port");
-        let port = first.local_addr().expect("bound").port();
-        let is_free = |behind: u16| {
-            let port = port.checked_add(behind);
-            port.is_some_and(|port| TcpListener::bind((host, port)).is_ok())
-        };
-        if (1..count).all(is_free) {
-            return port;
-        }
-    }
-    panic!("no {count} ports in a row are free");
 }
 
 /// One node: where it is, and its process while it runs.

@@ -23,6 +23,8 @@ mod ledger;
 mod load;
 mod mixed;
 mod moving;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod proxy;
 #[path = "../rings/mod.rs"]
 mod rings;

@@ -12,6 +12,7 @@ mod keys;
 mod put;
 mod serve;
 mod sibling;
+mod signals;
 
 use std::process::ExitCode;
 

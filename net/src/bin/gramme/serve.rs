@@ -10,9 +10,8 @@ use gramme::config::{ConfigError, DurabilityName, File};
 use gramme::host::{Host, raise_limits};
 use gramme::node::Node;
 use gramme::service::{Watchdog, notify};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
+use crate::signals::on_asked;
 use crate::{EXIT_FAILED, EXIT_USAGE, fail};
 
 /// How often a running node looks whether its shards still run.
@@ -110,7 +109,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    let ended = match signals() {
+    let ended = match asked_to_end() {
         Ok(ended) => ended,
         Err(error) => {
             return fail(
@@ -202,21 +201,16 @@ fn show_life(node: &Node, watchdog: &mut Watchdog) {
     }
 }
 
-/// A message at the first signal that asks to end; the second one ends the process at once.
-fn signals() -> std::io::Result<mpsc::Receiver<()>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+/// A message when it is asked to end; asked twice, it ends at once.
+fn asked_to_end() -> std::io::Result<mpsc::Receiver<()>> {
     let (sender, receiver) = mpsc::channel();
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            for (count, signal) in signals.forever().enumerate() {
-                if count > 0 {
-                    eprintln!("gramme: asked twice; ending at once, the next start recovers");
-                    std::process::exit(128 + signal);
-                }
-                // The receiver is gone only when the process ends anyway.
-                let _ = sender.send(());
-            }
-        })?;
+    on_asked(move |asked| {
+        if asked.is_again {
+            eprintln!("gramme: asked twice; ending at once, the next start recovers");
+            std::process::exit(asked.exit_code().into());
+        }
+        // The receiver is gone only when the process ends anyway.
+        let _ = sender.send(());
+    })?;
     Ok(receiver)
 }

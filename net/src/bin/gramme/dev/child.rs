@@ -1,11 +1,13 @@
 //! One node of `gramme dev`: its configuration, its process, and what it says.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -15,6 +17,11 @@ use super::News;
 const MEMORY_BYTES: u64 = 128 << 20;
 const CAPACITY_BYTES: u64 = 8 << 30;
 const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// How long a node may take to be ready before that is said; then it is said again after twice as long, and so on.
+const LATE_AFTER: Duration = Duration::from_secs(5);
+/// How long its admin server may take to say why.
+const WHY_WAIT: Duration = Duration::from_secs(2);
 
 /// Where a node is.
 #[derive(Clone, Debug)]
@@ -34,8 +41,13 @@ pub(super) struct Child {
     data: PathBuf,
     config: PathBuf,
     process: Option<std::process::Child>,
-    /// Whether it has said so.
+    /// Whether it has said so, in this run of it.
     pub(super) is_ready: bool,
+    started_at: Instant,
+    /// When it will be late, after it was started.
+    late_after: Duration,
+    /// What it said last, but that it is ready.
+    last_said: String,
 }
 
 impl Child {
@@ -46,6 +58,9 @@ impl Child {
             place,
             process: None,
             is_ready: false,
+            started_at: Instant::now(),
+            late_after: LATE_AFTER,
+            last_said: String::new(),
         }
     }
 
@@ -59,6 +74,39 @@ impl Child {
 
     pub(super) fn is_running(&self) -> bool {
         self.process.is_some()
+    }
+
+    pub(super) fn said(&mut self, line: &str) {
+        line.clone_into(&mut self.last_said);
+    }
+
+    /// What it said last, to go behind how it ended.
+    pub(super) fn last_words(&self) -> String {
+        match self.last_said.as_str() {
+            "" => String::new(),
+            said => format!(": {said}"),
+        }
+    }
+
+    /// When it is to be said that it is not ready yet.
+    pub(super) fn late_at(&self) -> Option<Instant> {
+        (self.is_running() && !self.is_ready).then(|| self.started_at + self.late_after)
+    }
+
+    /// Says that it is not ready yet, and what it says of itself.
+    pub(super) fn say_late(&mut self, now: Instant) {
+        let passed = now.duration_since(self.started_at);
+        self.late_after = passed * 2;
+        let (node, admin) = (self.place.node, self.place.admin);
+        let said = self.last_words();
+        // Its server may take as long as it likes.
+        std::thread::spawn(move || {
+            let why = health(admin).unwrap_or_else(|error| format!("no answer, {error}"));
+            eprintln!(
+                "node {node} is not ready after {} s{said} (http://127.0.0.1:{admin}/health: {why})",
+                passed.as_secs()
+            );
+        });
     }
 
     /// Its arguments, as a person would type them.
@@ -138,6 +186,10 @@ impl Child {
             return Err(format!("node {node} has no stderr"));
         };
         self.process = Some(process);
+        self.is_ready = false;
+        self.started_at = Instant::now();
+        self.late_after = LATE_AFTER;
+        self.last_said.clear();
         let news = news.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(said).lines().map_while(Result::ok) {
@@ -172,4 +224,16 @@ impl Child {
             );
         }
     }
+}
+
+/// What a node's admin server says of its health.
+fn health(admin: u16) -> std::io::Result<String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, admin));
+    let mut stream = TcpStream::connect_timeout(&address, WHY_WAIT)?;
+    stream.set_read_timeout(Some(WHY_WAIT))?;
+    stream.write_all(b"GET /health HTTP/1.0\r\nhost: 127.0.0.1\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok(body.split_whitespace().collect::<Vec<_>>().join(" "))
 }

@@ -1,6 +1,7 @@
 //! `gramme dev`: a cluster to try things out, one child process a node, in a directory that goes away with it.
 //!
-//! Owns the children: starts them, has them form a cluster, says when one ends and how to start it again, stops all.
+//! Owns the children: starts them, has them form a cluster, says when one ends or is late and how to start it again, stops
+//! all.
 //!
 //! # Layout
 //! - `child`: one node's process and its configuration;
@@ -16,9 +17,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
+use crate::signals::{Asked, on_asked};
 use crate::{EXIT_FAILED, EXIT_USAGE, fail};
 use child::{Child, Place};
 
@@ -76,7 +76,7 @@ enum News {
     Ended(u16),
     Typed(String),
     Formed(Result<String, String>),
-    Signal,
+    Asked(Asked),
 }
 
 /// Runs until Ctrl-C, or until no node is left.
@@ -101,7 +101,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         },
     };
     match Session::begin(args, &dir).and_then(Session::run) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(what) => fail(EXIT_FAILED, what),
     }
 }
@@ -112,22 +112,22 @@ struct Session<'a> {
     news: Sender<News>,
     told: Receiver<News>,
     is_forming: bool,
-    is_told_to_stop: bool,
-    /// How the last node ended that was not told to.
+    /// When nodes that are to stop are killed.
+    kill_at: Option<Instant>,
+    /// By what it was asked to end, the last time.
+    asked: Option<Asked>,
+    /// Why it ends without having been asked to, or did not end in order.
     failure: Option<String>,
 }
 
 impl<'a> Session<'a> {
     fn begin(args: &'a Args, dir: &Path) -> Result<Self, String> {
         let (news, told) = mpsc::channel();
-        let mut signals = Signals::new([SIGINT, SIGTERM])
-            .map_err(|error| format!("cannot listen for signals: {error}"))?;
         let on_signal = news.clone();
-        std::thread::spawn(move || {
-            for _ in signals.forever() {
-                let _ = on_signal.send(News::Signal);
-            }
-        });
+        on_asked(move |asked| {
+            let _ = on_signal.send(News::Asked(asked));
+        })
+        .map_err(|error| format!("cannot listen for signals: {error}"))?;
         let on_typed = news.clone();
         std::thread::spawn(move || {
             for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -143,49 +143,82 @@ impl<'a> Session<'a> {
             news,
             told,
             is_forming: false,
-            is_told_to_stop: false,
+            kill_at: None,
+            asked: None,
             failure: None,
         })
     }
 
-    fn run(mut self) -> Result<(), String> {
+    fn run(mut self) -> Result<ExitCode, String> {
         for child in &mut self.children {
             child.start(&self.news)?;
         }
-        let mut until: Option<Instant> = None;
         while self.children.iter().any(Child::is_running) {
-            let message = match until {
-                Some(until) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    self.told.recv_timeout(left)
-                }
+            let news = match self.next_deadline() {
+                Some(at) => self
+                    .told
+                    .recv_timeout(at.saturating_duration_since(Instant::now())),
                 None => self.told.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            match message {
-                Ok(News::Signal) => {
-                    self.is_told_to_stop = true;
-                    until = Some(Instant::now() + STOP_WAIT);
-                    for child in &self.children {
-                        child.signal(Signal::TERM);
-                    }
-                }
-                Ok(news) => self.take(news)?,
-                Err(_) => {
-                    for child in self.children.iter().filter(|child| child.is_running()) {
-                        eprintln!(
-                            "gramme: node {} did not stop within {} s; killing it",
-                            child.node(),
-                            STOP_WAIT.as_secs()
-                        );
-                        child.signal(Signal::KILL);
-                    }
-                    until = Some(Instant::now() + STOP_WAIT);
-                }
+            if let Ok(news) = news {
+                self.take(news)?;
             }
+            self.look();
         }
-        match self.failure {
-            Some(failure) if !self.is_told_to_stop || self.args.nodes == 1 => Err(failure),
-            Some(_) | None => Ok(()),
+        match (self.failure, self.asked) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(asked)) if asked.is_again => Ok(ExitCode::from(asked.exit_code())),
+            (None, _) => Ok(ExitCode::SUCCESS),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        match self.kill_at {
+            Some(at) => Some(at),
+            None => self.children.iter().filter_map(Child::late_at).min(),
+        }
+    }
+
+    /// Does what is due.
+    fn look(&mut self) {
+        let now = Instant::now();
+        let Some(kill_at) = self.kill_at else {
+            let late = |child: &&mut Child| child.late_at().is_some_and(|at| at <= now);
+            for child in self.children.iter_mut().filter(late) {
+                child.say_late(now);
+            }
+            return;
+        };
+        if now < kill_at {
+            return;
+        }
+        for child in self.children.iter().filter(|child| child.is_running()) {
+            self.failure = Some(format!(
+                "node {} did not stop within {} s and was killed",
+                child.node(),
+                STOP_WAIT.as_secs()
+            ));
+            child.signal(Signal::KILL);
+        }
+        self.kill_at = Some(now + STOP_WAIT);
+    }
+
+    fn stop(&mut self, signal: Signal) {
+        self.kill_at = Some(Instant::now() + STOP_WAIT);
+        for child in &self.children {
+            child.signal(signal);
+        }
+    }
+
+    fn asked(&mut self, asked: Asked) {
+        // Nodes that ended before are no failure of what ends now.
+        self.failure = None;
+        self.asked = Some(asked);
+        if asked.is_again {
+            eprintln!("gramme: asked twice; killing the nodes");
+            self.stop(Signal::KILL);
+        } else {
+            self.stop(Signal::TERM);
         }
     }
 
@@ -198,7 +231,7 @@ impl<'a> Session<'a> {
             News::Formed(Err(what)) => {
                 eprintln!("gramme: {what}; the nodes run on, see gramme cluster status");
             }
-            News::Signal => {}
+            News::Asked(asked) => self.asked(asked),
         }
         Ok(())
     }
@@ -209,6 +242,7 @@ impl<'a> Session<'a> {
         };
         if !line.starts_with("ready ") {
             eprintln!("node {node}: {line}");
+            child.said(line);
             return;
         }
         child.is_ready = true;
@@ -232,16 +266,35 @@ impl<'a> Session<'a> {
         let Some(child) = self.children.get_mut(usize::from(node)) else {
             return Ok(());
         };
-        let status = child.wait()?;
-        let is_in_order = self.is_told_to_stop && status.success();
-        if is_in_order {
+        let how = child.wait()?;
+        if self.kill_at.is_some() {
+            // By a signal ends what was killed, or was told to stop before it listened for that.
+            if how.code().is_some_and(|code| code != 0) && self.failure.is_none() {
+                self.failure = Some(format!(
+                    "node {node} did not stop in order ({how}){}",
+                    child.last_words()
+                ));
+            }
             return Ok(());
         }
-        self.failure = Some(format!(
-            "node {node} ended ({status}); what it said is above"
-        ));
-        if !self.is_told_to_stop && self.args.nodes > 1 {
-            eprintln!("node {node} ended ({status}); the others serve on");
+        if self.args.nodes == 1 {
+            self.failure = Some(format!("node {node} ended ({how}){}", child.last_words()));
+        } else if !self.is_forming {
+            // Without all of them there is no cluster to begin with, and nobody may be there to type anything.
+            self.failure = Some(format!(
+                "node {node} ended before it was ready ({how}){}",
+                child.last_words()
+            ));
+            self.stop(Signal::TERM);
+        } else {
+            self.failure = Some(format!(
+                "the last node ended, node {node} ({how}){}",
+                child.last_words()
+            ));
+            eprintln!(
+                "node {node} ended ({how}){}; the others serve on",
+                child.last_words()
+            );
             eprintln!("to start it again type: restart {node}");
             eprintln!("or in another terminal: {}", child.command_line());
         }
