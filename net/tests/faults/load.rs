@@ -146,7 +146,7 @@ impl Load {
                 .with(rules(Durability::Buffered));
             for told in &told {
                 for key in told.keys.iter().skip(node).step_by(cluster.nodes.len()) {
-                    let values = read(&client, key);
+                    let values = read_patiently(&client, key);
                     if values.is_empty() || values.iter().any(|value| *value != value_of(key)) {
                         let shown: Vec<_> = values
                             .iter()
@@ -205,6 +205,29 @@ fn read(client: &Client, key: &str) -> Vec<Vec<u8>> {
             Ok(read) => return read.values,
             Err(error) => assert!(begun.elapsed() < WAIT, "{key} cannot be read: {error}"),
         }
+    }
+}
+
+/// What a stand-in or a node that lets go took, since those that are to have it were cut off, is with them when it has been
+/// brought there: a sloppy quorum promises no more.
+const BROUGHT_WITHIN: Duration = Duration::from_secs(30);
+
+/// The values of a key that has some, as soon as they show.
+fn read_patiently(client: &Client, key: &str) -> Vec<Vec<u8>> {
+    let begun = Instant::now();
+    loop {
+        let values = read(client, key);
+        if !values.is_empty() || begun.elapsed() > BROUGHT_WITHIN {
+            if begun.elapsed() > Duration::from_millis(100) {
+                eprintln!(
+                    "  {key} showed after {:.1?}: {} values",
+                    begun.elapsed(),
+                    values.len()
+                );
+            }
+            return values;
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
