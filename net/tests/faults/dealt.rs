@@ -1,36 +1,11 @@
-//! Members whose number of shards changes from one start to the next, as when a machine gets another number of cores.
+//! What a member has beside its keys when its number of shards changes from one start to the next. That a whole cluster
+//! does so under load is in `rolling`.
 
-use std::time::Duration;
-
-use gramme_core::port::Durability;
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, NODES, until};
+use crate::alone;
+use crate::cluster::{Cluster, until};
 use crate::ledger::Ledger;
-use crate::load::Load;
-use crate::{alone, is_long};
-
-#[test]
-fn a_rolling_change_of_the_number_of_shards_costs_no_request_and_no_write() {
-    let _alone = alone();
-    let mut cluster = Cluster::start();
-    let load = Load::start(&cluster, "dealt", Durability::Buffered);
-    let rounds = if is_long() { 4 } else { 1 };
-    for restart in 0..rounds * NODES {
-        std::thread::sleep(Duration::from_millis(500));
-        let node = &mut cluster.nodes[restart % NODES];
-        // A crash does not hinder it either.
-        let signal = [Signal::TERM, Signal::KILL, Signal::TERM][restart % 3];
-        node.end(signal);
-        node.shards = [2, 3, 1][(restart + restart / NODES) % 3];
-        node.start(None);
-        cluster.wait_whole();
-    }
-    let record = load.finish(&cluster, ("dealt", (rounds * NODES) as u64));
-    assert_eq!(record.lost, Vec::<String>::new());
-    assert_eq!(record.failures, Vec::<String>::new());
-    assert!(record.acknowledged > 100, "{record}");
-}
 
 #[test]
 fn hints_and_deletions_are_dealt_to_another_number_of_shards_too() {

@@ -140,6 +140,16 @@ impl WallClock {
         }
     }
 
+    /// Whether anything was dated by it in this run.
+    pub const fn is_used(&self) -> bool {
+        self.is_used
+    }
+
+    /// As [`Self::wall_ms`] where anything was dated by it in this run, else none.
+    pub fn used_wall_ms(&mut self, now: Now) -> Option<u64> {
+        self.is_used.then(|| self.wall_ms(now)).flatten()
+    }
+
     /// The wall clock to date by: the present one, or where it should be if it had not leapt. None while nobody can tell.
     pub fn wall_ms(&mut self, now: Now) -> Option<u64> {
         if let Some(last) = self.last {

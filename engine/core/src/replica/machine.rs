@@ -107,8 +107,6 @@ pub struct Replica {
     pub(super) cache: RecordCache,
     pub(super) clock: HlcClock,
     pub(super) wall_clock: WallClock,
-    /// Whether anything was dated here in this run.
-    pub(super) is_dating: bool,
     // who waits
     reads: BTreeMap<Ticket, PendingRead>,
     reading: BTreeMap<u64, Ticket>,
@@ -192,7 +190,6 @@ impl Replica {
             cache: parts.cache,
             clock: HlcClock::after(parts.hlc),
             wall_clock: WallClock::starting(parts.now),
-            is_dating: false,
             reads: BTreeMap::new(),
             reading: BTreeMap::new(),
             commit_waiters: VecDeque::with_capacity(1024),

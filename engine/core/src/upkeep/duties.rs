@@ -3,11 +3,11 @@
 //!
 //! A partition is gained when each of its readers that is alive was compared from end to end, nothing of what it listed is
 //! missing here, and all of that is on stable media: of those that are away so many may be left out that one of the others
-//! has every write that was acknowledged ([`readers_needed`]); so may one that fails again and again. Only sessions count that began [`SETTLE_NS`] after all who
-//! write the partition were known to know of this node: what they write later they do not acknowledge unless few miss it,
-//! this node counted. What is not kept here by the view (a stand-in's
-//! leftovers, a partition that was let go) is dropped when every node of the read set has all of it, no hint of it is
-//! left, and nothing came meanwhile.
+//! has every write that was acknowledged ([`readers_needed`]); so may one that fails again and again. Only sessions count
+//! that began [`SETTLE_NS`] after all who write the partition were known to know of this node: what they write later they do
+//! not acknowledge unless few miss it, this node counted. What is not kept here by the view (a stand-in's leftovers, a
+//! partition that was let go) is dropped when every node of the read set has all of it, no hint of it is left, and nothing
+//! came meanwhile.
 //!
 //! Never drops what a view without readers calls strange: that is a node that knows nothing yet.
 

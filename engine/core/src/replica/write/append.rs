@@ -1,6 +1,7 @@
 //! What a decided write makes: the object, its record, and what the coordinator is told.
 
 use super::*;
+use crate::base::time::HlcClock;
 
 impl Replica {
     pub(super) fn put_latest(
@@ -249,13 +250,13 @@ impl Replica {
     /// The time of a write that is made here. With the first one of a run it is known where the clock begins: behind all
     /// that was promised, and not behind the wall clock, which may be wrong at a start and right a moment later.
     pub(super) fn date(&mut self, now: Now) -> Hlc {
+        let is_first = !self.wall_clock.is_used();
         let Some(wall_ms) = self.wall_clock.wall_ms(now) else {
             return self.clock.tick(0);
         };
-        if !self.is_dating {
-            self.is_dating = true;
+        if is_first {
             let begins = self.clock.last().max(Hlc::from_ms(wall_ms).before());
-            self.clock = crate::base::time::HlcClock::after(begins);
+            self.clock = HlcClock::after(begins);
             if !self.is_whole_known {
                 self.is_whole_known = true;
                 self.whole_since = self.whole_since.max(begins);
@@ -267,12 +268,8 @@ impl Replica {
     /// Absorbs a time of an object or a context; whether it is refused instead, since it is too far ahead.
     pub(super) fn is_too_late(&mut self, now: Now, met: Hlc) -> bool {
         // What other nodes object to, or may yet, counts as little as what they have not.
-        let dated_ms = if self.is_dating {
-            self.wall_clock.wall_ms(now).unwrap_or(0)
-        } else {
-            0
-        };
-        let wall_ms = now.wall_ms.max(dated_ms);
+        let dated_ms = self.wall_clock.used_wall_ms(now);
+        let wall_ms = now.wall_ms.max(dated_ms.unwrap_or(0));
         let drift_ms = self.config.clock_drift_ms_max;
         let is_refused = self.clock.observe(met, wall_ms, drift_ms).is_err();
         self.stats.clocks_refused += u64::from(is_refused);
@@ -281,12 +278,7 @@ impl Replica {
 
     /// Keeps the clock's ceiling ahead of use, in the batch that is being built.
     pub(super) fn raise_ceiling(&mut self, now: Now, hlc: Hlc) {
-        let wall_ms = if self.is_dating {
-            self.wall_clock.wall_ms(now)
-        } else {
-            None
-        };
-        let wall_ms = wall_ms.unwrap_or(hlc.ms());
+        let wall_ms = self.wall_clock.used_wall_ms(now).unwrap_or(hlc.ms());
         let ahead = Hlc::from_ms(wall_ms.saturating_add(CEILING_AHEAD_MS)).max(hlc.after());
         self.log.hlc_ceiling = self.log.hlc_ceiling.max(ahead.0);
         self.log.frontier.hlc = self.log.frontier.hlc.max(hlc.0);
