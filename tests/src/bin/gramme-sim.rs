@@ -91,7 +91,7 @@ fn main() -> ExitCode {
         Some(name) => match Scenario::named(name) {
             Some(scenario) => Some(scenario),
             None => {
-                for scenario in Scenario::ALL {
+                for scenario in Scenario::all() {
                     println!("{}: {}", scenario.name, scenario.what);
                 }
                 return ExitCode::from(2 * u8::from(name != "list"));

@@ -1,6 +1,9 @@
-//! Named scenarios: the faults of one bug that other stores had, and no others; the seed draws the rest.
+//! Named scenarios: the faults of one bug that other stores had, and no others; the seed draws the rest. Those in `rules` are
+//! bent towards one rule of the engine each, which wider worlds hardly ever need.
 
 use super::swarm::Swarm;
+
+mod rules;
 
 /// A world that is bent towards one bug.
 pub struct Scenario {
@@ -12,8 +15,8 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// All of them.
-    pub const ALL: &[Self] = &[
+    /// Those of bugs.
+    const BUGS: &[Self] = &[
         Self {
             name: "last-writer-wins",
             what: "a clock ahead drops acknowledged writes (Jepsen on Riak, Cassandra, Aerospike)",
@@ -230,9 +233,14 @@ impl Scenario {
         },
     ];
 
+    /// All of them: those of bugs, then those of single rules.
+    pub fn all() -> impl Iterator<Item = &'static Self> {
+        Self::BUGS.iter().chain(rules::RULES)
+    }
+
     /// The one of a name.
     pub fn named(name: &str) -> Option<&'static Self> {
-        Self::ALL.iter().find(|scenario| scenario.name == name)
+        Self::all().find(|scenario| scenario.name == name)
     }
 
     /// What a seed draws, bent.

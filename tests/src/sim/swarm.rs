@@ -88,6 +88,15 @@ pub struct Swarm {
     pub clogs: u64,
     /// Whether clients come all at once, again and again.
     pub has_bursts: bool,
+    /// What only scenarios of single rules have.
+    pub bent: Bent,
+}
+
+/// What no seed draws: bends of scenarios towards one rule of the engine each.
+#[derive(Clone, Debug, Default)]
+pub struct Bent {
+    /// Nobody asks the nodes to compare at the end: of each two only one does it by itself.
+    pub is_unattended: bool,
 }
 
 /// Seeds from here on draw the whole world. Those below draw what the first simulator knew, so that the seeds that found
@@ -154,6 +163,7 @@ impl Swarm {
             leaps: 0,
             clogs: 0,
             has_bursts: false,
+            bent: Bent::default(),
         };
         if seed >= LIVE_FROM {
             swarm.enliven(&mut Random::new(seed ^ 0x6c69_7665_0000_0000));

@@ -1,0 +1,45 @@
+//! Scenarios of single rules: worlds in which nothing else mends what follows where the rule is broken.
+
+use super::{Scenario, durable};
+
+/// All of them.
+pub(super) const RULES: &[Scenario] = &[
+    Scenario {
+        name: "compared-from-one-side",
+        what: "of two replicas one compares, and either may be the one that lacks something",
+        bend: |swarm| {
+            durable(swarm);
+            swarm.bent.is_unattended = true;
+            (swarm.r, swarm.w, swarm.keys) = (1, 1, 20);
+            swarm.loss = 100_000;
+            swarm.partitions = 20_000;
+            swarm.crashes = 10_000;
+            swarm.disk_delay_ns = 3_000_000;
+            (swarm.ends_in_blackout, swarm.is_worse_at_end) = (true, true);
+        },
+    },
+    Scenario {
+        name: "hints-for-a-full-disk",
+        what: "the node that a hint is for is back, and its disk is full",
+        bend: |swarm| {
+            (swarm.is_durable, swarm.sloppy) = (false, false);
+            (swarm.r, swarm.w, swarm.keys) = (1, 1, 20);
+            swarm.segment_bytes = 256 << 10;
+            swarm.value_bytes = 8_000;
+            swarm.partitions = 20_000;
+            swarm.full_disks = 200_000;
+        },
+    },
+    Scenario {
+        name: "deleted-where-it-never-was",
+        what: "a key is deleted through a replica that missed the write of it",
+        bend: |swarm| {
+            (swarm.is_durable, swarm.sloppy) = (false, false);
+            (swarm.r, swarm.w) = (1, 1);
+            swarm.deletes = 50;
+            swarm.loss = 200_000;
+            swarm.partitions = 20_000;
+            swarm.net_delay_ns = 5_000_000;
+        },
+    },
+];
