@@ -78,7 +78,7 @@ pub(super) const METRICS: &[(&str, &str, Read)] = &[
     ),
     (
         "background_share_permille",
-        "The same in thousandths of its greatest rate; the cleaner has this share of its own rate.",
+        "The same in thousandths of its greatest rate; the cleaner and checkpoints have this share of rates of their own.",
         |s| s.background_share_permille,
     ),
     (

@@ -9,7 +9,7 @@ use crate::base::hash;
 use crate::base::ids::{NodeId, SegmentId, ShardIndex, Token};
 use crate::base::time::Now;
 use crate::port::*;
-use crate::replica::{Bucket, RecoveryReport, Replica, ShardConfig};
+use crate::replica::{Bucket, PaceConfig, RecoveryReport, Replica, ShardConfig};
 use crate::ring::Slices;
 use crate::version::{Content, ObjectView};
 
@@ -197,6 +197,8 @@ pub(crate) struct Bench {
     pub(crate) random: Random,
     pub(crate) now: Now,
     pub(crate) config: ShardConfig,
+    /// How fast the background goes, from the next start on.
+    pub(crate) pace: PaceConfig,
     /// What the last start found.
     pub(crate) report: RecoveryReport,
     pub(crate) answers: BTreeMap<u64, (Outcome, Vec<u8>)>,
@@ -238,7 +240,13 @@ impl Bench {
             segments_max: usize::MAX,
             ..Disk::default()
         };
-        let (shard, report) = Replica::open(config.clone(), now, &mut disk).expect("opens");
+        let (mut shard, report) = Replica::open(config.clone(), now, &mut disk).expect("opens");
+        // In some, checkpoints take long, so that much happens before one is whole.
+        let pace = PaceConfig {
+            bytes_per_s: if seed % 3 == 2 { 32 << 10 } else { 64 << 20 },
+            ..PaceConfig::default()
+        };
+        shard.set_pace(pace);
         let random = Random::new(seed);
         let mut bench = Self {
             shard,
@@ -246,6 +254,7 @@ impl Bench {
             random,
             now,
             config,
+            pace,
             report,
             answers: BTreeMap::new(),
             one_token: None,
@@ -263,6 +272,7 @@ impl Bench {
         let (shard, report) =
             Replica::open(self.config.clone(), self.now, &mut self.disk).expect("opens");
         self.shard = shard;
+        self.shard.set_pace(self.pace);
         self.report = report;
         self.turns(3);
     }

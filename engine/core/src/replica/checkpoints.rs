@@ -1,7 +1,12 @@
 //! Checkpoints while the shard runs: when one is begun, its capture in pieces, and the end of one.
 //!
-//! Never blocks: each step captures one piece (some tens of thousands of entries), and goes on when it is written. The
-//! header is written when every record that the pieces may name is on stable media and no start can take it back.
+//! Never blocks: each step captures one piece (some tens of thousands of entries), and goes on when it is written and the
+//! background's share allows the next. The header is written when every record that the pieces may name is on stable media
+//! and no start can take it back.
+//!
+//! However small the share, a checkpoint keeps up with the log: it is whole before the log has grown by half of what lies
+//! between two of them, so that a start replays half as much again at most. Where free segments are short, or the shard
+//! stops, it waits for nothing.
 
 use crate::base::ids::{BatchNumber, Token};
 use crate::base::mark::{self, Mark};
@@ -16,6 +21,9 @@ use crate::store::segment::SegmentUse;
 /// After a failed checkpoint the next is not begun before this long. Not counted in log bytes: on a full disk none are
 /// written, and only a checkpoint gives space back.
 const RETRY_NS: u64 = 1_000_000_000;
+
+/// A piece while the shard serves: bounds how long a step takes.
+const PIECE_BYTES: usize = 256 << 10;
 
 enum Phase {
     Idle,
@@ -62,6 +70,9 @@ pub(super) struct Checkpoints {
     begun_at: u64,
     offset: u64,
     buffer: Option<u32>,
+    /// When the newest piece was captured, and how long it was: the next waits until the share has paid for it.
+    piece_at_ns: u64,
+    piece_bytes: u64,
 }
 
 impl Checkpoints {
@@ -82,7 +93,15 @@ impl Checkpoints {
             begun_at: 0,
             offset: 0,
             buffer: None,
+            piece_at_ns: 0,
+            piece_bytes: 0,
         }
+    }
+
+    /// How many were made.
+    #[cfg(test)]
+    pub(super) const fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     fn file(&self) -> FileId {
@@ -95,16 +114,11 @@ impl Checkpoints {
     }
 
     /// When one is wanted at once, or a failed one is tried again.
-    pub(super) fn retry_ns(&self) -> Option<u64> {
-        match self.phase {
-            Phase::Idle if self.is_wanted => Some(self.retry_ns.unwrap_or(0)),
-            Phase::Idle => self.retry_ns,
-            Phase::Preparing(_)
-            | Phase::Capturing { .. }
-            | Phase::WritingPiece { .. }
-            | Phase::AwaitingBatch(_)
-            | Phase::WritingHeader(_) => None,
+    fn retry_at_ns(&self) -> Option<u64> {
+        if self.is_wanted {
+            return Some(self.retry_ns.unwrap_or(0));
         }
+        self.retry_ns
     }
 }
 
@@ -118,7 +132,11 @@ impl Replica {
                 }
             }
             Phase::Capturing { after, is_first } => {
-                self.capture_piece(now, after, is_first, effects);
+                if self.is_piece_due(now) {
+                    self.capture_piece(now, after, is_first, effects);
+                } else {
+                    self.background.held_back(now.mono_ns);
+                }
             }
             Phase::AwaitingBatch(batch) if self.log.firm() >= batch => {
                 self.write_checkpoint_header(now, effects)
@@ -145,10 +163,49 @@ impl Replica {
         self.log.open_since_ns().is_none() && self.log.in_flight() == 0
     }
 
+    /// When the next step is due that no event brings.
+    pub(super) fn checkpoint_next_ns(&self) -> Option<u64> {
+        match self.checkpoints.phase {
+            Phase::Idle if !self.is_stopping && !self.is_read_only => {
+                self.checkpoints.retry_at_ns()
+            }
+            Phase::Capturing { .. } => Some(self.piece_due_ns()),
+            Phase::Idle
+            | Phase::Preparing(_)
+            | Phase::WritingPiece { .. }
+            | Phase::AwaitingBatch(_)
+            | Phase::WritingHeader(_) => None,
+        }
+    }
+
+    /// Whether the next piece is captured now: the share has paid for the last one, or the log grows faster than that.
+    fn is_piece_due(&self, now: Now) -> bool {
+        if self.is_stopping || self.is_space_short() || now.mono_ns >= self.piece_due_ns() {
+            return true;
+        }
+        let grown = u128::from(self.log.submitted_bytes - self.checkpoints.begun_at);
+        let whole = (self.index.len() * ENTRY_BYTES) as u128;
+        let done = u128::from(self.checkpoints.offset);
+        2 * grown * whole >= done * u128::from(self.checkpoint_every_bytes())
+    }
+
+    fn piece_due_ns(&self) -> u64 {
+        let bytes_per_s = self.background.bytes_per_s_of(self.clean_share());
+        let cost_ns =
+            u128::from(self.checkpoints.piece_bytes) * 1_000_000_000 / u128::from(bytes_per_s);
+        let cost_ns = u64::try_from(cost_ns).unwrap_or(u64::MAX);
+        self.checkpoints.piece_at_ns.saturating_add(cost_ns)
+    }
+
+    /// Bytes of log between one checkpoint and the next.
+    fn checkpoint_every_bytes(&self) -> u64 {
+        let index_bytes = self.index.memory_bytes() as u64;
+        self.config.checkpoint_bytes.max(2 * index_bytes)
+    }
+
     fn is_checkpoint_due(&self, now: Now) -> bool {
         let lag = self.log.submitted_bytes - self.checkpoints.submitted_at;
-        let index_bytes = self.index.memory_bytes() as u64;
-        let is_late = lag >= self.config.checkpoint_bytes.max(2 * index_bytes);
+        let is_late = lag >= self.checkpoint_every_bytes();
         if self.is_read_only {
             // The index names places at which the bytes are not on stable media.
             return false;
@@ -172,6 +229,7 @@ impl Replica {
         self.checkpoints.is_wanted = false;
         self.checkpoints.begun_at = self.log.submitted_bytes;
         self.checkpoints.offset = u64::from(self.config.block_bytes);
+        self.checkpoints.piece_bytes = 0;
         self.checkpoints.next = CheckpointHeader {
             sequence: self.checkpoints.sequence + 1,
             replay_generation: generation,
@@ -182,9 +240,9 @@ impl Replica {
             shape: self.checkpoint_shape(),
             ..CheckpointHeader::default()
         };
-        let pieces =
-            (self.index.len() * ENTRY_BYTES).div_ceil(PIECE_BYTES_MAX - 4 * ENTRY_BYTES) + 2;
-        let bytes = (pieces * PIECE_BYTES_MAX) as u64;
+        let pieces = (self.index.len() * ENTRY_BYTES).div_ceil(PIECE_BYTES) + 2;
+        let padded = PIECE_BYTES + 2 * self.config.block_bytes as usize;
+        let bytes = (PIECE_BYTES_MAX + pieces * padded) as u64;
         let ticket = self.log.ticket();
         self.checkpoints.phase = Phase::Preparing(ticket);
         effects.list.push(Effect::Prepare {
@@ -249,13 +307,18 @@ impl Replica {
         let block = self.config.block_bytes as usize;
         let mut after = after;
         let mut is_last = false;
+        let bytes_wanted = if self.is_stopping {
+            PIECE_BYTES_MAX
+        } else {
+            PIECE_BYTES
+        };
         let next = &mut self.checkpoints.next;
         let index = &self.index;
         let bytes = self.log.fill_lent(buffer, block, |out| {
             if is_first {
                 next.sums ^= write_segments(out, &in_use);
             } else {
-                let (crc, count, last) = write_entries(out, index.scan_after(after));
+                let (crc, count, last) = write_entries(out, bytes_wanted, index.scan_after(after));
                 next.sums ^= crc;
                 next.entries += count;
                 is_last = count == 0
@@ -267,6 +330,8 @@ impl Replica {
         let ticket = self.log.ticket();
         let offset = self.checkpoints.offset;
         self.checkpoints.offset += bytes as u64;
+        self.checkpoints.piece_at_ns = now.mono_ns;
+        self.checkpoints.piece_bytes = bytes as u64;
         self.checkpoints.next.body_bytes += bytes as u64;
         self.stats.checkpoint_bytes += bytes as u64;
         self.checkpoints.phase = Phase::WritingPiece {

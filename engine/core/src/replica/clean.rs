@@ -122,7 +122,7 @@ impl Replica {
         if self.checkpoints.is_failing() {
             return;
         }
-        let is_pressed = self.log.free_segments() <= FREE_LOW;
+        let is_pressed = self.is_space_short();
         if !is_pressed && now.mono_ns < self.cleaner.next_ns {
             return;
         }
@@ -162,6 +162,11 @@ impl Replica {
         });
     }
 
+    /// Whether giving segments back comes before everything else in the background.
+    pub(super) fn is_space_short(&self) -> bool {
+        self.log.free_segments() <= FREE_LOW
+    }
+
     /// Whether a segment must be gone through for the sake of forgotten tombstones alone.
     fn may_have_graves(&self, segment: &Segment) -> bool {
         segment.has_graves && self.log.segments.oldest_generation() != Some(segment.generation)
@@ -173,9 +178,9 @@ impl Replica {
         u64::from(piece_bytes) * 1_000_000_000 / bytes_per_s.max(1)
     }
 
-    /// The cleaner's share of its rate: the background's, and more the fewer segments are free. It must not come to a
+    /// The cleaner's share of its rate, and a checkpoint's: the background's, and more the fewer segments are free. It must not come to a
     /// halt in front of clients who then all wait for room at once.
-    fn clean_share(&self) -> u64 {
+    pub(super) fn clean_share(&self) -> u64 {
         let room = u64::from(FREE_LOW).max(u64::from(self.log.segments.files()) / 16);
         let left = u64::from(self.log.free_segments().saturating_sub(FREE_LOW)).min(room);
         self.background.share().max(WHOLE * (room - left) / room)
@@ -276,7 +281,7 @@ impl Replica {
             self.log.recycle(id);
         }
         self.log.trim_spares(effects);
-        if is_checkpoint_wanted && self.log.free_segments() <= FREE_LOW {
+        if is_checkpoint_wanted && self.is_space_short() {
             self.checkpoints.is_wanted = true;
         }
     }

@@ -290,9 +290,7 @@ impl Replica {
             others,
             self.log.prepare_retry_ns(),
             self.cleaner.next_ns(),
-            self.checkpoints
-                .retry_ns()
-                .filter(|_| !self.is_stopping && !self.is_read_only),
+            self.checkpoint_next_ns(),
         ]
         .into_iter()
         .flatten()

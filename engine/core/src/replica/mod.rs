@@ -40,6 +40,8 @@ pub(crate) mod bench_tests;
 #[cfg(test)]
 mod causal_tests;
 #[cfg(test)]
+mod checkpoints_tests;
+#[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod damage_tests;

@@ -22,7 +22,8 @@
 //! when the promise was kept for three seconds.
 //!
 //! Never stops anything that was begun: a step spends what it needs, and the next waits until that is paid off. The
-//! cleaner's part is in `clean`: the less free space, the less it heeds the share, for without space writes fail.
+//! cleaner and checkpoints heed the share and have rates of their own, in `clean` and `checkpoints`: the less free space,
+//! the less they heed it, for without space writes fail.
 //!
 //! Why not shares of CPU and disk time: which of them hurts differs by device and load; the clients' time has all of it.
 
@@ -153,9 +154,14 @@ impl BackgroundPace {
 
     /// Bytes a second now.
     pub(super) fn bytes_per_s(&self) -> u64 {
+        self.bytes_per_s_of(self.share)
+    }
+
+    /// Bytes a second of a share.
+    pub(super) fn bytes_per_s_of(&self, share: u64) -> u64 {
         let whole = self.config.bytes_per_s;
-        let share = whole.saturating_mul(self.share) / WHOLE;
-        share.max(whole.min(BYTES_PER_S_MIN))
+        let bytes_per_s = whole.saturating_mul(share) / WHOLE;
+        bytes_per_s.max(whole.min(BYTES_PER_S_MIN))
     }
 
     /// The share now.

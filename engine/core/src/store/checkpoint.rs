@@ -191,9 +191,11 @@ pub fn write_segments(out: &mut Vec<u8>, in_use: &[SegmentUse]) -> u32 {
     seal_piece(&mut out[start..], KIND_SEGMENTS)
 }
 
-/// Appends a piece of entries, as many as fit; returns its checksum, how many, and the last token.
+/// Appends a piece of entries, as many as fit, and no more tokens than it takes for `bytes_wanted`; returns its checksum,
+/// how many, and the last token.
 pub fn write_entries(
     out: &mut Vec<u8>,
+    bytes_wanted: usize,
     entries: impl Iterator<Item = (Token, Entry)>,
 ) -> (u32, u64, Option<Token>) {
     let start = out.len();
@@ -203,6 +205,9 @@ pub fn write_entries(
     let mut run = (out.len(), 0, None);
     for (token, entry) in entries {
         if last != Some(token) {
+            if out.len() - start >= bytes_wanted {
+                break;
+            }
             run = (out.len(), count, last);
         }
         if out.len() - start + ENTRY_BYTES > PIECE_BYTES_MAX {

@@ -96,7 +96,7 @@ fn file_of(index: &Index, sequence: u64) -> Vec<u8> {
     let mut after = None;
     loop {
         let start = file.len();
-        let (crc, count, last) = write_entries(&mut file, index.scan_after(after));
+        let (crc, count, last) = write_entries(&mut file, PIECE_BYTES_MAX, index.scan_after(after));
         assert!(
             file.len() - start <= PIECE_BYTES_MAX,
             "a piece fits its buffer"

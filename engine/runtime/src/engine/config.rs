@@ -90,7 +90,8 @@ pub struct EngineConfig {
     pub background_bytes_per_s: Option<u64>,
     /// The greatest value accepted, up to 8 MiB.
     pub value_bytes_max: u32,
-    /// Log bytes between checkpoints, for each shard. Less makes a start after a crash faster and writes more.
+    /// Log bytes between checkpoints, for each shard. Less makes a start after a crash faster and writes more. Where
+    /// clients slow one down, a start may have half as much again to replay.
     pub checkpoint_bytes: u64,
     /// Requests that may wait at once in each shard; beyond it they are refused (`Overloaded`).
     pub requests_max: u32,
