@@ -256,11 +256,13 @@ impl Cluster {
     }
 
     fn abort(&mut self, now: Now) -> Answer {
-        let stamp = self.stamp(now);
-        let was_staged = self.ring_mut()?.abort(stamp)?;
+        let writer = self.me;
+        let dropped = self.ring_mut()?.abort(writer)?;
         self.plan = None;
         self.has_news(now);
-        Ok(json!({ "done": format!("{} staged changes are dropped", was_staged.len()) }))
+        let done = format!("{} staged changes are dropped", dropped.len());
+        let dropped: Vec<Value> = dropped.into_iter().map(status::staged).collect();
+        Ok(json!({ "done": done, "dropped": dropped }))
     }
 
     fn set_bucket(&mut self, now: Now, command: &Map<String, Value>) -> Answer {

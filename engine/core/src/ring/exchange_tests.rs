@@ -63,7 +63,7 @@ fn carry_out(ring: &mut Ring, acts: &[Act], side: u64) {
                 .plan(&Circumstances::default())
                 .and_then(|plan| ring.commit(&plan, at))
                 .is_ok(),
-            Act::Abort => ring.abort(at).is_ok(),
+            Act::Abort => ring.abort(at.node).is_ok(),
             Act::Held(node, partition) => {
                 is_here(*node) && ring.set_held(NodeId(*node), PartitionId(*partition))
             }
@@ -250,6 +250,35 @@ fn a_layout_that_follows_is_no_loss() {
     );
     let again = one.merge(&other.whole()).expect("one cluster");
     assert_eq!(again, Merged::default());
+}
+
+/// Both sides know of 5 and 6; one stages them anew while the other takes back what it knows.
+#[test]
+fn an_abort_drops_what_it_saw_and_not_what_the_other_side_staged_meanwhile() {
+    let mut ring = cluster(4);
+    for node in [5, 6, 7] {
+        ring.announce(NodeId(node), facts("a"), 1, stamp(50))
+            .expect("new");
+    }
+    ring.stage_join(NodeId(5), stamp(51)).expect("known");
+    ring.stage_join(NodeId(6), stamp(51)).expect("known");
+    ring.stage_leave(NodeId(4), stamp(51)).expect("a member");
+    let (mut left, mut right) = (ring.clone(), ring);
+    right.abort(NodeId(3)).expect("all known");
+    right.stage_join(NodeId(6), stamp(60)).expect("known");
+    right.stage_join(NodeId(7), stamp(60)).expect("known");
+    right.stage_leave(NodeId(2), stamp(60)).expect("a member");
+    let dropped = left.abort(NodeId(1)).expect("all known");
+    assert_eq!(dropped.len(), 3);
+    assert!(left.staged().is_empty());
+    let merged = join(&left, &right);
+    let staged: Vec<(u64, Change)> = merged
+        .staged()
+        .into_iter()
+        .map(|staged| (staged.node.0, staged.change))
+        .collect();
+    let expected = [(2, Change::Leave), (6, Change::Join), (7, Change::Join)];
+    assert_eq!(staged, expected);
 }
 
 #[test]

@@ -346,12 +346,19 @@ impl Ring {
         self.stage(heir.new, Some(Change::Replace { old: heir.old }), stamp)
     }
 
-    /// Nothing is staged any more. Returns what was.
+    /// Nothing that is staged here is so any more. Returns what was.
+    ///
+    /// Each wish is taken back at a time just after its own, not at that of the command: what an operator on the other side of
+    /// a split has staged of the same node meanwhile is newer, and stays.
     ///
     /// # Errors
     /// None at present; a staged node is a known one.
-    pub fn abort(&mut self, stamp: Stamp) -> Result<Vec<Staged>, RingError> {
+    pub fn abort(&mut self, writer: NodeId) -> Result<Vec<Staged>, RingError> {
         let staged = self.staged();
+        let stamp = Stamp {
+            node: writer,
+            ..Stamp::default()
+        };
         for Staged { node, change } in &staged {
             // One that was to leave stays: it wants to be in, also should another layout leave it out.
             let wish = (*change == Change::Leave).then_some(Change::Join);

@@ -142,7 +142,7 @@ fn abort_takes_back_what_is_staged_and_nothing_else() {
         .expect("new");
     ring.stage_join(NodeId(7), stamp(6)).expect("known");
     ring.stage_leave(NodeId(3), stamp(6)).expect("a member");
-    let aborted = ring.abort(stamp(7)).expect("all known");
+    let aborted = ring.abort(NodeId(1)).expect("all known");
     assert_eq!(aborted.len(), 2);
     assert!(ring.staged().is_empty());
     assert_eq!(ring.state_of(NodeId(3)), Some(MemberState::Up));
