@@ -26,19 +26,37 @@ pub(super) fn reasons(seen: &Seen) -> Vec<String> {
                 status.write_faults
             )),
         }
-        if !status.damage.is_empty() {
+        if status.damage_unrepaired > 0 {
             reasons.push(format!(
-                "shard {shard}: {} damaged places in its log, what was there is unknown; `gramme data verify` names them",
-                status.damage.len()
+                "shard {shard}: its log is damaged ({} places), {} keys, partitions or segments are unknown; other nodes bring them \
+                 back where they have copies, else restore them; `gramme data verify` names the places",
+                status.damage.len(),
+                status.damage_unrepaired
             ));
         }
     }
     reasons
 }
 
+/// What an operator should know of a node that serves.
+pub(super) fn notes(seen: &Seen) -> Vec<String> {
+    let repaired = seen.shards.iter().enumerate().filter_map(|(shard, status)| {
+        let status = status.as_ref()?;
+        let is_repaired = !status.damage.is_empty() && status.damage_unrepaired == 0;
+        is_repaired.then(|| {
+            format!(
+                "shard {shard}: {} damaged places in its log, of which nothing is unknown any more; look at the disk",
+                status.damage.len()
+            )
+        })
+    });
+    repaired.collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use gramme_core::shard::ShardStatus;
+    use gramme_core::base::ids::SegmentId;
+    use gramme_core::shard::{Damage, ShardStatus};
 
     use super::*;
 
@@ -68,5 +86,26 @@ mod tests {
         };
         let refused = reasons(&seen(vec![Some(refused)]));
         assert_eq!(refused, ["this node's id was removed"]);
+    }
+
+    #[test]
+    fn damage_is_a_reason_until_it_is_repaired_and_a_note_from_then_on() {
+        let seen = |unrepaired| Seen {
+            shards: vec![Some(ShardStatus {
+                damage: vec![Damage {
+                    segment: SegmentId(3),
+                    offset: 512,
+                }],
+                damage_unrepaired: unrepaired,
+                ..ShardStatus::default()
+            })],
+            failures: Vec::new(),
+        };
+        let (reasons_before, notes_before) = (reasons(&seen(2)), notes(&seen(2)));
+        assert!(reasons_before[0].contains("(1 places), 2 keys"));
+        assert!(notes_before.is_empty());
+        let (reasons_since, notes_since) = (reasons(&seen(0)), notes(&seen(0)));
+        assert!(reasons_since.is_empty());
+        assert!(notes_since[0].contains("nothing is unknown"));
     }
 }

@@ -48,9 +48,16 @@ pub(super) const METRICS: &[(&str, &str, Read)] = &[
         "Log bytes since the last checkpoint.",
         |s| s.checkpoint_lag_bytes,
     ),
-    ("damaged_places", "Places of the log that are lost.", |s| {
-        s.damage.len() as u64
-    }),
+    (
+        "damaged_places",
+        "Places of the log that are damaged, until their segments are given back.",
+        |s| s.damage.len() as u64,
+    ),
+    (
+        "damage_unrepaired",
+        "What of it is not brought back: keys, partitions of which something is lost, segments; 0 when nothing is unknown.",
+        |s| s.damage_unrepaired,
+    ),
     (
         "hints_pending",
         "Hints that are to be delivered, those among them that a full disk has no room for.",

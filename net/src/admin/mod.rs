@@ -159,7 +159,10 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
         Ok(Some(seen)) => {
             let reasons = health::reasons(&seen);
             if reasons.is_empty() {
-                (StatusCode::OK, "serving\n").into_response()
+                let notes = health::notes(&seen);
+                let lines = notes.iter().map(|note| format!("note: {note}\n"));
+                let text = "serving\n".to_owned() + &lines.collect::<String>();
+                (StatusCode::OK, text).into_response()
             } else {
                 (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response()
             }

@@ -32,6 +32,7 @@ pub(super) fn json(
         || vec!["starting: the shards recover".to_owned()],
         health::reasons,
     );
+    let notes = seen.map(health::notes).unwrap_or_default();
     let hints_pending: u64 = seen
         .map_or(&[][..], |seen| &seen.shards)
         .iter()
@@ -72,6 +73,7 @@ pub(super) fn json(
         "uptime_seconds": uptime.as_secs_f64(),
         "is_serving": reasons.is_empty(),
         "reasons": reasons,
+        "notes": notes,
         "network": network,
         "hints_pending": hints_pending,
         "shards": shards,

@@ -279,6 +279,7 @@ impl Replica {
             self.stats.segments_freed += 1;
             mark::reach(Mark::SegmentFreed);
             self.log.recycle(id);
+            self.forget_damage(id);
         }
         self.log.trim_spares(effects);
         if is_checkpoint_wanted && self.is_space_short() {

@@ -78,6 +78,40 @@ fn a_rotten_record_is_a_failure_that_names_its_place() {
     assert!(failures > 0, "some rot hit something live");
 }
 
+#[test]
+fn what_is_unknown_is_told_until_it_is_written_again_and_the_place_longer() {
+    let mut hit = 0;
+    for seed in 0..seeds(20) {
+        let mut bench = filled(seed);
+        bench.stop_and_start();
+        let sealed: Vec<SegmentId> = (bench.shard.log.segments.iter())
+            .filter(|(_, segment)| segment.state == SegmentState::Sealed)
+            .map(|(id, _)| id)
+            .collect();
+        for _ in 0..10 {
+            bench.disk.rot(&mut bench.random, |id| sealed.contains(&id));
+        }
+        let failed = check(&mut bench, seed);
+        let status = bench.shard.status();
+        assert_eq!(status.damage_unrepaired, failed as u64, "seed {seed}");
+        hit += failed;
+        let is_damaged = !status.damage.is_empty();
+        // Once more where the start finds it.
+        if seed % 2 == 0 {
+            bench.stop_and_start();
+            check(&mut bench, seed);
+        }
+        for k in 0..KEYS {
+            let id = bench.put(&name(k), &value_of(k), Some(Durability::One));
+            bench.wait(id);
+        }
+        let status = bench.shard.status();
+        assert_eq!(status.damage_unrepaired, 0, "seed {seed}");
+        assert_eq!(!status.damage.is_empty(), is_damaged, "seed {seed}");
+    }
+    assert!(hit > 0, "some rot hit something live");
+}
+
 /// A batch says which batch before it was durable when it was closed, so a start can tell a hole that was promised to
 /// someone from a torn tail. The newest commits, as many as may be on their way at once, cannot be told apart.
 #[test]

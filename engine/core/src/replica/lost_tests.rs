@@ -5,7 +5,7 @@
 
 use crate::base::hash;
 use crate::base::ids::SegmentId;
-use crate::port::{Durability, Failure, FileId};
+use crate::port::{Durability, Effects, Failure, FileId, RequestId};
 use crate::replica::bench_tests::{Bench, config, name, seeds};
 use crate::store::format::{BATCH_HEADER_BYTES, RECORD_HEADER_BYTES};
 use crate::store::place::{Place, tag15};
@@ -362,7 +362,7 @@ fn two_commits_that_never_arrived_make_every_older_key_unknown_until_it_is_writt
         overwrite(&mut bench, 200);
         assert_ne!(place_of(&bench, &name(20)), before, "the cleaner moved it");
         assert_eq!(failing(&mut bench, b"new"), all_but_7, "seed {seed}: moved");
-        assert_ne!(bench.shard.status().damage, [], "seed {seed}");
+        assert!(bench.shard.status().damage_unrepaired > 0, "seed {seed}");
         for k in all_but_7 {
             put_durable(&mut bench, &name(k), b"new");
         }
@@ -434,4 +434,14 @@ fn a_read_that_fails_once_makes_nobody_forget_the_record() {
     bench.disk.fail_reads = 0;
     assert_eq!(bench.get(&name(1)), Err(Failure::Unknown));
     assert_eq!(bench.shard.tainted().count(), 1);
+    // It counts as unrepaired until the partition is whole again.
+    assert_eq!(bench.shard.status().damage_unrepaired, 1);
+    let partition = bench.shard.tainted().next().expect("one");
+    let mut effects = Effects::default();
+    let is_marked = bench
+        .shard
+        .mark_whole(bench.now, partition, RequestId(1 << 40), &mut effects);
+    assert!(is_marked);
+    let status = bench.shard.status();
+    assert_eq!((status.damage_unrepaired, status.damage.len()), (0, 1));
 }

@@ -136,6 +136,8 @@ pub struct Replica {
     /// Partitions of which something is lost: what the index does not have is unknown there, not absent.
     pub(super) tainted: BTreeSet<PartitionId>,
     pub(super) taints: u64,
+    /// Where records that do not verify lay, by key: one that the index still names is unknown.
+    pub(super) lost: BTreeSet<(Token, u64)>,
     /// By place, how often a read of it failed.
     pub(super) failed_reads: BTreeMap<u64, u8>,
     /// From when on a partition was held without loss, where it was gained or dropped: births before are not continued.
@@ -175,6 +177,7 @@ pub(super) struct Parts {
     pub(super) is_whole_known: bool,
     pub(super) checkpoints: Checkpoints,
     pub(super) damage: Vec<Damage>,
+    pub(super) lost: BTreeSet<(Token, u64)>,
     pub(super) tainted: BTreeSet<PartitionId>,
     pub(super) live_bytes: u64,
 }
@@ -210,6 +213,7 @@ impl Replica {
             write_faults_in_row: 0,
             taints: parts.tainted.len() as u64,
             tainted: parts.tainted,
+            lost: parts.lost,
             failed_reads: BTreeMap::new(),
             since_of: BTreeMap::new(),
             whole_since: parts.whole_since,
@@ -431,6 +435,7 @@ impl Replica {
             requests_waiting: u64::from(self.waiting) + self.stalled.len() as u64,
             checkpoint_lag_bytes: self.log.submitted_bytes - self.checkpoints.submitted_at,
             commits: self.log.commits,
+            damage_unrepaired: self.damage_unrepaired(),
             ..self.stats.clone()
         }
     }

@@ -216,6 +216,7 @@ impl Replica {
         let (slot, header, from) = newest.found.unwrap_or_default();
 
         let mut tainted = BTreeSet::new();
+        let mut lost_at = BTreeSet::new();
         let mut dropped = BTreeSet::new();
         let mut gone = Vec::new();
         let slices = config.slices;
@@ -277,10 +278,14 @@ impl Replica {
             }),
             Replayed::Lost(id, offset, header) => {
                 put(&mut index, id, offset, &header);
+                let entry = index.get(header.token, header.tag15);
+                lost_at.extend(entry.map(|entry| (header.token, entry.place.0)));
                 report.note_damage(id, offset);
             }
             Replayed::LostKey(id, offset, key) => {
-                index.put(key.token, key.tag15, lost_entry(&layout, (id, offset), key));
+                let entry = lost_entry(&layout, (id, offset), key);
+                index.put(key.token, key.tag15, entry);
+                lost_at.insert((key.token, entry.place.0));
                 report.note_damage(id, offset);
             }
             Replayed::Damage(id, offset) => report.note_damage(id, offset),
@@ -383,6 +388,7 @@ impl Replica {
             is_whole_known: is_clean,
             checkpoints: Checkpoints::new(slot, header.sequence, header.replay_generation),
             damage: report.damage.clone(),
+            lost: lost_at,
             tainted,
             live_bytes,
             config,

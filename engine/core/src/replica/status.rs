@@ -4,7 +4,7 @@ use crate::base::ids::SegmentId;
 use crate::port::Progress;
 use crate::replica::stages::Stages;
 
-/// A damaged place in the log. What was there is unknown, not absent.
+/// A damaged place in the log. What was there is unknown, not absent, until it is written again or brought back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Damage {
     /// The segment.
@@ -140,8 +140,11 @@ pub struct ShardStatus {
     pub stages: Stages,
     /// How far the background is with each kind of its work.
     pub progress: Progress,
-    /// Places of the log that are lost.
+    /// Places of the log that are damaged, until their segments are given back.
     pub damage: Vec<Damage>,
+    /// What of that is not brought back: keys, partitions of which something is lost, and segments that the cleaner could not
+    /// go through. 0: nothing is unknown any more.
+    pub damage_unrepaired: u64,
     /// Why this node takes no part in its cluster; of the shard with the control role.
     pub trouble: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! What is live: index, digest and live bytes together, and the damage that is known.
 
 use super::*;
+use crate::store::segment::{Segment, SegmentState};
 
 impl Replica {
     pub(in crate::replica) fn note_damage(&mut self, segment: SegmentId, offset: u64) {
@@ -8,6 +9,31 @@ impl Replica {
         if !self.stats.damage.contains(&damage) && self.stats.damage.len() < 1024 {
             self.stats.damage.push(damage);
         }
+    }
+
+    /// How much of what was damaged is still unknown.
+    pub(in crate::replica) fn damage_unrepaired(&self) -> u64 {
+        let is_named = |(token, place): &&(Token, u64)| {
+            let entry = self.index.get(*token, Place(*place).tag15());
+            entry.is_some_and(|entry| entry.place.0 == *place)
+        };
+        let keys = self.lost.iter().filter(is_named).count();
+        let is_left = |(_, segment): &(SegmentId, &Segment)| {
+            segment.state == SegmentState::Quarantined && segment.live_bytes > 0
+        };
+        let segments = self.log.segments.iter().filter(is_left).count();
+        (keys + segments + self.tainted.len()) as u64
+    }
+
+    /// A segment is given back: what was damaged in it is of no use to anybody.
+    pub(in crate::replica) fn forget_damage(&mut self, id: SegmentId) {
+        if self.stats.damage.is_empty() {
+            return;
+        }
+        self.stats.damage.retain(|damage| damage.segment != id);
+        let layout = &self.layout;
+        self.lost
+            .retain(|(_, place)| layout.segment(Place(*place)) != id);
     }
 
     /// Notes a record that was appended: index, digest, live bytes.

@@ -269,6 +269,7 @@ impl Replica {
                 self.stats.read_faults += 1;
                 if self.is_given_up(read.place, &failure) {
                     self.note_damage(segment, u64::from(offset));
+                    self.lost.insert((read.token, read.place.0));
                     self.lose_entry(read.token, read.place);
                 } else {
                     mark::reach(Mark::ReadFailedOnce);
