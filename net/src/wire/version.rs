@@ -22,6 +22,9 @@
 //! **Versions.** A hello is always a frame of version 1 and has the least and the greatest version of its sender. The
 //! greatest that both speak is spoken; where there is none the connection is refused with a line that names all four. So
 //! each release speaks the versions of the one before it, and nodes are brought up to date one after the other.
+//!
+//! Whoever opens a connection does not wait for the answer to its hello: what it sends until then must be of a version that
+//! the other side reads in any case. Every frame is of the least version spoken here, which is the only one.
 
 /// Bits that whoever does not know must not read over, in each byte of flags; the two highest in wider ones.
 pub(super) const MUST_UNDERSTAND: u8 = 0xc0;
@@ -69,6 +72,11 @@ impl Versions {
         ))
     }
 }
+
+// A frame that follows a hello at once is written before it is known which versions the other side speaks. A release with two
+// must write what it sends before the answer by the lesser, hold it back where the other side may begin at the greater, and write
+// hellos by version 1 for ever.
+const _: () = assert!(Versions::OWN.min == 1 && Versions::OWN.max == 1);
 
 #[cfg(test)]
 mod tests {
