@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 use crate::base::hash;
 use crate::base::ids::{NodeId, SegmentId, ShardIndex, Token};
 use crate::base::time::Now;
+use crate::port::ids::NOBODY;
 use crate::port::*;
+use crate::replica::hints::keep_hint;
+use crate::replica::turn::Turn;
 use crate::replica::{Bucket, PaceConfig, RecoveryReport, Replica, ShardConfig};
-use crate::ring::Slices;
+use crate::ring::{RingView, Slices};
 use crate::version::{Content, ObjectView};
 
 /// xorshift64*.
@@ -336,6 +339,7 @@ impl Bench {
         for effect in &effects.list {
             match effect {
                 Effect::Applied { .. } => {}
+                Effect::Reply { id, .. } if *id == NOBODY => {}
                 Effect::Reply { id, outcome } => {
                     let former = self.answers.insert(id.0, (*outcome, effects.bytes.clone()));
                     assert!(former.is_none(), "one answer for {id:?}");
@@ -555,6 +559,25 @@ impl Bench {
             write_id: None,
         };
         self.send(key, op, durability)
+    }
+
+    /// Keeps a hint, as the coordinator does.
+    pub(crate) fn keep_hint(&mut self, target: NodeId, bucket: &[u8], key: &[u8]) {
+        let key = KeyName {
+            bucket,
+            key,
+            token: hash::token(bucket, key),
+        };
+        let view = RingView::blank(self.config.node, self.config.slices);
+        let mut effects = Effects::default();
+        let mut turn = Turn {
+            now: self.now,
+            view: &view,
+            replica: &mut self.shard,
+            effects: &mut effects,
+        };
+        keep_hint(&mut turn, target, key);
+        self.take(&effects);
     }
 
     /// The value, absence, or the failure.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::ids::NodeId;
 use crate::port::{Durability, Event, Failure, Outcome};
 use crate::replica::bench_tests::{Bench, config, name, seeds};
 use crate::replica::{ShardConfig, WriteState};
@@ -122,6 +123,24 @@ fn a_device_without_space_for_a_checkpoint_recovers_when_it_has_some() {
         bench.disk.refuses_checkpoints = false;
         assert_puts_work(&mut bench, seed);
     }
+}
+
+/// What is told as pending is both: `upkeep_stats` of the shard adds them.
+#[test]
+fn a_hint_without_room_is_counted_until_it_lies_in_the_log_and_then_there() {
+    let mut bench = Bench::new(3, config(12, 64 << 10));
+    let keys = fill(&mut bench, 3);
+    bench.keep_hint(NodeId(9), b"carts", b"k1");
+    let counts = |bench: &Bench| (bench.shard.hints(), bench.shard.hints_without_room());
+    assert_eq!(counts(&bench), (0, 1));
+    // The same hint again is the same.
+    bench.keep_hint(NodeId(9), b"carts", b"k1");
+    bench.turns(50);
+    assert_eq!(counts(&bench), (0, 1));
+    delete_all(&mut bench, 0..keys, 3);
+    assert_puts_work(&mut bench, 3);
+    bench.turns(10);
+    assert_eq!(counts(&bench), (1, 0));
 }
 
 #[test]
