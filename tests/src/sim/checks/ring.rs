@@ -19,7 +19,7 @@ pub struct RingWatch {
     pub is_formed: bool,
     /// How many others hold a partition at least when a node lets it go.
     pub holders_min: usize,
-    /// Whether nothing is let go but what was handed over: no machine crashes, nothing is lost.
+    /// Whether nothing is let go but what was handed over: no machine crashes, nothing is lost, no directory is from the past.
     pub is_whole: bool,
     /// What should have held and did not.
     pub violations: Vec<String>,
@@ -43,6 +43,10 @@ impl RingWatch {
             return;
         }
         let before = self.held.insert(me, held.clone());
+        // What it had gained a moment before, and its disk not heard of, is forgotten then, and gained once more.
+        let is_start = before
+            .as_ref()
+            .is_some_and(|before| held.version().start_count != before.version().start_count);
         let holds =
             |held: Option<&Held>, partition| held.is_some_and(|held| held.contains(partition));
         let partitions = || ring.partitions().iter();
@@ -68,7 +72,7 @@ impl RingWatch {
                 .handed_over
                 .remove(&(me, partition))
                 .map_or(0, |done| done.len());
-            if self.is_formed && self.is_whole && done < shards {
+            if self.is_formed && self.is_whole && !is_start && done < shards {
                 self.wrong(
                     at_ns,
                     (ring.epoch(), me),

@@ -79,6 +79,9 @@ impl World {
         self.unclog_all();
         // A disk that failed too often is read only until somebody starts the node again.
         let must_start_all = self.swarm.ends_in_blackout || self.swarm.write_errors > 0;
+        if must_start_all {
+            self.ring.holders_min = self.ring.holders_min.min(1);
+        }
         for node in 0..self.nodes.len() {
             self.nodes[node].full_until_ns = 0;
             self.set_clock(node);

@@ -106,7 +106,7 @@ impl World {
         assert!(unsettled.is_empty(), "no cluster formed: {unsettled:?}");
         let swarm = &self.swarm;
         self.ring.is_formed = true;
-        let is_whole = swarm.wipes == 0 && swarm.rot == 0 && !swarm.has_crashes();
+        let is_whole = swarm.wipes == 0 && !swarm.has_liars() && !swarm.has_crashes();
         self.ring.is_whole = is_whole;
         self.ring.holders_min = usize::from(if is_whole { swarm.n } else { 1 });
         self.began_ns = self.now_ns;
@@ -141,7 +141,25 @@ impl World {
             self.ring.violations.push(what);
         }
         let unsettled = self.unsettled();
+        if !unsettled.is_empty() {
+            self.tell_reports();
+        }
         self.ring.violations.extend(unsettled);
+    }
+
+    /// What the nodes themselves say of why they do not come to rest.
+    fn tell_reports(&mut self) {
+        for node in 0..self.nodes.len() {
+            let status = self.command(node, &json!({ "command": "status" }));
+            let Some(status) = status else { continue };
+            for field in ["reports", "warnings"] {
+                let said = status.get(field).map(Value::to_string);
+                self.tell(format!(
+                    "{field} of node {node}: {}",
+                    said.unwrap_or_default()
+                ));
+            }
+        }
     }
 
     /// Begins a change of the membership, where none is under way.
