@@ -33,7 +33,7 @@ marks! {
     StandInUsed: "a write was acknowledged with a stand-in in the count",
     WriteInDoubt: "a write ended without its quorum",
     WriteAskedAgain: "replicas that had failed a write were asked once more",
-    HolderLetGo: "a node that lets go of a partition refused its write, and was not missed",
+    HolderLetGo: "a node that has let go of a partition refused its write, and was not missed",
     WriteRenewed: "a write went to nodes that a view of after its beginning names",
     WrittenAsStandIn: "a node that does not hold the key coordinated its write, since none that does could be reached",
     ForwardedAgain: "a forwarded request went to a second node",

@@ -726,13 +726,12 @@ impl Cluster {
                 let mut table = ring.partition_views(self.me, &ring.routes());
                 let layout = ring.layout().id();
                 let duties = Duties::of(&table, nodes, self.me);
-                let has_pending = !duties.pending.is_empty();
+                let moves = !duties.pending.is_empty() || !duties.draining.is_empty();
                 self.progress.duties(duties, layout, at);
-                if has_pending {
+                if moves {
                     let rows = Arc::make_mut(&mut table).iter_mut();
                     for (partition, row) in (0u32..).map(PartitionId).zip(rows) {
-                        row.is_pending_known =
-                            row.is_pending_here && self.progress.is_known(partition);
+                        row.is_move_known = self.progress.is_known(partition);
                     }
                 }
                 table

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::machine::Cluster;
-use super::view::Duties;
+use super::view::{Concerned, Duties};
 use crate::base::ids::{NodeId, PartitionId, ShardIndex};
 use crate::base::mutant::{self, Mutant};
 use crate::base::time::Now;
@@ -21,10 +21,9 @@ struct Done {
     shards: BTreeSet<ShardIndex>,
     /// Whether all are.
     is_whole: bool,
-    /// The others whom it concerns: of a partition to be let go, its targets; of one to be gained, those that write it.
-    nodes: Vec<NodeId>,
+    concerned: Concerned,
     since_ns: u64,
-    /// Whether they have shown that they know that it is to be gained.
+    /// Whether those that write it have shown that they know of it.
     is_known: bool,
 }
 
@@ -46,58 +45,61 @@ impl Progress {
     pub(super) fn duties(&mut self, duties: Duties, layout: LayoutId, (epoch, now_ns): (u64, u64)) {
         let is_other_layout = layout != self.layout;
         self.layout = layout;
-        // Who else has it may change while this node gains it, its targets not while it lets go.
-        for (partition, done) in &mut self.gaining {
-            if let Some(nodes) = duties.pending.get(partition) {
-                done.nodes.clone_from(nodes);
-            }
-            if is_other_layout {
-                // Between the two may be one that others know and by which it is not to be gained here.
-                (done.since_epoch, done.since_ns) = (epoch, now_ns);
-                (done.is_known, done.is_whole) = (false, false);
-                done.shards.clear();
-            }
-        }
         for (list, wanted) in [
             (&mut self.gaining, duties.pending),
             (&mut self.draining, duties.draining),
         ] {
-            list.retain(|partition, done| wanted.get(partition) == Some(&done.nodes));
-            for (partition, nodes) in wanted {
-                list.entry(partition).or_insert(Done {
+            // Who else writes it may change meanwhile, its targets not while it is let go.
+            list.retain(|partition, done| {
+                let concerned = wanted.get(partition);
+                concerned.is_some_and(|nodes| nodes.targets == done.concerned.targets)
+            });
+            for (partition, concerned) in wanted {
+                let new = || Done {
                     since_epoch: epoch,
-                    shards: BTreeSet::new(),
-                    is_whole: false,
-                    nodes,
                     since_ns: now_ns,
-                    is_known: false,
-                });
+                    ..Done::default()
+                };
+                let done = list.entry(partition).or_insert_with(new);
+                if is_other_layout {
+                    // Between the two may be one that others know and by which it is not to be gained here, or not let go.
+                    *done = new();
+                }
+                done.concerned = concerned;
             }
         }
     }
 
     /// What all shards have handed over and this node still says it holds, with the targets.
     pub(super) fn handed_over(&self) -> impl Iterator<Item = (PartitionId, &[NodeId])> {
-        let whole = self.draining.iter().filter(|(_, done)| done.is_whole);
-        whole.map(|(partition, done)| (*partition, done.nodes.as_slice()))
+        let is_over = |done: &Done| done.is_whole && done.is_known;
+        let whole = self.draining.iter().filter(move |(_, done)| is_over(done));
+        whole.map(|(partition, done)| (*partition, done.concerned.targets.as_slice()))
     }
 
-    /// What is to be gained while not all who write it are known to know that; with them, and since when.
+    /// What is to be gained or let go while not all who write it are known to know that; with them, and since when.
     pub(super) fn unknown(&self) -> impl Iterator<Item = (PartitionId, &[NodeId], u64)> {
-        let unknown = self.gaining.iter().filter(|(_, done)| !done.is_known);
-        unknown.map(|(partition, done)| (*partition, done.nodes.as_slice(), done.since_ns))
+        let all = self.gaining.iter().chain(&self.draining);
+        let unknown = all.filter(|(_, done)| !done.is_known);
+        unknown.map(|(partition, done)| {
+            let writers = done.concerned.writers.as_slice();
+            (*partition, writers, done.since_ns)
+        })
     }
 
-    /// All who write it know that it is to be gained here.
+    /// All who write it know that it is to be gained here, or let go.
     pub(super) fn set_known(&mut self, partition: PartitionId) {
-        if let Some(done) = self.gaining.get_mut(&partition) {
-            done.is_known = true;
+        for list in [&mut self.gaining, &mut self.draining] {
+            if let Some(done) = list.get_mut(&partition) {
+                done.is_known = true;
+            }
         }
     }
 
     /// Whether they do.
     pub(super) fn is_known(&self, partition: PartitionId) -> bool {
         let done = self.gaining.get(&partition);
+        let done = done.or_else(|| self.draining.get(&partition));
         done.is_some_and(|done| done.is_known)
     }
 

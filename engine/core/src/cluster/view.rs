@@ -10,13 +10,20 @@ use super::buckets::Buckets;
 use crate::base::ids::{NodeId, PartitionId};
 use crate::ring::{BucketView, Layout, NodeView, PartitionView, RingView, Slices};
 
+/// Whom a partition concerns that this node gains or lets go.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(super) struct Concerned {
+    /// Who writes it.
+    pub(super) writers: Vec<NodeId>,
+    /// Where it is let go: who is to have it.
+    pub(super) targets: Vec<NodeId>,
+}
+
 /// What this node has to do with partitions beside serving them, with the others whom it concerns.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(super) struct Duties {
-    /// With those that write it.
-    pub(super) pending: BTreeMap<PartitionId, Vec<NodeId>>,
-    /// With those that are to have it.
-    pub(super) draining: BTreeMap<PartitionId, Vec<NodeId>>,
+    pub(super) pending: BTreeMap<PartitionId, Concerned>,
+    pub(super) draining: BTreeMap<PartitionId, Concerned>,
 }
 
 impl Duties {
@@ -28,13 +35,19 @@ impl Duties {
             nodes.map(|node| node.id).filter(|id| *id != me).collect()
         };
         for (partition, row) in (0u32..).map(PartitionId).zip(table) {
-            if row.is_pending_here {
-                let mut writers = ids(&row.write);
-                writers.extend(ids(&row.others));
-                duties.pending.insert(partition, writers);
+            if !row.is_pending_here && !row.is_draining_here {
+                continue;
             }
+            let mut concerned = Concerned {
+                writers: ids(&row.write),
+                targets: Vec::new(),
+            };
+            concerned.writers.extend(ids(&row.others));
             if row.is_draining_here {
-                duties.draining.insert(partition, ids(&row.read));
+                concerned.targets = ids(&row.read);
+                duties.draining.insert(partition, concerned);
+            } else {
+                duties.pending.insert(partition, concerned);
             }
         }
         duties

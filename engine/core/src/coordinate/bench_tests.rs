@@ -163,8 +163,8 @@ impl Net {
     fn view_of(&self, me: usize) -> RingView {
         let row = PartitionView {
             is_pending_here: self.pending.contains(&me),
-            is_pending_known: self.pending.contains(&me),
             is_draining_here: self.draining.contains(&me),
+            is_move_known: true,
             ..self.row.clone()
         };
         RingView {

@@ -134,8 +134,11 @@ impl Coordinator {
                 object,
                 is_durable,
                 hint_for,
-                ..
-            } => self.serve_apply(turn, (from, call), key, object, is_durable, hint_for),
+                is_background,
+            } => {
+                let how = (is_durable, is_background);
+                self.serve_apply(turn, (from, call), key, object, how, hint_for);
+            }
             Message::Fetch {
                 call,
                 key,

@@ -21,11 +21,11 @@ impl Coordinator {
         (peer, call): (Peer, CallId),
         key: KeyName<&[u8]>,
         object: &[u8],
-        is_durable: bool,
+        (is_durable, is_background): (bool, bool),
         hint_for: Option<NodeId>,
     ) {
         let partition = turn.view.slices.partition_of(key.token);
-        if hint_for.is_none() && !is_kept_here(turn, partition) {
+        if hint_for.is_none() && !takes_writes(turn, partition, is_background) {
             return self.answer_apply(turn, peer, call, Err(Refusal::NotHere));
         }
         if mutant::is(Mutant::AppliedUnapplied) && self.queue() > 4 && call != CallId::NOBODY {
@@ -97,10 +97,8 @@ impl Coordinator {
     ) {
         let partition = turn.view.slices.partition_of(key.token);
         let is_holder = turn.view.my_number().is_some_and(|number| {
-            turn.view.partition(partition).is_some_and(|row| {
-                row.read.contains(&number)
-                    || row.is_draining_here && mutant::is(Mutant::DrainingServes)
-            })
+            let row = turn.view.partition(partition);
+            row.is_some_and(|row| row.read.contains(&number))
         });
         if !is_holder {
             return self.answer_fetch(turn, peer, call, Err(Refusal::NotHere));
@@ -223,15 +221,17 @@ impl Coordinator {
     }
 }
 
-/// Whether this node takes writes of a partition: it holds it, or is to hold it. One that is to let go does not: what it
-/// had when it was told so is what it hands over, and who is refused counts it no more.
-fn is_kept_here(turn: &Turn<'_>, partition: PartitionId) -> bool {
+/// Whether this node takes writes of a partition: it holds it, or is to hold it. One that is to let go holds it until it has
+/// let go, and takes what clients write, since by the next layout it may be read again at once. What others bring it (hints,
+/// what a comparison found) it refuses: that is for those that are to keep the partition, and would come after it had handed
+/// over what it had.
+fn takes_writes(turn: &Turn<'_>, partition: PartitionId, is_background: bool) -> bool {
     let Some(number) = turn.view.my_number() else {
         return false;
     };
     turn.view.partition(partition).is_some_and(|row| {
-        let is_draining = row.is_draining_here && mutant::is(Mutant::DrainingServes);
-        row.write.contains(&number) || is_draining
+        let is_draining = row.is_draining_here && !mutant::is(Mutant::DrainingRefuses);
+        row.write.contains(&number) || is_draining && !is_background
     })
 }
 

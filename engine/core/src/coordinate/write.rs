@@ -3,8 +3,8 @@
 //!
 //! While a partition moves, coordinators and readers may go by different views. So a write also goes to all who hold the
 //! partition, are to hold it, or are to let go of it, and of all these at most N − W may be missing when it is acknowledged:
-//! then any R > N − W of them show it, whichever N of them a reader takes for the replicas. One that has let go says so; it
-//! answers no more reads, and is not missed. Acknowledgements count by the view of the moment in which the client is
+//! then any R > N − W of them show it, whichever N of them a reader takes for the replicas. One that has let go says so and is
+//! not missed; until then it takes writes, since by the next layout it may be read again. Acknowledgements count by the view of the moment in which the client is
 //! answered. With stand-ins allowed, those that are away are not waited for: a hint is kept, as for any replica.
 
 use crate::base::durability::Durability;

@@ -9,7 +9,7 @@
 //! - *pending*: the targets that do not hold it yet. They get every write, which does not count.
 //! - *surplus*: other holders while a target still lacks it. They get every write too, so that what they say they hold
 //!   stays complete: a target that loses its copy makes them readers again.
-//! - *draining*: other holders once every target holds it. They refuse as holders and let go.
+//! - *draining*: other holders once every target holds it. They are not read, get every write, and let go.
 //!
 //! Invariants: the writers are readers, pending, surplus, in this order and each once; no removed node is among them.
 
@@ -32,7 +32,7 @@ pub enum Role {
     Pending,
     /// Holds it, is no target, is not needed to read: takes writes, which do not count.
     Surplus,
-    /// Holds it, but every target does too: refuses with its ring, brings the targets to equal roots, lets go.
+    /// Holds it, but every target does too: takes writes, which do not count, brings the targets what it has, lets go.
     Draining,
     /// Has nothing to do with it: refuses with its ring.
     Stranger,
@@ -46,7 +46,10 @@ impl Role {
 
     /// Whether a node in this role takes writes as its own, not as a stand-in.
     pub fn takes_writes(self) -> bool {
-        matches!(self, Self::Reader | Self::Pending | Self::Surplus)
+        matches!(
+            self,
+            Self::Reader | Self::Pending | Self::Surplus | Self::Draining
+        )
     }
 }
 

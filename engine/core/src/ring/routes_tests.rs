@@ -79,7 +79,7 @@ fn another_holder_reads_until_the_pending_target_holds_it() {
     assert_eq!(ids(route.writers()), [1, 2, 3]);
     assert_eq!(ids(route.draining()), [5]);
     assert_eq!(route.role(NodeId(5)), Role::Draining);
-    assert!(!route.role(NodeId(5)).takes_writes());
+    assert!(route.role(NodeId(5)).takes_writes() && !route.role(NodeId(5)).serves());
     assert_eq!(route.concerned().count(), 4);
 }
 

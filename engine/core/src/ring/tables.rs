@@ -59,8 +59,8 @@ impl Ring {
                 stand_ins: numbered(&routes.first_stand_ins(partition, STAND_INS_MAX)),
                 others: numbered(route.draining()),
                 is_pending_here: role == Role::Pending,
-                is_pending_known: false,
                 is_draining_here: role == Role::Draining,
+                is_move_known: false,
             }
         };
         Arc::new(self.partitions().iter().map(row).collect())

@@ -37,11 +37,11 @@ pub struct PartitionView {
     pub others: Box<[u16]>,
     /// Whether this node should bring its copy up from the others: it is a target and does not hold it.
     pub is_pending_here: bool,
-    /// Whether, beside, all who may coordinate writes of it have shown that they know that: what they write from then on
-    /// counts this node among those of whom it may miss few.
-    pub is_pending_known: bool,
-    /// Whether this node holds it and is no target: it lets go when the targets are equal.
+    /// Whether this node holds it and is no target: it lets go when the targets have all that it was to tell them.
     pub is_draining_here: bool,
+    /// Whether, beside either, all who may coordinate writes of it have shown that they know that: of what they write from
+    /// then on few of the targets may miss anything, whether this node has it or not.
+    pub is_move_known: bool,
 }
 
 /// A bucket's rules; N, R and W are bounded by the replicas that the layout has.

@@ -5,9 +5,10 @@
 //! missing here, and all of that is on stable media: of those that are away so many may be left out that one of the others
 //! has every write that was acknowledged ([`readers_needed`]); so may one that fails again and again. Only sessions count
 //! that began [`SETTLE_NS`] after all who write the partition were known to know of this node: what they write later they do
-//! not acknowledge unless few miss it, this node counted. What is not kept here by the view (a stand-in's leftovers, a
-//! partition that was let go) is dropped when every node of the read set has all of it, no hint of it is left, and nothing
-//! came meanwhile.
+//! not acknowledge unless few miss it, this node counted. In the same way a partition is handed over, which is to be let go
+//! and takes writes until it is: each of its targets must have got what was here at such a moment; of what comes later few
+//! of them miss anything, as it is acknowledged. What is not kept here by the view (a stand-in's leftovers, a partition that was
+//! let go) is dropped when every node of the read set has all of it, no hint of it is left, and nothing came meanwhile.
 //!
 //! Never drops what a view without readers calls strange: that is a node that knows nothing yet.
 
@@ -61,8 +62,10 @@ struct Transfer {
 /// A partition to be handed over.
 #[derive(Default)]
 struct Handover {
-    /// Who had all of it, and what all of it was then.
-    covered: BTreeMap<NodeId, RangeSum>,
+    /// Of one that is to be let go: from when on all who write it have known that.
+    known_ns: Option<u64>,
+    /// Who had all of it, since when, and what all of it was then.
+    covered: BTreeMap<NodeId, (u64, RangeSum)>,
     not_before_ns: u64,
     backoff_ns: u64,
     is_running: bool,
@@ -237,7 +240,7 @@ impl Upkeep {
             }
             let is_known = view
                 .partition(*partition)
-                .is_some_and(|row| row.is_pending_known);
+                .is_some_and(|row| row.is_move_known);
             if !is_known && transfer.known_ns.take().is_some() {
                 // By another layout than before: what was compared says nothing of those who write by it.
                 transfer.is_gained = false;
@@ -254,20 +257,12 @@ impl Upkeep {
             duties.transfers.entry(partition).or_insert_with(|| {
                 turn.replica.raise_since(partition);
                 let row = view.partition(partition);
-                let is_known = row.is_some_and(|row| row.is_pending_known);
+                let is_known = row.is_some_and(|row| row.is_move_known);
                 Transfer {
                     known_ns: is_known.then_some(now_ns),
                     ..Transfer::default()
                 }
             });
-        }
-        for (partition, handover) in &mut duties.handovers {
-            let row = view.partition(*partition);
-            let row = row.filter(|_| draining.contains(partition));
-            let targets = row.map(|row| targets(view, row));
-            if handover.told != targets {
-                handover.told = None;
-            }
         }
         duties.handovers.retain(|partition, handover| {
             let row = view.partition(*partition);
@@ -275,8 +270,23 @@ impl Upkeep {
                 || draining.contains(partition)
                 || row.is_some_and(|row| !is_kept(row, me))
         });
-        for partition in draining {
-            duties.handovers.entry(partition).or_default();
+        for partition in &draining {
+            duties.handovers.entry(*partition).or_default();
+        }
+        for (partition, handover) in &mut duties.handovers {
+            let row = view.partition(*partition);
+            let row = row.filter(|_| draining.contains(partition));
+            let is_known = row.is_some_and(|row| row.is_move_known);
+            let targets = row.map(|row| targets(view, row));
+            if handover.told != targets || !is_known {
+                handover.told = None;
+            }
+            if !is_known {
+                // By another layout than before: those who write by it may count on this node's copy.
+                handover.known_ns = None;
+            } else if handover.known_ns.is_none() {
+                (handover.known_ns, handover.not_before_ns) = (Some(now_ns), now_ns);
+            }
         }
         duties.leftovers_ns = now_ns;
         (duties.round.pairs, duties.round.own_pairs) = (pairs, own_pairs);
@@ -460,13 +470,30 @@ impl Upkeep {
             self.duties.handovers.remove(&partition);
             return;
         }
+        // What is to be let go still takes writes. Those that come after this moment are with the targets as well.
+        let counts_from_ns = handover
+            .known_ns
+            .map(|known_ns| known_ns.saturating_add(SETTLE_NS));
+        let is_settled = counts_from_ns.is_some_and(|from_ns| from_ns <= now_ns);
+        let is_covered = |node: NodeId| match handover.covered.get(&node) {
+            Some((since_ns, _)) if !is_left => {
+                !is_settled || counts_from_ns.is_some_and(|from_ns| from_ns <= *since_ns)
+            }
+            Some((_, all)) => *all == held,
+            None => false,
+        };
         let others = row.read.iter().map(|number| view.node(*number));
         let is_untold = mutant::is(Mutant::DrainedUnshared);
         let lacking: Vec<(NodeId, bool)> = others
             .filter(|node| !is_untold && node.id != view.me)
-            .filter(|node| handover.covered.get(&node.id) != Some(&held))
+            .filter(|node| !is_covered(node.id))
             .map(|node| (node.id, node.is_alive))
             .collect();
+        if lacking.is_empty() && !is_left && !is_settled {
+            // The bulk is there.
+            handover.not_before_ns = counts_from_ns.unwrap_or(now_ns.saturating_add(LEFTOVERS_NS));
+            return;
+        }
         if lacking.is_empty() {
             handover.not_before_ns = now_ns.saturating_add(LEFTOVERS_NS);
             if is_left {
@@ -532,7 +559,8 @@ impl Upkeep {
                 if let Some(handover) = self.duties.handovers.get_mut(&ended.partition) {
                     handover.is_running = false;
                     handover.backoff_ns = 0;
-                    handover.covered.insert(ended.peer, ended.started_with);
+                    let since = (ended.started_ns, ended.started_with);
+                    handover.covered.insert(ended.peer, since);
                 }
                 self.start_handover(turn, ended.partition);
             }

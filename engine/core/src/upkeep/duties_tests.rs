@@ -259,6 +259,29 @@ fn a_node_that_lets_go_hands_over_tells_and_drops_for_good() {
 }
 
 #[test]
+fn a_node_that_is_to_let_go_takes_what_is_written_until_it_has_let_go() {
+    let mut net = filled(&[1, 1, 1, 1], 3, 200);
+    // All four hold it, the last one is to let go.
+    net.row.others = [3].into();
+    net.draining.insert(3);
+    net.publish();
+    net.run(5_000);
+    for key in 0..100u32 {
+        net.put(0, &key.to_le_bytes(), b"", b"while it lets go");
+    }
+    net.run(5_000);
+    assert_eq!(
+        net.root(3).1,
+        100,
+        "what clients wrote, and not what comparing finds"
+    );
+    for key in 0..100u32 {
+        let key = key.to_le_bytes();
+        assert_eq!(net.held(3, &key), net.held(0, &key), "key {key:?}");
+    }
+}
+
+#[test]
 fn a_stand_in_drops_its_leftovers_only_when_every_hint_is_delivered() {
     let mut net = filled(&[1, 1, 1, 1], 3, 50);
     net.cut.insert(2);
