@@ -286,6 +286,7 @@ impl Side {
             zone: "z".into(),
             shards: self.shards,
             is_alive: true,
+            takes_values: true,
         }
     }
 
@@ -664,6 +665,7 @@ fn what_waits_for_a_peer_that_never_reads_is_bounded_and_it_is_given_up() {
         zone: "z".into(),
         shards: 1,
         is_alive: true,
+        takes_values: true,
     };
     side.learn(&view(vec![side.known(), deaf]));
     let object = vec![1; 1 << 20];

@@ -90,6 +90,7 @@ fn asking() -> Host {
         zone: format!("z{id}"),
         shards: 1,
         is_alive: true,
+        takes_values: true,
     };
     let partition = |partition: usize| PartitionView {
         read: [0, 1, 2].into(),

@@ -31,6 +31,7 @@ macro_rules! marks {
 
 marks! {
     StandInUsed: "a write was acknowledged with a stand-in in the count",
+    FullSpared: "a write went to a stand-in at once, since a replica had said that it takes none",
     WriteInDoubt: "a write ended without its quorum",
     WriteAskedAgain: "replicas that had failed a write were asked once more",
     HolderLetGo: "a node that has let go of a partition refused its write, and was not missed",

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::network_tests::{MS, Network};
+use crate::base::ids::NodeId;
 use crate::ring::RingView;
 
 fn serves_nothing(view: &RingView) -> bool {
@@ -482,6 +483,23 @@ fn a_plan_says_how_many_bytes_move_and_whose_disk_is_too_small() {
         status["warnings"].to_string().contains("takes no writes"),
         "{status}"
     );
+    // Shards hear of it, and when it is over.
+    let full_of = |network: &Network, node: usize| -> Vec<NodeId> {
+        let view = network.view(node);
+        let full = view.nodes.iter().filter(|node| !node.takes_values);
+        full.map(|node| node.id).collect()
+    };
+    let full = network.nodes[1].id;
+    for node in [0, 1, 2] {
+        assert_eq!(full_of(&network, node), [full]);
+    }
+    let roomy = super::Vitals {
+        takes_writes: true,
+        ..super::Vitals::default()
+    };
+    network.with(1, |machine, _, _| machine.set_vitals(roomy));
+    network.run_ms(3_000);
+    assert!(full_of(&network, 2).is_empty());
 }
 
 #[test]

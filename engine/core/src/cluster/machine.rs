@@ -437,6 +437,12 @@ impl Cluster {
         )
     }
 
+    /// Whether a node's disk has room, as far as it said.
+    fn takes_values(&self, node: NodeId) -> bool {
+        let vitals = self.vitals.get(node);
+        vitals.is_none_or(|vitals| vitals.takes_writes)
+    }
+
     pub(super) fn is_alive(&self, node: NodeId, now: Now) -> bool {
         if node == self.me {
             return !self.is_refused();
@@ -642,12 +648,13 @@ impl Cluster {
 
     // what follows
 
-    /// Looks whether opinions of who is alive have changed.
+    /// Looks whether opinions of who is alive, or takes values, have changed.
     fn look(&mut self, now: Now) {
         let has_changed = self.published.view().is_some_and(|view| {
-            view.nodes
-                .iter()
-                .any(|node| node.is_alive != self.is_alive(node.id, now))
+            view.nodes.iter().any(|node| {
+                node.is_alive != self.is_alive(node.id, now)
+                    || node.takes_values != self.takes_values(node.id)
+            })
         });
         self.is_dirty |= has_changed;
     }
@@ -691,10 +698,13 @@ impl Cluster {
     }
 
     fn make_view(&mut self, now: Now) -> RingView {
-        let nodes = match &self.ring {
+        let mut nodes = match &self.ring {
             Some(ring) => ring.node_views(|node| self.is_alive(node, now)),
             None => Vec::new(),
         };
+        for node in &mut nodes {
+            node.takes_values = self.takes_values(node.id);
+        }
         let epoch = self.ring.as_ref().map_or(0, Ring::epoch);
         let partitions = match &self.table {
             Some((of, table)) if *of == epoch => Arc::clone(table),

@@ -40,6 +40,8 @@ pub(crate) struct Net {
     pub(crate) cut: BTreeSet<usize>,
     /// Nodes that every view calls dead.
     pub(crate) dead: BTreeSet<usize>,
+    /// Nodes that every view says take no values.
+    pub(crate) full: BTreeSet<usize>,
     /// Nodes that no view names any more.
     pub(crate) removed: BTreeSet<usize>,
     /// What every view says of every partition.
@@ -137,6 +139,7 @@ impl Net {
             next_id: 0,
             cut: BTreeSet::new(),
             dead: BTreeSet::new(),
+            full: BTreeSet::new(),
             removed: BTreeSet::new(),
             row: PartitionView {
                 read: (0..targets as u16).collect(),
@@ -180,6 +183,7 @@ impl Net {
                     zone: format!("z{node}"),
                     shards: self.nodes[node].cores.len() as u16,
                     is_alive: !self.dead.contains(&node),
+                    takes_values: !self.full.contains(&node),
                 })
                 .collect(),
             partitions: Arc::new(vec![row; 16]),
@@ -351,6 +355,15 @@ impl Net {
             };
             self.step(at, event);
         }
+    }
+
+    /// To whom messages of a kind are on their way, each node once.
+    pub(crate) fn under_way(&self, kind: &str) -> Vec<usize> {
+        let is_it = |(_, send, _): &&(At, Send, Arc<Vec<u8>>)| kind_of(&send.message) == kind;
+        let to: BTreeSet<usize> = (self.queue.iter().filter(is_it))
+            .map(|(_, send, _)| (send.to.0 - 1) as usize)
+            .collect();
+        to.into_iter().collect()
     }
 
     fn is_lost(&mut self) -> bool {

@@ -64,6 +64,58 @@ fn no_request_fails_when_a_replica_is_silent_and_a_stand_in_or_a_hint_keeps_its_
     }
 }
 
+/// Whom a request through a node makes that ask, before any answer.
+fn asked(net: &mut Net, node: usize, quorum: Quorum, op: Op<'_>, kind: &str) -> Vec<usize> {
+    net.run(100);
+    net.is_slow = true;
+    let id = net.send(node, b"k", quorum, op);
+    net.run(5);
+    let asked = net.under_way(kind);
+    net.is_slow = false;
+    net.run(100);
+    let (outcome, _) = net.answer(id).expect("an answer");
+    assert!(!matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    asked
+}
+
+#[test]
+fn a_replica_that_said_it_is_full_is_spared_for_a_stand_in_and_asked_where_there_is_none() {
+    let strict = Quorum {
+        is_strict: true,
+        ..Quorum::default()
+    };
+    let delete = Op::Delete {
+        context: ContextArg::Latest,
+        want_previous: false,
+        want_context: false,
+        write_id: None,
+    };
+    let mut net = Net::new(5, 3);
+    net.full.insert(1);
+    net.publish();
+    let put = put_op(b"", b"v");
+    let usual = Quorum::default();
+    assert_eq!(asked(&mut net, 0, usual, put, "apply"), [2, 3]);
+    assert_eq!(net.held(3, b"k"), net.held(0, b"k"));
+    // Deletes have room there, and a strict quorum has no stand-in.
+    assert_eq!(asked(&mut net, 0, usual, delete, "apply"), [1, 2]);
+    assert_eq!(asked(&mut net, 0, strict, put, "apply"), [1, 2]);
+    // Nor does a stand-in stand in that is full itself; without any, what was said may be of before.
+    net.full.insert(3);
+    net.publish();
+    assert_eq!(asked(&mut net, 0, usual, put, "apply"), [2, 4]);
+    net.full.insert(4);
+    net.publish();
+    assert_eq!(asked(&mut net, 0, usual, put, "apply"), [1, 2]);
+    // A node that hands a write on asks a holder that has room; reads go to any.
+    net.full = [0, 1].into();
+    net.publish();
+    assert_eq!(asked(&mut net, 3, usual, put, "request"), [2]);
+    net.full = [2].into();
+    net.publish();
+    assert_ne!(asked(&mut net, 3, usual, put, "request"), [2]);
+}
+
 #[test]
 fn a_lost_connection_is_felt_and_tried_again_for_a_moment() {
     let mut net = Net::new(3, 3);

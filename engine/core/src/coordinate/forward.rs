@@ -104,10 +104,15 @@ impl Coordinator {
         let is_write = slot.request.request().op.is_write();
         let tried = slot.tried.clone();
         let is_done = slot.attempt >= 8;
-        let next = self
-            .holders_by_cost(turn, token)
-            .into_iter()
-            .find(|node| !tried.contains(node));
+        let mut holders = self.holders_by_cost(turn, token);
+        if is_write {
+            // One that takes no values would only say so.
+            holders.sort_by_key(|node| {
+                let number = turn.view.number_of(*node);
+                number.is_some_and(|number| !turn.view.node(number).takes_values)
+            });
+        }
+        let next = holders.into_iter().find(|node| !tried.contains(node));
         let name = self.name(turn, is_write);
         let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
             return;

@@ -206,7 +206,36 @@ impl Coordinator {
         if !number.is_some_and(|number| self.is_usable(turn, number)) {
             return self.replica_failed(turn, id, replica);
         }
+        if number.is_some_and(|number| !turn.view.node(number).takes_values)
+            && self.spare(turn, id, replica)
+        {
+            return;
+        }
         self.ask(turn, id, replica);
+    }
+
+    /// A replica said that it takes no values: a stand-in is asked at once, where one is there and may be. Without one it is
+    /// asked all the same: what it said may be of before.
+    fn spare(&mut self, turn: &mut Turn<'_>, id: SlotId, replica: usize) -> bool {
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return false;
+        };
+        let spared = &slot.replicas[replica];
+        let target = spared.node;
+        let is_one = spared.counts && spared.hint_for.is_none();
+        // A tombstone has room where a value has none.
+        let is_delete = matches!(slot.request.request().op, Op::Delete { .. });
+        if !is_one || is_delete || slot.is_answered || slot.is_strict {
+            return false;
+        }
+        if !self.add_stand_in(turn, id, target) {
+            return false;
+        }
+        mark::reach(Mark::FullSpared);
+        if let Some(Slot::Write(slot)) = self.slots.get_mut(id) {
+            slot.replicas[replica].state = Answer::Failed;
+        }
+        true
     }
 
     fn ask(&mut self, turn: &mut Turn<'_>, id: SlotId, replica: usize) {
@@ -269,7 +298,8 @@ impl Coordinator {
             slot.stand_ins_tried += 1;
             let node = view.node(*number).id;
             let is_taken = node == view.me || slot.replicas.iter().any(|other| other.node == node);
-            if is_taken || !self.is_usable(turn, *number) {
+            let is_usable = self.is_usable(turn, *number) && view.node(*number).takes_values;
+            if is_taken || !is_usable {
                 continue;
             }
             let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {

@@ -15,7 +15,7 @@ use crate::base::ids::NodeId;
 const STAND_INS_MAX: usize = 8;
 
 impl Ring {
-    /// All members by id, alive or not as `is_alive` says.
+    /// All members by id, alive or not as `is_alive` says; of full disks the ring knows nothing.
     pub fn node_views(&self, is_alive: impl Fn(NodeId) -> bool) -> Vec<NodeView> {
         self.members()
             .iter()
@@ -25,6 +25,7 @@ impl Ring {
                 zone: member.facts().zone.clone(),
                 shards: member.facts().shards,
                 is_alive: is_alive(node),
+                takes_values: true,
             })
             .collect()
     }

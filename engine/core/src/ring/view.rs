@@ -21,6 +21,8 @@ pub struct NodeView {
     pub shards: u16,
     /// Whether it seems alive to this node's detector, and able to serve.
     pub is_alive: bool,
+    /// False when it said of late that it takes no values, its disk being full or failed. A hint, a while behind.
+    pub takes_values: bool,
 }
 
 /// Who serves one partition; node numbers are places in [`RingView::nodes`].

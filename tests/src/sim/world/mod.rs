@@ -331,6 +331,7 @@ impl World {
                 zone: zone_of(number),
                 shards: other.shards.len() as u16,
                 is_alive: other.is_up,
+                takes_values: true,
             })
             .collect();
         let view = RingView {
