@@ -305,10 +305,16 @@ impl Replica {
         (self.waiting > 0).then_some(self.last_turn_ns)
     }
 
-    /// Requests for these keys are about to come: loads what they will look at first, the slots of all, then the beginning
-    /// of each wanted record that lies in the log's memory, so that the misses of all are waited for at once.
+    /// Requests for these keys are about to come: loads what they will look at first, the slots of all, the digest's leaves
+    /// of those that are written, then the beginning of each wanted record that lies in the log's memory, so that the
+    /// misses of all are waited for at once.
     pub fn foresee(&self, keys: impl Iterator<Item = Foreseen> + Clone) {
-        keys.clone().for_each(|key| self.index.foresee(key.token));
+        for key in keys.clone() {
+            self.index.foresee(key.token);
+            if !key.is_of_record {
+                self.digest.foresee(key.token);
+            }
+        }
         for key in keys.filter(|key| key.is_of_record) {
             let token = key.token;
             let record = self.index.guess(token).and_then(|place| {

@@ -36,6 +36,14 @@ impl Digest {
         *sum = sum.wrapping_sub(former).wrapping_add(new);
     }
 
+    /// Loads the leaf of a key that will be written, without waiting for it (as [`Index::foresee`]).
+    ///
+    /// [`Index::foresee`]: crate::store::index::Index::foresee
+    pub fn foresee(&self, token: Token) {
+        let leaves = self.leaves.get(self.slices.partition_of(token).0 as usize);
+        core::hint::black_box(leaves.map(|leaves| leaves[self.leaf_of(token)]));
+    }
+
     /// The leaf of a token within its partition.
     pub const fn leaf_of(&self, token: Token) -> usize {
         let within = token.0 << self.slices.partitions().trailing_zeros();

@@ -90,6 +90,10 @@ const fn grown(homes: usize) -> usize {
     }
 }
 
+/// Which slots behind the home are loaded beforehand: in a table that is nearly full a key lies some three slots behind, and
+/// many further; each of these is most likely on a line of its own of the processor's cache.
+const FORESEEN_SLOTS: [usize; 3] = [0, 3, 6];
+
 #[derive(Default)]
 struct Table {
     slots: Vec<Slot>,
@@ -211,8 +215,9 @@ impl Index {
     /// processor fetches several at once when they are asked for one behind the other.
     pub fn foresee(&self, token: Token) {
         let table = &self.tables[self.table_of(token)];
-        let slot = table.slots.get(table.home(self.fraction(token)));
-        core::hint::black_box(slot.map(|slot| slot.place));
+        let home = table.home(self.fraction(token));
+        let place = |behind: usize| table.slots.get(home + behind).map(|slot| slot.place);
+        core::hint::black_box(FORESEEN_SLOTS.map(place));
     }
 
     /// Where a key of this token has its record, most likely: the first of those that share it.
