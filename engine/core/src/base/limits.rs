@@ -10,6 +10,10 @@ pub const VALUE_BYTES_MAX: usize = 8 << 20;
 /// A value's greatest length unless configured otherwise.
 pub const VALUE_BYTES_MAX_DEFAULT: usize = 1 << 20;
 
+/// What a key's siblings may have together, where they are several; an eighth of a segment where that is less. A put that
+/// would make more of them is refused (`TooLarge`) until somebody has read and merged them; at the client's edge only.
+pub const SIBLINGS_BYTES_MAX: usize = VALUE_BYTES_MAX;
+
 /// A bucket name's greatest length. Longer: refused.
 pub const BUCKET_BYTES_MAX: usize = 255;
 

@@ -53,6 +53,8 @@ marks! {
     BirthEnded: "a node did not go on with a history from before a crash or a loss",
     ReplyAwaitedCeiling: "an object waited to leave until its time was promised on stable media",
     PutStalled: "a put waited for room",
+    SiblingsRefused: "a put was refused, since its key has too many siblings to be read and merged first",
+    WriteShed: "a write was refused, since too many wait for a commit",
     DiskFullRefused: "a put was refused, since the disk was full",
     FailedWriteMoved: "what a failed write had was appended anew",
     CheckpointVoided: "a checkpoint was made anew, since a write to the log failed meanwhile",

@@ -580,7 +580,7 @@ impl Coordinator {
                 turn.effects.reply(slot.id, Outcome::Failed(failure));
             }
         }
-        if slot.is_answered && slot.is_settled() {
+        if slot.is_answered && slot.is_settled() && !mutant::is(Mutant::SlotKept) {
             self.slots.remove(id);
         }
     }
@@ -591,7 +591,8 @@ impl Coordinator {
         let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
             return;
         };
-        if !slot.is_answered && slot.deadline_ns <= now_ns {
+        let is_late = slot.deadline_ns <= now_ns && !mutant::is(Mutant::DeadlineIgnored);
+        if !slot.is_answered && is_late {
             slot.is_answered = true;
             self.stats.writes_in_doubt += 1;
             let got = slot.tally(now_ns).acknowledged;
@@ -647,7 +648,8 @@ impl Coordinator {
                     .max(now_ns + 1)
             };
             // A replica's own part may wait for its disk for long; the client has its answer by then.
-            if slot.is_answered && now_ns.saturating_sub(slot.started_ns) > 30_000_000_000 {
+            let is_long = now_ns.saturating_sub(slot.started_ns) > 30_000_000_000;
+            if slot.is_answered && is_long && !mutant::is(Mutant::SlotKept) {
                 self.slots.remove(id);
                 return;
             }

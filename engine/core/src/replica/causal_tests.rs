@@ -1,10 +1,13 @@
 //! Contexts, siblings and the buckets' rules through the shard, with what is there in memory and on disk.
 
+use crate::base::ids::NodeId;
 use crate::base::time::Hlc;
 use crate::port::{Condition, ContextArg, Durability, Expiry, Failure, Op, Outcome, Put};
 use crate::replica::Bucket;
 use crate::replica::bench_tests::{Bench, config};
-use crate::version::{BlindPut, Conflict, Content, ObjectView, WriteId};
+use crate::version::{
+    BlindPut, Conflict, Content, Context, Dot, Object, ObjectView, Sibling, WriteId,
+};
 
 const KEY: &[u8] = b"cart";
 
@@ -375,4 +378,55 @@ fn an_object_of_another_node_is_merged_once() {
             "{outcome:?}"
         );
     });
+}
+
+#[test]
+fn siblings_without_end_are_refused_until_somebody_merges_them() {
+    for is_cold in [false, true] {
+        let mut rig = Rig::new(Conflict::Siblings, BlindPut::Sibling, is_cold);
+        let bytes_max = rig.bench.shard.config().siblings_bytes_max() as u64;
+        let value = vec![7; 1000];
+        let blind = || put(ContextArg::Blind, &value);
+        let mut taken = 0;
+        let refused = loop {
+            match rig.ask(Op::Put(blind())).0 {
+                Outcome::Written { .. } => taken += 1,
+                Outcome::Failed(failure) => break failure,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(taken, bytes_max / 1100, "of {bytes_max} bytes");
+        assert!(matches!(refused, Failure::TooLarge { bytes_max: most, .. } if most == bytes_max));
+        let (values, context) = rig.read();
+        assert_eq!(values.len() as u64, taken, "what was refused is not there");
+        rig.put(put(ContextArg::Opaque(&context), b"merged"));
+        assert_eq!(rig.read().0, [b"merged"]);
+        rig.put(blind());
+    }
+}
+
+#[test]
+fn an_object_that_no_segment_holds_is_refused_wherever_it_comes_from() {
+    let mut rig = Rig::new(Conflict::Siblings, BlindPut::Sibling, false);
+    let object_bytes_max = rig.bench.shard.config().object_bytes_max();
+    for actor in 1..=2 {
+        let dot = Dot::newborn(NodeId(actor), Hlc(actor << 16));
+        let sibling = Sibling {
+            dot,
+            value: Some(vec![7; object_bytes_max * 2 / 3].into()),
+            expires_at_ms: None,
+            write_id: None,
+        };
+        let mut context = Context::default();
+        context.record(dot);
+        let object = Object::from_parts(vec![sibling], context).expect("one that it covers");
+        let mut bytes = Vec::new();
+        object.encode(&mut bytes);
+        let id = rig
+            .bench
+            .send_in(b"b", b"merged", Op::Merge { object: &bytes }, None);
+        let outcome = rig.bench.wait(id).0;
+        let is_refused = matches!(outcome, Outcome::Failed(Failure::TooLarge { .. }));
+        assert_eq!(is_refused, actor == 2, "{outcome:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What a shard is told at its start; nothing of it changes while it runs.
 
 use crate::base::ids::{NodeId, ShardIndex};
+use crate::base::limits::SIBLINGS_BYTES_MAX;
 use crate::port::Durability;
 use crate::ring::Slices;
 use crate::version::{BlindPut, Conflict};
@@ -70,4 +71,17 @@ pub struct ShardConfig {
     pub value_bytes_max: u32,
     /// How far ahead of this node's wall clock another's may be.
     pub clock_drift_ms_max: u64,
+}
+
+impl ShardConfig {
+    /// The longest object that always fits into a segment of its own, beside what the first batch of one has: a survey of an
+    /// eighth of it, and the list of keys of the batch before. What is longer no shard can keep, from wherever it comes.
+    pub(crate) const fn object_bytes_max(&self) -> usize {
+        self.segment_bytes as usize / 4 * 3
+    }
+
+    /// What several siblings may have together when a client adds one. Replicas that did not see each other merge to more.
+    pub(crate) fn siblings_bytes_max(&self) -> usize {
+        (self.segment_bytes as usize / 8).min(SIBLINGS_BYTES_MAX)
+    }
 }

@@ -403,3 +403,24 @@ fn a_shard_that_turned_read_only_makes_no_checkpoint_of_what_it_could_not_write(
         }
     }
 }
+
+#[test]
+fn writes_that_wait_for_a_commit_are_refused_beyond_what_may_wait() {
+    let few = ShardConfig {
+        requests_max: 4,
+        ..config(60, 64 << 10)
+    };
+    let mut bench = Bench::new(1, few);
+    let ids: Vec<_> = (0..6)
+        .map(|k| bench.put(&name(k), &VALUE, Some(Durability::One)))
+        .collect();
+    assert_eq!(bench.shard.status().requests_waiting, 4);
+    for (k, id) in ids.into_iter().enumerate() {
+        let outcome = bench.wait(id).0;
+        let is_refused = matches!(outcome, Outcome::Failed(Failure::Overloaded { .. }));
+        assert_eq!(is_refused, k >= 4, "{k}: {outcome:?}");
+    }
+    assert_eq!(bench.shard.status().shed, 2);
+    let id = bench.put(&name(6), &VALUE, Some(Durability::One));
+    assert!(matches!(bench.wait(id).0, Outcome::Written { .. }));
+}

@@ -541,17 +541,25 @@ impl Replica {
 
     /// Keeps a request until there is room for writes.
     pub(super) fn stall(&mut self, request: &Request<'_>, effects: &mut Effects) {
-        if self.waiting + self.stalled.len() as u32 >= self.config.requests_max {
-            self.stats.shed += 1;
-            if self.refused_hints.keep(request) {
-                return;
-            }
-            return effects.reply(
-                request.id,
-                Outcome::Failed(Failure::Overloaded { retry_after_ms: 50 }),
-            );
+        if self.has_all_that_may_wait() {
+            return self.shed(request, effects);
         }
         self.stalled.push_back(OwnedRequest::new(request));
+    }
+
+    /// Whether no more requests may wait.
+    pub(super) fn has_all_that_may_wait(&self) -> bool {
+        self.waiting + self.stalled.len() as u32 >= self.config.requests_max
+    }
+
+    /// Refuses a write, since too many wait.
+    pub(super) fn shed(&mut self, request: &Request<'_>, effects: &mut Effects) {
+        self.stats.shed += 1;
+        if self.refused_hints.keep(request) {
+            return;
+        }
+        let failure = Failure::Overloaded { retry_after_ms: 50 };
+        effects.reply(request.id, Outcome::Failed(failure));
     }
 
     fn fail_stalled(&mut self, failure: Failure, effects: &mut Effects) {

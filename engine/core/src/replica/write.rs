@@ -148,11 +148,23 @@ impl Replica {
                 Admission::Go => {}
             }
         }
+        if self.has_all_that_may_wait() && self.awaits_commit(request) {
+            mark::reach(Mark::WriteShed);
+            return self.shed(request, effects);
+        }
         match (&request.op, Write::of(&request.op)) {
             (Op::Merge { object }, _) => self.merge(now, request, object, fetched, effects),
             (_, Some(write)) => self.decide(now, request, write, fetched, effects),
             (_, None) => unreachable!("only writes come here"),
         }
+    }
+
+    /// Whether a write will wait for a commit. What fills a new log comes no faster than it is answered.
+    fn awaits_commit(&self, request: &Request<'_>) -> bool {
+        let of_bucket = || self.bucket(request.bucket).map(|bucket| bucket.durability);
+        let durability = request.durability.or_else(of_bucket).unwrap_or_default();
+        let waits = durability != Durability::Buffered || self.is_time_ahead();
+        waits && !self.is_being_filled && !mutant::is(Mutant::WaitersUncounted)
     }
 
     fn decide(
@@ -175,11 +187,8 @@ impl Replica {
         if let Source::Value(value) = write.source
             && value.len() > self.config.value_bytes_max as usize
         {
-            let (bytes, bytes_max) = (value.len() as u64, u64::from(self.config.value_bytes_max));
-            return effects.reply(
-                request.id,
-                Outcome::Failed(Failure::TooLarge { bytes, bytes_max }),
-            );
+            let failure = too_large(value.len(), self.config.value_bytes_max as usize);
+            return effects.reply(request.id, Outcome::Failed(failure));
         }
         let mode = match write.context {
             _ if conflict == Conflict::Lww => Ok(Mode::Latest),
@@ -469,6 +478,13 @@ struct What<'a> {
     content: Content<'a>,
     expires_at_ms: Option<u64>,
     write_id: Option<WriteId>,
+}
+
+const fn too_large(bytes: usize, bytes_max: usize) -> Failure {
+    Failure::TooLarge {
+        bytes: bytes as u64,
+        bytes_max: bytes_max as u64,
+    }
 }
 
 /// Why nothing was written.

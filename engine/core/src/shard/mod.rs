@@ -403,6 +403,11 @@ impl Shard {
         self.upkeep.stats(pending)
     }
 
+    /// Requests, of clients and of peers, about which this shard still has something to do or to hear.
+    pub const fn requests_under_way(&self) -> usize {
+        self.coordinator.len()
+    }
+
     /// Counters of the coordinator.
     pub const fn coordinate_stats(&self) -> CoordinateStats {
         self.coordinator.stats

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::base::ids::Token;
 use crate::base::limits::BUCKET_DEFAULT;
+use crate::base::mutant::{self, Mutant};
 use crate::port::TokenRange;
 use crate::replica::records::{ReadEnd, ReadResult};
 use crate::replica::turn::Turn;
@@ -118,12 +119,20 @@ impl Gather {
         } else {
             bucket
         };
+        let now_ms = if mutant::is(Mutant::StrippedEarly) {
+            u64::MAX
+        } else {
+            now_ms
+        };
         let is_expired = |view: &ObjectView<'_>| {
             view.siblings()
                 .any(|sibling| sibling.expires_at_ms.is_some() && sibling.is_dead(now_ms))
         };
         let mut stripped = Vec::new();
         if let Some(view) = ObjectView::parse(object).ok().filter(is_expired) {
+            if mutant::is(Mutant::ExpiredUnsent) {
+                return;
+            }
             let mut owned = view.to_owned();
             owned.strip_expired(now_ms);
             owned.encode(&mut stripped);

@@ -180,6 +180,11 @@ impl Object {
             let newest = siblings.iter().map(|sibling| sibling.dot.rank()).max();
             siblings.retain(|sibling| Some(sibling.dot.rank()) == newest);
         }
+        if mutant::is(Mutant::ExpiryForgotten) {
+            siblings
+                .iter_mut()
+                .for_each(|sibling| sibling.expires_at_ms = None);
+        }
         let mut context = self.context.union(&other.context);
         if mutant::is(Mutant::MergeForgetsContext) {
             context = self.context.clone();

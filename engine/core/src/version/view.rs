@@ -16,6 +16,7 @@ use super::format::{
 use super::object::{Object, Sibling};
 use super::opaque::{ClientContext, write_latest_context};
 use crate::base::ids::NodeId;
+use crate::base::mutant::{self, Mutant};
 use crate::base::time::Hlc;
 
 /// What a write put there.
@@ -54,8 +55,8 @@ impl<'a> SiblingView<'a> {
     /// The value that a reader is shown at this time: none of a tombstone or of what has expired.
     pub fn live_value(self, now_ms: u64) -> Option<&'a [u8]> {
         self.content.value().filter(|_| {
-            self.expires_at_ms
-                .is_none_or(|expires_at_ms| now_ms < expires_at_ms)
+            let is_before = |expires_at_ms| now_ms < expires_at_ms;
+            mutant::is(Mutant::ExpiredShown) || self.expires_at_ms.is_none_or(is_before)
         })
     }
 

@@ -109,6 +109,17 @@ impl Replica {
                 return Err(NotWritten::Failed(Failure::ClockBehind));
             }
         };
+        // Whoever reads what is there and puts with its context makes fewer of them.
+        let (bytes, bytes_max) = (
+            outcome.object.encoded_len(),
+            self.config.siblings_bytes_max(),
+        );
+        let grows = old.is_none_or(|view| bytes > view.as_bytes().len());
+        let are_many = bytes > bytes_max && outcome.object.siblings().len() > 1;
+        if are_many && grows && !mutant::is(Mutant::SiblingsUnbounded) {
+            mark::reach(Mark::SiblingsRefused);
+            return Err(NotWritten::Failed(too_large(bytes, bytes_max)));
+        }
         let batch = if outcome.is_repeated {
             mark::reach(Mark::RetryRecognised);
             let object = old.map_or(&[][..], |view| view.as_bytes());
@@ -139,6 +150,10 @@ impl Replica {
         object: &Object,
         effects: &mut Effects,
     ) -> Result<BatchNumber, NotWritten> {
+        let (bytes, bytes_max) = (object.encoded_len(), self.config.object_bytes_max());
+        if bytes > bytes_max {
+            return Err(NotWritten::Failed(too_large(bytes, bytes_max)));
+        }
         let mut encoded = core::mem::take(&mut self.new_object);
         encoded.clear();
         object.encode(&mut encoded);

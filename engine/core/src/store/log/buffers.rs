@@ -1,6 +1,7 @@
 //! The buffers: the tail that is read from memory, and those that are lent to checkpoints.
 
 use super::*;
+use crate::base::mutant::{self, Mutant};
 
 impl Log {
     /// A buffer for other bytes than the log's (a checkpoint's), to be written like them.
@@ -40,6 +41,9 @@ impl Log {
     }
 
     pub(super) fn evict_tail(&mut self, room: usize) {
+        if mutant::is(Mutant::TailKept) {
+            return;
+        }
         while self.tail_bytes + room > self.config.tail_bytes_max {
             let Some(oldest) = self.tail.front().copied() else {
                 return;
