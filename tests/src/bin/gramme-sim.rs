@@ -121,6 +121,7 @@ fn sweep(
         .minutes
         .map(|minutes| Duration::from_secs(minutes * 60));
     let (mut done, mut virtual_ms, mut steps, mut acknowledged) = (0_u64, 0, 0, 0);
+    let (mut own_missed, mut shown_missed) = (0, 0);
     let mut failed = Vec::new();
     for seed in seeds.into_iter().flatten() {
         if limit.is_some_and(|limit| began.elapsed() >= limit) {
@@ -136,6 +137,8 @@ fn sweep(
         virtual_ms += report.virtual_ms;
         steps += report.steps;
         acknowledged += report.acknowledged;
+        own_missed += report.weak_reads.0;
+        shown_missed += report.weak_reads.1;
         if !report.violations.is_empty() {
             failed.push(seed);
             println!("seed {seed} violates, replay with `gramme-sim --seeds {seed} --trace`:");
@@ -158,6 +161,10 @@ fn sweep(
         virtual_ms as f64 / 1e3,
         virtual_ms as f64 / 1e3 / seconds,
         failed.len()
+    );
+    println!(
+        "not promised, and so only counted: {own_missed} reads missed a write of their own client, {shown_missed} what it \
+         had been shown"
     );
     #[cfg(feature = "marks")]
     let has_missed = !marks::tell(args.marks.as_deref());

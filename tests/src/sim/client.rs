@@ -11,7 +11,7 @@ use gramme_core::port::{
 };
 use gramme_core::version::{ObjectView, WriteId};
 
-use super::history::{History, Read, Write, WriteNumber};
+use super::history::{History, Read, Write, WriteNumber, right_ms};
 use super::random::Random;
 use super::swarm::Swarm;
 
@@ -65,6 +65,7 @@ pub(super) enum Wants {
         value: Vec<u8>,
         write_id: WriteId,
         is_latest: bool,
+        expires_at_ms: Option<u64>,
     },
     Delete {
         context: Vec<u8>,
@@ -83,10 +84,11 @@ impl Wanted {
                 value,
                 write_id,
                 is_latest,
+                expires_at_ms,
             } => Op::Put(Put {
                 context: context_arg(context, *is_latest),
                 value,
-                expiry: Expiry::Default,
+                expiry: expires_at_ms.map_or(Expiry::Default, Expiry::AtMs),
                 condition: Condition::Always,
                 want_previous: false,
                 want_context: true,
@@ -135,6 +137,15 @@ pub(super) fn number_of(value: &[u8]) -> Option<WriteNumber> {
     is_whole.then_some(u64::from_le_bytes(*number))
 }
 
+/// When a new value expires, if it does.
+fn expiry(now_ns: u64, swarm: &Swarm, random: &mut Random) -> Option<u64> {
+    if swarm.expiring == 0 || random.below(100) >= swarm.expiring {
+        return None;
+    }
+    let more_ms = if random.below(4) == 0 { 600_000 } else { 0 };
+    Some(right_ms(now_ns) + 1 + random.below(swarm.ttl_ms) + more_ms)
+}
+
 /// What writes of this world ask for.
 fn durability(swarm: &Swarm) -> Option<Durability> {
     swarm.is_durable.then_some(Durability::All)
@@ -168,7 +179,12 @@ impl Client {
         random: &mut Random,
         history: &mut History,
     ) -> Wanted {
-        let key = random.index(swarm.keys);
+        let is_hot = swarm.hot > 0 && random.below(100) < swarm.hot;
+        let key = if is_hot {
+            swarm.hot_key % swarm.keys
+        } else {
+            random.index(swarm.keys)
+        };
         let id = self.next_id();
         let is_read = random.below(100) < 40 || is_cart(key) && !self.seen.contains_key(&key);
         if is_read {
@@ -183,12 +199,21 @@ impl Client {
                 durability: durability(swarm),
             };
         }
+        if swarm.bent.forgets_contexts && random.below(4) != 0 {
+            self.seen.remove(&key);
+        }
         let seen = self.seen.get(&key).cloned().unwrap_or_default();
         let is_delete = random.below(100) < swarm.deletes;
+        let expires_at_ms = if is_delete {
+            None
+        } else {
+            expiry(now_ns, swarm, random)
+        };
         let number = history.begin(Write {
             client: self.number,
             key,
             is_delete,
+            expires_at_ms,
             seen: seen.writes.clone(),
             begun_ns: now_ns,
             acknowledged_ns: None,
@@ -197,14 +222,14 @@ impl Client {
             tries_denied: 0,
         });
         let what = if is_delete { "deletes" } else { "writes" };
-        history.tell(
-            now_ns,
-            key,
-            format!(
-                "client {} {what} w{number}, having seen {:?}",
-                self.number, seen.writes
-            ),
+        let mut told = format!(
+            "client {} {what} w{number}, having seen {:?}",
+            self.number, seen.writes
         );
+        if let Some(at_ms) = expires_at_ms {
+            told += &format!(", for {} ms", at_ms - right_ms(now_ns));
+        }
+        history.tell(now_ns, key, told);
         self.doing = Doing::Writing {
             key,
             number,
@@ -230,10 +255,8 @@ impl Client {
             sequence: number,
         };
         let is_latest = !is_cart(key);
-        let is_delete = history
-            .writes
-            .get(&number)
-            .is_some_and(|write| write.is_delete);
+        let write = history.writes.get(&number);
+        let is_delete = write.is_some_and(|write| write.is_delete);
         let op = if is_delete {
             Wants::Delete {
                 context,
@@ -248,6 +271,7 @@ impl Client {
                 value,
                 write_id,
                 is_latest,
+                expires_at_ms: write.and_then(|write| write.expires_at_ms),
             }
         };
         Wanted {
@@ -331,6 +355,7 @@ impl Client {
                     matches!(outcome, Outcome::Object { .. } | Outcome::Absent { .. });
                 if let Some(seen) = self.seen.get(&key).filter(|_| was_answered) {
                     history.reads.push(Read {
+                        client: self.number,
                         key,
                         begun_ns,
                         answered_ns: now_ns,

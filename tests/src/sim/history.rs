@@ -4,6 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gramme_core::port::Failure;
 
+/// What a clock that is right says.
+pub(super) const fn right_ms(now_ns: u64) -> u64 {
+    1_700_000_000_000 + now_ns / 1_000_000
+}
+
 /// A write's name; its value begins with it.
 pub(super) type WriteNumber = u64;
 
@@ -16,6 +21,8 @@ pub struct Write {
     pub key: usize,
     /// Whether it is a delete.
     pub is_delete: bool,
+    /// From when on, by right clocks, nobody is to be shown it.
+    pub expires_at_ms: Option<u64>,
     /// The writes that its context covers, as far as the client saw them.
     pub seen: BTreeSet<WriteNumber>,
     /// When it was first sent.
@@ -34,6 +41,8 @@ pub struct Write {
 /// One read that was answered.
 #[derive(Clone, Debug)]
 pub struct Read {
+    /// Whose.
+    pub client: usize,
     /// Of which key.
     pub key: usize,
     /// When it was sent.
@@ -62,6 +71,18 @@ impl Write {
     /// Whether its client was told of each of its tries that nothing happened.
     pub const fn is_denied(&self) -> bool {
         self.acknowledged_ns.is_none() && self.tries_in_doubt == 0 && self.tries_denied > 0
+    }
+
+    /// Whether it shows nothing at this time where clocks are as much ahead as that: it is a delete, or has expired.
+    pub fn may_be_over(&self, at_ns: u64, ahead_ms: u64) -> bool {
+        let now_ms = right_ms(at_ns) + ahead_ms;
+        self.is_delete || self.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
+    }
+
+    /// Whether its client had been told that it is done.
+    pub fn is_acknowledged_by(&self, at_ns: u64) -> bool {
+        self.acknowledged_ns
+            .is_some_and(|acknowledged_ns| acknowledged_ns < at_ns)
     }
 
     /// Notes that it is sent, first or again: until it is answered it may happen.

@@ -4,6 +4,7 @@
 //! - `random`, `swarm`: chance, and what a seed draws of it;
 //! - `disk`, `frontiers`, `node`, `membership`: a shard, the disk under it, what shards of a node tell each other, and what
 //!   the node is in its cluster;
+//! - `redeal`: a node's disks dealt to another number of shards;
 //! - `world`: virtual time, the network, faults, and operators;
 //! - `client`, `history`: what clients do, and what they saw;
 //! - `checks`: what must hold of it, a file each;
@@ -20,6 +21,7 @@ mod membership;
 mod minimise;
 mod node;
 pub(crate) mod random;
+mod redeal;
 mod run;
 mod scenario;
 mod swarm;

@@ -5,11 +5,13 @@ use gramme_core::base::time::Now;
 use gramme_core::cluster::Boot;
 use gramme_core::port::{Effects, Event};
 use gramme_core::ring::Slices;
-use gramme_core::shard::{Bucket, Shard, ShardConfig};
+use gramme_core::shard::{Bucket, RecoveryReport, Shard, ShardConfig};
 
 use super::disk::Disk;
 use super::frontiers::{Frontiers, agree};
+use super::history::right_ms;
 use super::membership::{Membership, address_of, bucket, first_id, place_of, zone_of};
+use super::redeal::{self, Side};
 use super::swarm::Swarm;
 
 /// Partitions of the simulated ring.
@@ -39,6 +41,40 @@ pub(super) struct Backup {
     pub disks: Vec<Disk>,
 }
 
+/// How partitions are cut by so many shards.
+fn slices_of(shards: usize) -> Slices {
+    let shards = u16::try_from(shards).expect("few");
+    Slices::new(PARTITIONS, shards).expect("a power of two")
+}
+
+/// Opens the shards of these disks, as far as they depend on nothing that another one lost.
+fn open_all(
+    config: &ShardConfig,
+    now: Now,
+    mut disks: Vec<&mut Disk>,
+) -> Vec<(Shard, RecoveryReport)> {
+    let open = |number: usize, disk: &mut Disk| {
+        let config = ShardConfig {
+            shard: ShardIndex(number as u16),
+            ..config.clone()
+        };
+        Shard::open(config, now, disk).expect("what was written opens")
+    };
+    let disks_of = disks.iter_mut().enumerate();
+    let mut opened: Vec<_> = disks_of.map(|(number, disk)| open(number, disk)).collect();
+    let tails: Vec<_> = opened
+        .iter()
+        .map(|(_, report)| report.tail.clone())
+        .collect();
+    let cut = agree(&tails, &mut disks);
+    for (number, is_cut) in cut.into_iter().enumerate() {
+        if is_cut {
+            opened[number] = open(number, disks[number]);
+        }
+    }
+    opened
+}
+
 /// One node.
 pub(super) struct Node {
     pub id: NodeId,
@@ -64,6 +100,8 @@ pub(super) struct Node {
     pub is_to_be_kept: bool,
     /// A directory of its that was put aside.
     pub backup: Option<Backup>,
+    /// Since when it has run without a pause, a start or an end.
+    pub undisturbed_since_ns: u64,
     /// When its next tick comes.
     pub(crate) tick_at_ns: Option<u64>,
 }
@@ -90,22 +128,22 @@ impl Node {
             stopping: None,
             is_to_be_kept: false,
             backup: None,
+            undisturbed_since_ns: 0,
             tick_at_ns: None,
         }
     }
 
     /// How its partitions are cut.
     pub(super) fn slices(&self) -> Slices {
-        let shards = u16::try_from(self.shards.len()).expect("few");
-        Slices::new(PARTITIONS, shards).expect("a power of two")
+        slices_of(self.shards.len())
     }
 
     /// Its clocks at a virtual time.
     pub(super) fn now(&self, now_ns: u64) -> Now {
-        let right_ms = 1_700_000_000_000 + now_ns / 1_000_000 + self.skew_ms;
+        let own_ms = right_ms(now_ns) + self.skew_ms;
         Now {
             mono_ns: now_ns + 1,
-            wall_ms: right_ms.saturating_add_signed(self.leapt_ms),
+            wall_ms: own_ms.saturating_add_signed(self.leapt_ms),
         }
     }
 
@@ -113,43 +151,14 @@ impl Node {
     /// comes back.
     pub(super) fn start(&mut self, now_ns: u64, swarm: &Swarm, role: Option<Role>) -> Effects {
         self.life += 1;
-        let (now, slices, id) = (self.now(now_ns), self.slices(), self.id);
+        self.undisturbed_since_ns = now_ns;
+        let (now, config) = (self.now(now_ns), self.config(swarm));
         self.frontiers = Frontiers::new(self.shards.len());
-        let config = |number: usize| ShardConfig {
-            node: id,
-            shard: ShardIndex(number as u16),
-            slices,
-            tag_seed: id.0,
-            buckets: vec![Bucket::new(b"default")],
-            segment_bytes: swarm.segment_bytes,
-            block_bytes: 4096,
-            read_align_bytes: 512,
-            capacity_bytes: 64 * u64::from(swarm.segment_bytes),
-            memory_bytes: swarm.memory_bytes,
-            commit_interval_ns: swarm.commit_interval_ns,
-            commits_in_flight_max: 2,
-            checkpoint_bytes: swarm.checkpoint_bytes,
-            requests_max: 1_000,
-            value_bytes_max: 1 << 16,
-            clock_drift_ms_max: 500,
-            clean_bytes_per_s: 128 << 20,
-        };
-        let open = |number: usize, disk: &mut Disk| {
-            Shard::open(config(number), now, disk).expect("what was written opens")
-        };
-        let mut tails = Vec::new();
-        for (number, host) in self.shards.iter_mut().enumerate() {
-            let (shard, report) = open(number, &mut host.disk);
+        let disks = self.shards.iter_mut().map(|host| &mut host.disk).collect();
+        let opened = open_all(&config, now, disks);
+        for (host, (shard, _)) in self.shards.iter_mut().zip(opened) {
             host.shard = Some(shard);
             host.is_turn_scheduled = false;
-            tails.push(report.tail);
-        }
-        let mut disks: Vec<&mut Disk> = self.shards.iter_mut().map(|host| &mut host.disk).collect();
-        let cut = agree(&tails, &mut disks);
-        for (number, (host, is_cut)) in self.shards.iter_mut().zip(cut).enumerate() {
-            if is_cut {
-                host.shard = Some(open(number, &mut host.disk).0);
-            }
         }
         self.is_up = true;
         self.is_paused = false;
@@ -160,6 +169,71 @@ impl Node {
             self.take_part(now_ns, swarm, role, &mut effects);
         }
         effects
+    }
+
+    /// Its first shard's.
+    fn config(&self, swarm: &Swarm) -> ShardConfig {
+        ShardConfig {
+            node: self.id,
+            shard: ShardIndex(0),
+            slices: self.slices(),
+            tag_seed: self.id.0,
+            buckets: vec![Bucket::new(b"default")],
+            segment_bytes: swarm.segment_bytes,
+            block_bytes: 4096,
+            read_align_bytes: 512,
+            capacity_bytes: 64 * u64::from(swarm.segment_bytes),
+            memory_bytes: swarm.memory_bytes,
+            commit_interval_ns: swarm.commit_interval_ns,
+            commits_in_flight_max: 2,
+            checkpoint_bytes: swarm.checkpoint_bytes,
+            requests_max: swarm.requests_max,
+            value_bytes_max: 1 << 16,
+            clock_drift_ms_max: 500,
+            clean_bytes_per_s: 128 << 20,
+        }
+    }
+
+    /// Deals what its disks hold to another number of shards, before a start; how many records it has moved. Where the log
+    /// is damaged nothing is dealt, and where power fails before the end all is as it was.
+    pub(super) fn redeal(
+        &mut self,
+        now_ns: u64,
+        swarm: &Swarm,
+        (shards, fails_after): (usize, Option<u64>),
+    ) -> Result<Option<u64>, String> {
+        let (now, config) = (self.now(now_ns), self.config(swarm));
+        let disks = || self.shards.iter().map(|host| host.disk.clone());
+        let mut old_disks: Vec<Disk> = disks().collect();
+        let opened = open_all(&config, now, old_disks.iter_mut().collect());
+        if opened.iter().any(|(_, report)| !report.damage.is_empty()) {
+            return Ok(None);
+        }
+        let promised = opened.iter().map(|(_, report)| report.promised).max();
+        let old = opened.into_iter().zip(old_disks);
+        let old = old.map(|((shard, _), disk)| (shard, disk)).collect();
+        let mut old = Side::new(old, now, None);
+        let slices = slices_of(shards);
+        let dealt = ShardConfig { slices, ..config };
+        let mut new_disks = vec![Disk::default(); shards];
+        let opened = open_all(&dealt, now, new_disks.iter_mut().collect());
+        let new = opened.into_iter().zip(new_disks);
+        let new = new.map(|((shard, _), disk)| (shard, disk)).collect();
+        let mut new = Side::new(new, now, promised);
+        let moved = redeal::move_all(&mut old, &mut new, (slices, fails_after))?;
+        if fails_after.is_some() {
+            for (host, (_, disk)) in self.shards.iter_mut().zip(old.shards) {
+                host.disk = disk;
+            }
+            return Ok(None);
+        }
+        let host = |(_, disk)| ShardHost {
+            shard: None,
+            disk,
+            is_turn_scheduled: false,
+        };
+        self.shards = new.shards.into_iter().map(host).collect();
+        Ok(Some(moved))
     }
 
     fn take_part(&mut self, now_ns: u64, swarm: &Swarm, role: Role, effects: &mut Effects) {

@@ -220,6 +220,27 @@ impl Scenario {
             },
         },
         Self {
+            name: "deletes-lost-while-partitions-move",
+            what: "deletes are not forwarded while partitions move, and what they deleted is back (riak_kv#1850)",
+            bend: |swarm| {
+                swarm.is_live = true;
+                swarm.safety_ms = 20_000;
+                swarm.changes = 50_000;
+                swarm.deletes = 60;
+                swarm.loss = 50_000;
+            },
+        },
+        Self {
+            name: "siblings-without-end",
+            what: "puts without contexts make ever more siblings, until a node ends (riak_kv#746, riak_test#383)",
+            bend: |swarm| {
+                (swarm.clients, swarm.keys, swarm.value_bytes) = (12, 2, 8_000);
+                swarm.segment_bytes = 256 << 10;
+                swarm.loss = 50_000;
+                swarm.bent.forgets_contexts = true;
+            },
+        },
+        Self {
             name: "full-while-partitions-move",
             what: "disks are full, and writes fail, while partitions move (ScyllaDB, Yugabyte)",
             bend: |swarm| {

@@ -88,6 +88,20 @@ pub struct Swarm {
     pub clogs: u64,
     /// Whether clients come all at once, again and again.
     pub has_bursts: bool,
+    /// The share of puts that expire, in a hundred.
+    pub expiring: u64,
+    /// How long such a value has at most; some have ten minutes more, and outlive the run.
+    pub ttl_ms: u64,
+    /// The share of operations that go to one key, in a hundred, beside what it gets like all others.
+    pub hot: u64,
+    /// The key that is hot.
+    pub hot_key: usize,
+    /// How long a node has for an answer.
+    pub deadline_ms: u64,
+    /// What a shard lets wait.
+    pub requests_max: u32,
+    /// The share of starts after a crash with another number of shards, in a hundred.
+    pub redeals: u64,
     /// What only scenarios of single rules have.
     pub bent: Bent,
 }
@@ -97,6 +111,8 @@ pub struct Swarm {
 pub struct Bent {
     /// Nobody asks the nodes to compare at the end: of each two only one does it by itself.
     pub is_unattended: bool,
+    /// Three of four writes to carts have no context, though their client has one.
+    pub forgets_contexts: bool,
 }
 
 /// Seeds from here on draw the whole world. Those below draw what the first simulator knew, so that the seeds that found
@@ -109,6 +125,10 @@ pub const LIVE_FROM: u64 = 2_000_000;
 /// Seeds from here on draw the live world, and machines that lie: disks that lose, misplace and confuse what they are given,
 /// directories from the past, clocks that leap; and full disks and failed writes as well.
 const LYING_FROM: u64 = 3_000_000;
+
+/// Seeds from here on draw the wide world, and values that expire, keys that are hot, more clients, and starts with another
+/// number of shards.
+const FADING_FROM: u64 = 4_000_000;
 
 impl Swarm {
     /// What this seed draws.
@@ -163,9 +183,19 @@ impl Swarm {
             leaps: 0,
             clogs: 0,
             has_bursts: false,
+            expiring: 0,
+            ttl_ms: 0,
+            hot: 0,
+            hot_key: 0,
+            deadline_ms: 1_500,
+            requests_max: 1_000,
+            redeals: 0,
             bent: Bent::default(),
         };
-        if seed >= LIVE_FROM {
+        if seed >= FADING_FROM {
+            swarm.widen(&mut Random::new(seed ^ 0x7769_6465_0000_0000));
+            swarm.fade(&mut Random::new(seed ^ 0x6661_6465_0000_0000));
+        } else if seed >= LIVE_FROM {
             swarm.enliven(&mut Random::new(seed ^ 0x6c69_7665_0000_0000));
             if seed >= LYING_FROM {
                 swarm.belie(&mut Random::new(seed ^ 0x6c69_6573_0000_0000));
@@ -241,6 +271,21 @@ impl Swarm {
         if random.coin() {
             self.keys = 20;
         }
+    }
+
+    /// Draws values that expire, and whom clients crowd around.
+    fn fade(&mut self, random: &mut Random) {
+        self.expiring = [0, 20, 60][random.index(3)];
+        self.ttl_ms = [300, 3_000, 30_000][random.index(3)];
+        self.hot = [0, 50, 90][random.index(3)];
+        self.keys = [self.keys, 12][random.index(2)];
+        self.hot_key = random.index(self.keys);
+        self.clients = [self.clients, 12][random.index(2)];
+        self.requests_max = [1_000, 1_000, 4][random.index(3)];
+        if random.coin() {
+            self.redeals = 50;
+        }
+        self.deadline_ms = [1_500, 1_500, 200][random.index(3)];
     }
 
     /// No fault at all.

@@ -1,12 +1,9 @@
 //! Of keys that are written blind, the last writer's value stays: none is shown that was acknowledged long before another
 //! acknowledged write or delete of the key began. Long is more than clocks can be apart.
 
-use crate::sim::checks::Shown;
+use crate::sim::checks::{Shown, apart_ns};
 use crate::sim::history::{History, Write};
 use crate::sim::swarm::Swarm;
-
-/// How far a clock may run ahead of its wall clock after a crash.
-const AHEAD_NS: u64 = 1_000_000_000;
 
 /// Values that are shown though a later writer took their place.
 pub fn check(
@@ -14,11 +11,7 @@ pub fn check(
     (shown, swarm): (&Shown, &Swarm),
     is_cart: impl Fn(usize) -> bool,
 ) -> Vec<String> {
-    let apart_ns = if !swarm.has_restarts() && !swarm.ends_in_blackout {
-        swarm.skew_ms * 1_000_000 + 2_000_000
-    } else {
-        swarm.skew_ms * 1_000_000 + AHEAD_NS
-    };
+    let apart_ns = apart_ns(swarm);
     let mut found = Vec::new();
     for ((node, key), values) in shown {
         if is_cart(*key) {

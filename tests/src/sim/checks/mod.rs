@@ -1,17 +1,40 @@
 //! What must hold of a history and of what the cluster shows at its end; a file each. A check returns its violations.
 
 pub mod acknowledged;
+pub mod bounded;
 pub mod converged;
 pub mod denied;
+pub mod expired;
+mod graph;
 pub mod latest;
 pub mod quorum;
 pub mod resurrected;
 pub mod ring;
+pub mod sessions;
 pub mod siblings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::WriteNumber;
+use super::swarm::Swarm;
 
 /// What each node showed of each key at the end: the writes of its values.
 pub type Shown = BTreeMap<(usize, usize), BTreeSet<WriteNumber>>;
+
+/// How far a clock may run ahead of its wall clock after a crash.
+const AHEAD_NS: u64 = 1_000_000_000;
+
+/// How far apart the times of two writes may be that are made at one moment. Whatever began so much after another ended is
+/// the later one by every clock.
+pub(super) const fn apart_ns(swarm: &Swarm) -> u64 {
+    if !swarm.has_restarts() && !swarm.ends_in_blackout {
+        swarm.skew_ms * 1_000_000 + 2_000_000
+    } else {
+        swarm.skew_ms * 1_000_000 + AHEAD_NS
+    }
+}
+
+/// Whether every read meets every write that was acknowledged before it.
+pub(super) const fn is_strict(swarm: &Swarm) -> bool {
+    !swarm.sloppy && swarm.r + swarm.w > swarm.n
+}

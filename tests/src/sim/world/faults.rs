@@ -7,6 +7,7 @@ impl World {
     pub(super) fn start(&mut self, node: usize) {
         let swarm = self.swarm.clone();
         self.nodes[node].tick_at_ns = None;
+        self.may_redeal(node);
         let role = self.is_live().then(|| self.role(node));
         let effects = self.nodes[node].start(self.now_ns, &swarm, role);
         self.note_trace(2 + node as u64);
@@ -26,6 +27,31 @@ impl World {
         for other in 0..self.nodes.len() {
             let after_ns = self.random.delay_ns(DETECTION_NS / 2);
             self.after(after_ns, Action::View { node: other });
+        }
+    }
+
+    /// It may be started with another number of shards than it had.
+    fn may_redeal(&mut self, node: usize) {
+        let was_up = self.nodes[node].life > 0;
+        if !was_up || !self.random.happens_if(10_000 * self.swarm.redeals) {
+            return;
+        }
+        let shards = 1 + self.random.index(3);
+        if shards == self.nodes[node].shards.len() {
+            return;
+        }
+        let swarm = self.swarm.clone();
+        let fails_after = (self.random.below(4) == 0).then(|| self.random.below(40));
+        let dealt = self.nodes[node].redeal(self.now_ns, &swarm, (shards, fails_after));
+        self.note_trace(13_000 + shards as u64);
+        match dealt {
+            Ok(Some(moved)) => self.tell(format!(
+                "node {node} has {shards} shards from now on, {moved} records are dealt"
+            )),
+            Ok(None) => self.tell(format!("node {node} keeps its number of shards")),
+            Err(what) => self
+                .unmet
+                .push(format!("node {node} to {shards} shards: {what}")),
         }
     }
 
@@ -105,6 +131,7 @@ impl World {
 
     pub(super) fn resume(&mut self, node: usize) {
         self.nodes[node].is_paused = false;
+        self.nodes[node].undisturbed_since_ns = self.now_ns;
         self.nodes[node].tick_at_ns = None;
         for action in self.held_back.remove(&node).unwrap_or_default() {
             self.act(action);
@@ -117,6 +144,9 @@ impl World {
     pub(super) fn faults(&mut self) {
         if !self.is_safety {
             return;
+        }
+        if self.now_ns.is_multiple_of(10 * FAULT_STEP_NS) {
+            self.watch_bounds();
         }
         let count = self.nodes.len();
         let times = if self.swarm.is_worse_at_end && self.is_near_end() {

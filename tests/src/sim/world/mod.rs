@@ -19,6 +19,7 @@ use super::random::Random;
 use super::swarm::Swarm;
 
 mod backup;
+mod bounds;
 mod clocks;
 mod devices;
 mod faults;
@@ -158,6 +159,10 @@ pub(in crate::sim) struct World {
     operation: Option<Operation>,
     /// Machines of which data was destroyed.
     struck: BTreeSet<usize>,
+    /// What each client asked last: when, whom, and in which life of that.
+    asked: Vec<(u64, usize, u32)>,
+    /// What was not answered in time, and what grew beyond its bounds.
+    pub unmet: Vec<String>,
     /// Frames that were changed on the way and taken all the same.
     pub frames_taken: Vec<String>,
 }
@@ -198,8 +203,11 @@ impl World {
             ring: RingWatch::default(),
             operation: None,
             struck: BTreeSet::new(),
+            asked: Vec::new(),
+            unmet: Vec::new(),
             frames_taken: Vec::new(),
         };
+        world.asked.resize(world.clients.len(), (0, 0, 0));
         if world.is_live() {
             world.form();
             world.mind_liars();

@@ -30,9 +30,12 @@ impl World {
                 id: wanted.id,
             },
         );
+        // In a life that is none where nobody hears it.
+        self.asked[client] = (self.now_ns, node, 0);
         if !self.nodes[node].is_up || self.nodes[node].is_paused {
             return;
         }
+        self.asked[client].2 = self.nodes[node].life;
         // A node that does not hold the key may hand the write to a second one when the first crashes, and one that holds
         // it when its disk fails.
         let is_forwarded = !self.holds(node, hash::token(b"default", &wanted.key));
@@ -40,7 +43,8 @@ impl World {
         if is_forwarded && may_end || self.swarm.write_errors > 0 {
             self.clients[client].note_retried(&mut self.history);
         }
-        let deadline_ns = self.nodes[node].now(self.now_ns).mono_ns + 1_500_000_000;
+        let deadline_ns =
+            self.nodes[node].now(self.now_ns).mono_ns + self.swarm.deadline_ms * 1_000_000;
         let quorum = Quorum {
             is_strict: !self.swarm.sloppy,
             ..Quorum::default()
@@ -66,6 +70,7 @@ impl World {
         if !self.clients[client].waits_for(id) {
             return;
         }
+        self.watch_deadline(client);
         self.client_retries(client);
     }
 
@@ -104,6 +109,10 @@ impl World {
         }
         if !self.clients[client].waits_for(id) {
             return;
+        }
+        self.watch_deadline(client);
+        if let Outcome::Object { object, .. } = &outcome {
+            self.watch_siblings(object.of(bytes).len());
         }
         let wall_ms = self.nodes[node].now(self.now_ns).wall_ms;
         let must_retry =
