@@ -107,7 +107,8 @@ pub struct EngineConfig {
     /// The block to which commits are padded, where the device's own is larger than what the file system says; a power
     /// of two from 4 to 64 KiB. Fixed like the segment's length. None: what the file system says.
     pub block_bytes: Option<u32>,
-    /// How long a shard may look on for work before it sleeps, while that pays. Zero: never; less CPU, more latency.
+    /// How long a shard may look on for work before it sleeps, while that pays. About what a sleep and its wake-up cost, so
+    /// that looking on in vain at most doubles that. Zero: never; less CPU, more latency.
     pub spin_max: Duration,
     /// Whether each shard's thread is bound to a core of its own, where the process has that many. Bind when the
     /// engine has the machine to itself, not when other threads of the process compete for the same cores.
@@ -142,7 +143,7 @@ impl EngineConfig {
             segment_bytes: None,
             partitions: None,
             block_bytes: None,
-            spin_max: Duration::from_micros(30),
+            spin_max: Duration::from_micros(8),
             pin_to_cores: true,
             clock_drift_max: Duration::from_millis(500),
             cluster: None,
