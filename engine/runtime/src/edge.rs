@@ -24,6 +24,11 @@ pub use gramme_core::port::Send as PeerSend;
 pub trait Port {
     /// The time of this turn.
     fn now(&self) -> Now;
+    /// The wall clock by which what clients say of time is reckoned, and what has expired: the cluster's where this node's own
+    /// is wrong.
+    fn clients_ms(&self) -> u64 {
+        self.now().wall_ms
+    }
     /// This node.
     fn node(&self) -> NodeId;
     /// This shard.

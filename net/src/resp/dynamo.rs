@@ -34,7 +34,7 @@ impl RespSession {
         match (words.len(), words.upper(3).as_slice()) {
             (3, _) => {}
             (5, b"EX") => {
-                let now_ms = io.port.now().wall_ms;
+                let now_ms = io.port.clients_ms();
                 put.expiry = Expiry::AtMs(instant_of(b"EX", words.get(4), now_ms, "dyn.put")?);
             }
             _ => return Err(syntax()),

@@ -57,7 +57,7 @@ impl RespSession {
             return Err(format!("ERR Unsupported option {option}"));
         }
         let amount = integer_of(words.get(1))?;
-        let now_ms = io.port.now().wall_ms;
+        let now_ms = io.port.clients_ms();
         let at_ms = amount
             .checked_mul(unit.as_millis() as i64)
             .and_then(|after_ms| after_ms.checked_add_unsigned(now_ms));

@@ -335,7 +335,7 @@ impl Session for RespSession {
     fn reply(&mut self, tag: u32, outcome: &Outcome, bytes: &[u8], io: &mut Io<'_>) {
         let style = Style {
             version: self.version,
-            now_ms: io.port.now().wall_ms,
+            now_ms: io.port.clients_ms(),
         };
         if self.scan_answered(tag, outcome, bytes, io) {
             return;

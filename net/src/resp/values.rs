@@ -60,7 +60,7 @@ impl RespSession {
             return Ok(());
         }
         let mut put = put(value);
-        let now_ms = io.port.now().wall_ms;
+        let now_ms = io.port.clients_ms();
         // Redis reads all options before it looks at the time that one of them names.
         let mut time = None;
         let mut at = 2;
@@ -112,7 +112,7 @@ impl RespSession {
 
     pub(super) fn getex(&mut self, io: &mut Io<'_>, words: &Words<'_>) -> Result<(), Refusal> {
         let key = words.get(0);
-        let now_ms = io.port.now().wall_ms;
+        let now_ms = io.port.clients_ms();
         let expiry = match (words.len(), words.upper(1).as_slice()) {
             (1, _) => return self.get(io, words),
             (2, b"PERSIST") => Expiry::Never,

@@ -99,6 +99,33 @@ fn overwrite(cluster: &Cluster, shown_by: usize, keys: std::ops::Range<usize>) {
     );
 }
 
+/// How long a value is to live, and what still lives, is reckoned by the cluster's time also through the wrong clock's node.
+fn expire(cluster: &Cluster) {
+    let mut wrong = connect(&cluster.nodes[2]);
+    let mut right = connect(&cluster.nodes[0]);
+    let lives_on = |redis: &mut Redis, key: &[u8]| -> i64 {
+        let told = redis.command(&[b"TTL", key]);
+        let told = String::from_utf8_lossy(&told).into_owned();
+        told.trim_start_matches(':').parse().expect("a number")
+    };
+    let expected = 280..=300;
+    assert_eq!(
+        right.command(&[b"SET", b"expire-r", b"v", b"EX", b"300"]),
+        b"+OK"
+    );
+    let set = wrong.command(&[b"SET", b"expire-w", b"v", b"EX", b"300"]);
+    assert_eq!(set, b"+OK");
+    assert_eq!(right.command(&[b"SET", b"expire-e", b"v"]), b"+OK");
+    assert_eq!(wrong.command(&[b"EXPIRE", b"expire-e", b"300"]), b":1");
+    for key in [b"expire-r", b"expire-w", b"expire-e"] {
+        for redis in [&mut right, &mut wrong] {
+            assert_eq!(redis.command(&[b"GET", key]), b"v");
+            let left = lives_on(redis, key);
+            assert!(expected.contains(&left), "{key:?}: {left} s");
+        }
+    }
+}
+
 /// It takes its part again, and what it dates is taken by the others at once.
 fn wait_right(cluster: &Cluster) {
     until("a node whose clock is right again", || {
@@ -129,6 +156,7 @@ fn a_node_that_starts_with_a_clock_an_hour_ahead_poisons_nothing() {
     cluster.nodes[2].start(None);
     wait_refused(&cluster);
     overwrite(&cluster, 3, 0..60);
+    expire(&cluster);
     cluster.nodes[2].end(Signal::KILL);
     fs::write(&clocks[2], "0").expect("written");
     cluster.nodes[2].start(None);

@@ -22,6 +22,8 @@ use crate::port::Note;
 /// How long counts what one node said of this node's clock. Each other is spoken with several times a second in a small
 /// cluster, and some fifteen of many in this time.
 const TOLD_NS: u64 = 3_000_000_000;
+/// Shards are told of a difference anew when it has changed by so much.
+const OFF_MS_STEP: u64 = 100;
 /// So many that say it are enough, however many there are.
 const ENOUGH: usize = 5;
 
@@ -35,7 +37,7 @@ pub(super) struct OwnClock {
     heard: BTreeMap<NodeId, (Option<u64>, u64)>,
     behind_ms: Option<u64>,
     /// What the shards were told last.
-    was_wrong: bool,
+    told_off_ms: Option<i64>,
 }
 
 impl OwnClock {
@@ -65,9 +67,22 @@ impl OwnClock {
 
     /// For the shards, when it has changed.
     pub(super) fn note(&mut self) -> Option<Note> {
-        let has_changed = self.was_wrong != self.is_wrong();
-        self.was_wrong = self.is_wrong();
-        has_changed.then_some(Note::ClockWrong(self.was_wrong))
+        let off_ms = self.off_ms();
+        let is_as_told = match (off_ms, self.told_off_ms) {
+            (Some(off_ms), Some(told_ms)) => off_ms.abs_diff(told_ms) < OFF_MS_STEP,
+            (off_ms, told_ms) => off_ms == told_ms,
+        };
+        if is_as_told {
+            return None;
+        }
+        self.told_off_ms = off_ms;
+        Some(Note::ClockWrong(off_ms))
+    }
+
+    /// How far it is ahead of the others', or behind.
+    fn off_ms(&self) -> Option<i64> {
+        let ahead = self.ahead_ms.map(|ms| 0i64.saturating_add_unsigned(ms));
+        ahead.or_else(|| self.behind_ms.map(|ms| 0i64.saturating_sub_unsigned(ms)))
     }
 
     pub(super) fn next_deadline_ns(&self) -> Option<u64> {

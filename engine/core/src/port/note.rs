@@ -31,8 +31,9 @@ pub enum Note {
     },
     /// From the control shard to all: an operator wants every partition compared with its other replicas now.
     CompareAll,
-    /// From the control shard to all: whether this node's clock is too far ahead of the others'.
-    ClockWrong(bool),
+    /// From the control shard to all: by how many milliseconds this node's clock is ahead of the others' (or behind, below
+    /// zero), where it is too far from them.
+    ClockWrong(Option<i64>),
     /// To the control shard, for people: how far the sender's background is.
     Progress {
         /// The sender.

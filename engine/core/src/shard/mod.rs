@@ -39,6 +39,8 @@ pub struct Shard {
     control: Option<Box<Control>>,
     /// Its node has a cluster, of which it has heard nothing yet.
     awaits_view: bool,
+    /// By how much its node's clock is ahead of the others', where it is wrong.
+    clock_off_ms: Option<i64>,
     meters: Meters,
 }
 
@@ -60,9 +62,16 @@ impl Shard {
             view: None,
             control: None,
             awaits_view: false,
+            clock_off_ms: None,
             meters: Meters::default(),
         };
         Ok((shard, report))
+    }
+
+    /// The wall clock by which clients' times are reckoned: the cluster's where others say that this node's is wrong.
+    pub fn clients_ms(&self, now: Now) -> u64 {
+        let off_ms = self.clock_off_ms.unwrap_or(0);
+        now.wall_ms.saturating_add_signed(off_ms.saturating_neg())
     }
 
     /// Its node takes part in a cluster: this shard serves nothing until it hears how. Before the first event.
@@ -227,7 +236,10 @@ impl Shard {
                 self.upkeep.view_changed(former.as_deref(), &mut turn);
             }
             Note::CompareAll => self.upkeep.compare_all(now.mono_ns),
-            Note::ClockWrong(is_wrong) => self.replica.set_clock_wrong(is_wrong),
+            Note::ClockWrong(off_ms) => {
+                self.clock_off_ms = off_ms;
+                self.replica.set_clock_wrong(off_ms.is_some());
+            }
             Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_) | Note::Progress { .. } => {}
         }
     }

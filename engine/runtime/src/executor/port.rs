@@ -341,6 +341,10 @@ impl Port for ShardPort {
         self.now
     }
 
+    fn clients_ms(&self) -> u64 {
+        self.shard.clients_ms(self.now)
+    }
+
     fn node(&self) -> NodeId {
         self.shard.config().node
     }
