@@ -196,6 +196,11 @@ pub(super) const METRICS: &[(&str, &str, Read)] = &[
         "Whole rounds of comparisons with the other replicas; one in which there was nobody to compare with is none.",
         |s| s.repair_rounds,
     ),
+    (
+        "repair_rounds_with_repairs_total",
+        "Those of them in which replicas differed.",
+        |s| s.repair_rounds_with_repairs,
+    ),
     ("gets_total", "Gets served.", |s| s.gets),
     ("puts_total", "Puts and deletes accepted.", |s| s.puts),
     ("disk_reads_total", "Gets that needed the disk.", |s| {

@@ -124,6 +124,8 @@ pub struct ShardStatus {
     pub comparisons: u64,
     /// Whole rounds of comparisons with the other replicas; one in which there was nobody to compare with is none.
     pub repair_rounds: u64,
+    /// Those of them in which replicas differed.
+    pub repair_rounds_with_repairs: u64,
     /// How long the last of them took, in milliseconds.
     pub repair_round_ms: u64,
     /// Bytes a second that the background may move now.

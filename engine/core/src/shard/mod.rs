@@ -371,6 +371,7 @@ impl Shard {
             repairs: upkeep.repairs,
             comparisons: upkeep.comparisons,
             repair_rounds: upkeep.rounds,
+            repair_rounds_with_repairs: upkeep.rounds_with_repairs,
             trouble: self.control.as_ref().and_then(|control| control.trouble()),
             repair_round_ms: upkeep.round_ns / 1_000_000,
             progress: self.meters.progress,

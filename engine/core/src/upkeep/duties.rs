@@ -89,6 +89,8 @@ struct Round {
     own_pairs: u64,
     started: u64,
     running: u32,
+    /// Records that had been repaired when it began.
+    repairs_before: u64,
 }
 
 impl Round {
@@ -652,6 +654,9 @@ impl Upkeep {
                 // The round's end. One in which nobody was there to compare with says nothing of the replicas.
                 if round.started > 0 {
                     self.stats.rounds += 1;
+                    let has_found = self.stats.repairs > round.repairs_before;
+                    self.stats.rounds_with_repairs += u64::from(has_found);
+                    round.repairs_before = self.stats.repairs;
                     self.stats.round_ns = now_ns.saturating_sub(round.began_ns);
                 }
                 round.started = 0;

@@ -63,6 +63,8 @@ fn with_nothing_to_repair_a_pair_costs_two_messages() {
         assert_eq!(net.sent["compared"], net.sent["compare"]);
         assert_eq!(net.sent.get("pull").copied(), pulls);
         assert_eq!(total(&net, 0, |stats| stats.repairs), 0);
+        assert!(total(&net, 0, |stats| stats.rounds) > 0);
+        assert_eq!(total(&net, 0, |stats| stats.rounds_with_repairs), 0);
     }
 }
 
@@ -91,6 +93,20 @@ fn lost_keys_are_found_by_comparing_whatever_the_number_of_shards() {
             (lost as u64..2 * lost as u64 + 50).contains(&repairs),
             "{repairs} for {lost}"
         );
+        // What was found counts for its round, and once: another round finds nothing.
+        let with_repairs = |net: &Net| -> u64 {
+            let of = |node| total(net, node, |stats| stats.rounds_with_repairs);
+            (0..3).map(of).sum()
+        };
+        (0..3).for_each(|node| net.note(node, &Note::CompareAll));
+        net.run(5_000);
+        let found = with_repairs(&net);
+        let rounds = total(&net, 0, |stats| stats.rounds);
+        assert!(found > 0, "{shards:?}");
+        (0..3).for_each(|node| net.note(node, &Note::CompareAll));
+        net.run(5_000);
+        assert!(total(&net, 0, |stats| stats.rounds) > rounds, "{shards:?}");
+        assert_eq!(with_repairs(&net), found, "{shards:?}");
     }
 }
 

@@ -93,6 +93,8 @@ pub struct UpkeepStats {
     pub handovers_left: u64,
     /// Rounds of comparisons in which something was compared.
     pub rounds: u64,
+    /// Those of them in which replicas differed.
+    pub rounds_with_repairs: u64,
     /// How long the last one took.
     pub round_ns: u64,
 }
