@@ -147,6 +147,7 @@ impl Call {
             },
             durability: self.options.durability,
             write_id: self.write_id,
+            is_strict: self.options.is_strict,
             want_context: true,
             want_previous: false,
         };

@@ -48,6 +48,7 @@ impl Default for ClientOptions {
 pub struct RequestOptions {
     pub(super) bucket: Vec<u8>,
     pub(super) quorum: Quorum,
+    pub(super) is_strict: bool,
     pub(super) durability: Option<Durability>,
     pub(super) deadline: Duration,
     pub(super) expiry: Expiry,
@@ -60,6 +61,7 @@ impl Default for RequestOptions {
         Self {
             bucket: BUCKET_DEFAULT.to_vec(),
             quorum: Quorum::default(),
+            is_strict: false,
             durability: None,
             deadline: Duration::from_secs(5),
             expiry: Expiry::Default,
@@ -82,6 +84,14 @@ impl RequestOptions {
     #[must_use]
     pub fn quorum(mut self, n: u8, r: u8, w: u8) -> Self {
         self.quorum = Quorum { n, r, w };
+        self
+    }
+
+    /// Only a key's own replicas acknowledge a write (strict quorum): it fails where too few of them can be reached, instead of
+    /// having others stand in. With R + W > N every later read shows it.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.is_strict = true;
         self
     }
 

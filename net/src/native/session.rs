@@ -201,7 +201,7 @@ impl NativeSession {
         let header = &frame.header;
         let checksum = header.flags & FLAG_CHECKSUM != 0;
         match &frame.message {
-            Message::Get(get) => self.submit(header, get, None, Op::Get, io),
+            Message::Get(get) => self.submit(header, get, (quorum_of(get), None), Op::Get, io),
             Message::Put(put) => {
                 let op = Op::Put(port::Put {
                     context: put.write.context,
@@ -279,14 +279,18 @@ impl NativeSession {
     }
 
     fn submit_write(&mut self, header: &Header, write: &Write<'_>, op: Op<'_>, io: &mut Io<'_>) {
-        self.submit(header, &write.target, write.durability, op, io);
+        let quorum = port::Quorum {
+            is_strict: write.is_strict,
+            ..quorum_of(&write.target)
+        };
+        self.submit(header, &write.target, (quorum, write.durability), op, io);
     }
 
     fn submit(
         &mut self,
         header: &Header,
         target: &Get<'_>,
-        durability: Option<Durability>,
+        (quorum, durability): (port::Quorum, Option<Durability>),
         op: Op<'_>,
         io: &mut Io<'_>,
     ) {
@@ -303,12 +307,7 @@ impl NativeSession {
             key: target.key,
             token: hash::token(target.bucket, target.key),
             durability,
-            quorum: port::Quorum {
-                n: target.quorum.n,
-                r: target.quorum.r,
-                w: target.quorum.w,
-                ..port::Quorum::default()
-            },
+            quorum,
             wants_object: false,
             is_forwarded: false,
             op,
@@ -323,6 +322,15 @@ fn parse_request(bytes: &[u8]) -> Parse<'_> {
             Parse::Bad(FrameError::Length { found })
         }
         parse => parse,
+    }
+}
+
+fn quorum_of(target: &Get<'_>) -> port::Quorum {
+    port::Quorum {
+        n: target.quorum.n,
+        r: target.quorum.r,
+        w: target.quorum.w,
+        ..port::Quorum::default()
     }
 }
 

@@ -138,6 +138,7 @@ fn write(key: &[u8]) -> Write<'_> {
         context: ContextArg::Latest,
         durability: Some(Durability::All),
         write_id: None,
+        is_strict: false,
         want_context: true,
         want_previous: false,
     }
@@ -296,6 +297,21 @@ fn too_many_requests_on_their_way_block_the_session_until_answers_come() {
     trace.reply(0, &Outcome::Absent { receipt }, &[]);
     assert!(!trace.session.is_blocked());
     assert_eq!(trace.receive(&bytes[used..]), one.len(), "one more");
+}
+
+#[test]
+fn a_strict_quorum_is_asked_for_as_the_frame_says() {
+    let mut trace = Trace::new();
+    for is_strict in [true, false] {
+        let write = Write {
+            is_strict,
+            ..write(b"k")
+        };
+        trace.receive(&frame(1, &Message::Delete(Delete { write })));
+        let (_, asked) = trace.port.requests.pop().expect("one");
+        let said = format!("is_strict: {is_strict}");
+        assert!(asked.contains(&said), "{asked}");
+    }
 }
 
 #[test]

@@ -93,6 +93,13 @@ impl RespSession {
                         quorum.w = number;
                     }
                 }
+                b"STRICT" => {
+                    quorum.is_strict = match value.to_ascii_lowercase().as_slice() {
+                        b"yes" => true,
+                        b"no" => false,
+                        _ => return Err("ERR STRICT is yes or no".to_owned()),
+                    };
+                }
                 b"DURABILITY" => {
                     durability = Some(match value.to_ascii_lowercase().as_slice() {
                         b"buffered" => Durability::Buffered,

@@ -6,7 +6,8 @@ use gramme_core::base::hash::token;
 use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::base::time::{Hlc, Now};
 use gramme_core::port::{
-    ByteRange, Condition, ContextArg, Expiry, Failure, Op, Outcome, Receipt, Request, RequestId,
+    ByteRange, Condition, ContextArg, Expiry, Failure, Op, Outcome, Quorum, Receipt, Request,
+    RequestId,
 };
 use gramme_core::ring::Slices;
 use gramme_core::shard::ShardStatus;
@@ -22,6 +23,8 @@ pub(super) struct FakePort {
     ticks: u64,
     shards: u16,
     pub(super) answers: Vec<(RequestId, Outcome, Vec<u8>)>,
+    /// Of the newest request.
+    pub(super) quorum: Quorum,
     /// Instead of the next write's outcome.
     pub(super) failure: Option<Failure>,
     /// The greatest number of answers that waited at once.
@@ -36,6 +39,7 @@ impl FakePort {
             ticks: 0,
             shards,
             answers: Vec::new(),
+            quorum: Quorum::default(),
             failure: None,
             answers_max: 0,
         }
@@ -153,6 +157,7 @@ impl Port for FakePort {
         if is_write && let Some(failure) = self.failure.take() {
             return self.answer(request.id, Outcome::Failed(failure), Vec::new());
         }
+        self.quorum = request.quorum;
         let there = self.live(request.key).cloned();
         let receipt = Receipt::default();
         match request.op {

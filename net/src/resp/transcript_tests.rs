@@ -339,6 +339,15 @@ fn siblings_are_shown_with_a_context_that_ends_them() {
         "-ERR W is a number of replicas from 1 to 255"
     );
     assert_eq!(client.say("DYN.OPT W 1 DURABILITY one DEADLINE 50"), "+OK");
+    assert_eq!(
+        client.say("DYN.OPT STRICT maybe"),
+        "-ERR STRICT is yes or no"
+    );
+    for (said, is_strict) in [("yes", true), ("no", false)] {
+        assert_eq!(client.say(&format!("DYN.OPT STRICT {said}")), "+OK");
+        assert_eq!(client.say("SET k v"), "+OK");
+        assert_eq!(client.port.quorum.is_strict, is_strict);
+    }
 }
 
 impl Client {

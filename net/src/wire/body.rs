@@ -93,6 +93,8 @@ pub(super) struct WriteBody {
 pub(super) const WRITE_WANT_CONTEXT: u8 = 0x01;
 pub(super) const WRITE_WANT_PREVIOUS: u8 = 0x02;
 pub(super) const WRITE_ID: u8 = 0x04;
+/// One of those that must be understood: whoever read over it would count stand-ins.
+pub(super) const WRITE_STRICT: u8 = 0x40;
 
 /// Tail: context, object.
 #[derive(Archive, Serialize, Clone, Copy, Default)]

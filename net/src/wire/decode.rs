@@ -15,7 +15,7 @@ use gramme_core::version::WriteId;
 use super::body::{
     ANSWER_CONTEXT, ANSWER_EXISTED, ANSWER_PREVIOUS, ArchivedAnswerBody, ArchivedErrorBody,
     ArchivedGetBody, ArchivedHelloBody, ArchivedPeerHelloBody, ArchivedRingBody,
-    ArchivedRingNodeBody, ArchivedWriteBody, NO_NODE, WRITE_ID, WRITE_WANT_CONTEXT,
+    ArchivedRingNodeBody, ArchivedWriteBody, NO_NODE, WRITE_ID, WRITE_STRICT, WRITE_WANT_CONTEXT,
     WRITE_WANT_PREVIOUS,
 };
 use super::header::{HEADER_BYTES, Header, Kind};
@@ -276,7 +276,7 @@ fn get<'a>(body: &ArchivedGetBody, tail: &mut Tail<'a, Kind>) -> Result<Get<'a>,
 fn write<'a>(body: &ArchivedWriteBody, tail: &mut Tail<'a, Kind>) -> Result<Write<'a>, FrameError> {
     let target = get(&body.target, tail)?;
     let context = tail.take(body.context_bytes.to_native())?;
-    if body.flags & MUST_UNDERSTAND != 0 {
+    if body.flags & MUST_UNDERSTAND & !WRITE_STRICT != 0 {
         return Err(tail.newer("has an unknown flag"));
     }
     Ok(Write {
@@ -293,6 +293,7 @@ fn write<'a>(body: &ArchivedWriteBody, tail: &mut Tail<'a, Kind>) -> Result<Writ
             client: body.write_client.to_native(),
             sequence: body.write_sequence.to_native(),
         }),
+        is_strict: body.flags & WRITE_STRICT != 0,
         want_context: body.flags & WRITE_WANT_CONTEXT != 0,
         want_previous: body.flags & WRITE_WANT_PREVIOUS != 0,
     })

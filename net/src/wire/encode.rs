@@ -10,7 +10,7 @@ use rkyv::ser::allocator::ArenaHandle;
 
 use super::body::{
     ANSWER_CONTEXT, ANSWER_EXISTED, ANSWER_PREVIOUS, AnswerBody, ErrorBody, GetBody, HelloBody,
-    NO_NODE, PeerHelloBody, RingBody, RingNodeBody, WRITE_ID, WRITE_WANT_CONTEXT,
+    NO_NODE, PeerHelloBody, RingBody, RingNodeBody, WRITE_ID, WRITE_STRICT, WRITE_WANT_CONTEXT,
     WRITE_WANT_PREVIOUS, WriteBody,
 };
 use super::header::{FLAG_CHECKSUM, HEADER_BYTES, Header, Kind, finish};
@@ -193,7 +193,8 @@ fn write_body(write: &Write<'_>) -> WriteBody {
         target: get_body(&write.target),
         flags: flag(write.want_context, WRITE_WANT_CONTEXT)
             | flag(write.want_previous, WRITE_WANT_PREVIOUS)
-            | flag(write.write_id.is_some(), WRITE_ID),
+            | flag(write.write_id.is_some(), WRITE_ID)
+            | flag(write.is_strict, WRITE_STRICT),
         durability: words::durability(write.durability),
         context: words::context_form(&write.context),
         context_bytes: length(write.context.bytes()),

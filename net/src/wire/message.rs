@@ -135,6 +135,8 @@ pub struct Write<'a> {
     pub durability: Option<Durability>,
     /// Names the write for retries.
     pub write_id: Option<WriteId>,
+    /// Only the key's own replicas count, no stand-ins.
+    pub is_strict: bool,
     /// Return a context.
     pub want_context: bool,
     /// Return the object as it was.

@@ -32,6 +32,7 @@ fn put<'a>(key: &'a [u8], value: &'a [u8], context: ContextArg<'a>) -> Message<'
                 client: 7,
                 sequence: 9,
             }),
+            is_strict: true,
             want_context: true,
             want_previous: false,
         },
@@ -47,6 +48,7 @@ fn samples() -> Vec<Message<'static>> {
         context: ContextArg::Latest,
         durability: None,
         write_id: None,
+        is_strict: false,
         want_context: false,
         want_previous: true,
     };

@@ -186,6 +186,7 @@ fn write<'a>(key: &'a [u8], context: ContextArg<'a>) -> Write<'a> {
             client: 7,
             sequence: 9,
         }),
+        is_strict: true,
         want_context: true,
         want_previous: true,
     }

@@ -34,6 +34,9 @@ pub(crate) struct KeyArgs {
     /// Replicas that a write waits for (default: the bucket's)
     #[arg(long)]
     w: Option<u8>,
+    /// Let nobody stand in for a replica that is away: a write fails where too few can be reached
+    #[arg(long)]
+    strict: bool,
     /// How many of a write's acknowledgements must be on stable media (default: the bucket's)
     #[arg(long, value_enum)]
     durability: Option<DurabilityArg>,
@@ -85,6 +88,11 @@ impl KeyArgs {
                 self.r.unwrap_or(0),
                 self.w.unwrap_or(0),
             );
+        let request = if self.strict {
+            request.strict()
+        } else {
+            request
+        };
         Ok(client.with(match self.durability {
             None => request,
             Some(DurabilityArg::Buffered) => request.durability(Durability::Buffered),
