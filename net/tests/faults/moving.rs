@@ -227,6 +227,15 @@ fn bad_records_of_a_source_do_not_stop_a_transfer_and_are_not_spread() {
     let faults = cluster.nodes[0].counter("read_faults");
     ledger.finish("rot-amid", changed, &cluster.nodes);
     wait_one_ring(&cluster);
+    // What was found bad was brought back: the node serves as any other, and says that there was damage.
+    let rotten = &cluster.nodes[0];
+    until("a node of which nothing is unknown", || {
+        rotten.page("/health").0 == 200
+    });
+    let (_, health) = rotten.page("/health");
+    assert!(health.contains("nothing is unknown any more"), "{health}");
+    assert!(rotten.counter("damaged_places") > 0);
+    assert_eq!(rotten.counter("damage_unrepaired"), 0);
     let last = cluster.nodes.last().expect("the fourth");
     let fetched = last.counter("upkeep_pulled_bytes");
     eprintln!(
