@@ -30,6 +30,7 @@ mod proxy;
 mod rings;
 mod rolling;
 mod stop;
+mod twin;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

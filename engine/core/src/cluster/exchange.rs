@@ -128,7 +128,8 @@ impl Cluster {
                 self.report(
                     now,
                     format!(
-                        "two processes have the id {}: at {} and at {address}; both are refused until one stops",
+                        "two processes have the id {}: at {} and at {address}; both are refused until one stops and the other is \
+                         started again",
                         sender.life.node, sender.listen
                     ),
                 );
