@@ -26,6 +26,7 @@ fn frames(c: &mut Criterion) {
             context: ContextArg::Blind,
             durability: None,
             write_id: None,
+            is_strict: false,
             want_context: true,
             want_previous: false,
         },
