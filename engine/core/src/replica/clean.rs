@@ -178,8 +178,8 @@ impl Replica {
         u64::from(piece_bytes) * 1_000_000_000 / bytes_per_s.max(1)
     }
 
-    /// The cleaner's share of its rate, and a checkpoint's: the background's, and more the fewer segments are free. It must not come to a
-    /// halt in front of clients who then all wait for room at once.
+    /// The cleaner's share of its rate, and a checkpoint's: the background's, and more the fewer segments are free. It must
+    /// not come to a halt in front of clients who then all wait for room at once.
     pub(super) fn clean_share(&self) -> u64 {
         let room = u64::from(FREE_LOW).max(u64::from(self.log.segments.files()) / 16);
         let left = u64::from(self.log.free_segments().saturating_sub(FREE_LOW)).min(room);
