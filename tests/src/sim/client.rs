@@ -47,6 +47,8 @@ pub(super) struct Client {
     seen: BTreeMap<usize, Seen>,
     doing: Doing,
     sequence: u32,
+    /// Whom it asked, where that holds the key.
+    asked: Option<usize>,
 }
 
 /// A request as the world sends it.
@@ -158,6 +160,7 @@ impl Client {
             seen: BTreeMap::new(),
             doing: Doing::Nothing,
             sequence: 0,
+            asked: None,
         }
     }
 
@@ -220,6 +223,7 @@ impl Client {
             is_retried: false,
             tries_in_doubt: 1,
             tries_denied: 0,
+            dated_by: None,
         });
         let what = if is_delete { "deletes" } else { "writes" };
         let mut told = format!(
@@ -328,6 +332,20 @@ impl Client {
         }
     }
 
+    /// What it is about is asked of this node, which holds the key.
+    pub(super) fn note_holder(&mut self, node: Option<usize>, history: &mut History) {
+        self.asked = node;
+        if let Doing::Writing {
+            number,
+            attempts: 1,
+            ..
+        } = self.doing
+            && let Some(write) = history.writes.get_mut(&number)
+        {
+            write.dated_by = node;
+        }
+    }
+
     /// Forgets what it waits for.
     pub(super) fn give_up(&mut self) {
         if let Doing::Writing { key, .. } = self.doing {
@@ -359,6 +377,7 @@ impl Client {
                         key,
                         begun_ns,
                         answered_ns: now_ns,
+                        holder: self.asked,
                         shown: seen.writes.clone(),
                     });
                 }

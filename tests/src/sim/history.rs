@@ -36,6 +36,8 @@ pub struct Write {
     pub tries_in_doubt: u32,
     /// Of the tries so far: answered with *not applied*.
     pub tries_denied: u32,
+    /// The node that its client asked first, where that holds the key and so dates the write itself.
+    pub dated_by: Option<usize>,
 }
 
 /// One read that was answered.
@@ -49,6 +51,8 @@ pub struct Read {
     pub begun_ns: u64,
     /// When its answer came.
     pub answered_ns: u64,
+    /// The node that was asked, where that holds the key.
+    pub holder: Option<usize>,
     /// The writes whose values it showed.
     pub shown: BTreeSet<WriteNumber>,
 }
@@ -103,6 +107,13 @@ impl Write {
     pub fn is_once(&self) -> bool {
         let is_quick = |at_ns: u64| at_ns - self.begun_ns < 900_000_000;
         !self.is_retried && self.acknowledged_ns.is_some_and(is_quick)
+    }
+}
+
+impl Read {
+    /// Whether it was asked of a node that holds the key, and that is not the one that crashes where only one does.
+    pub fn never_forgets(&self) -> bool {
+        self.holder.is_some_and(|holder| holder > 0)
     }
 }
 

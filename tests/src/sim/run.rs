@@ -5,8 +5,8 @@ use gramme_core::port::{Op, Outcome, Quorum};
 use gramme_core::version::ObjectView;
 
 use super::checks::{
-    Shown, acknowledged, converged, denied, expired, latest, quorum, resurrected, sessions,
-    siblings,
+    Shown, acknowledged, converged, denied, expired, in_order, latest, quorum, resurrected,
+    sessions, siblings,
 };
 use super::client::{is_cart, key_name, number_of};
 use super::swarm::Swarm;
@@ -112,6 +112,9 @@ pub fn run_in(seed: u64, swarm: Swarm) -> Report {
     checks.push(("siblings", siblings::check(history, &shown, is_cart)));
     checks.push(("resurrected", resurrected::check(history, &shown, is_cart)));
     checks.push(("latest", latest::check(history, (&shown, swarm), is_cart)));
+    if swarm.bent.has_victim {
+        checks.push(("in order", in_order::check(history, is_cart)));
+    }
     checks.push(("converged", converged::check(&shown)));
     checks.retain(|(_, found)| !found.is_empty());
     let failed = checks.iter().map(|(name, _)| *name).collect();

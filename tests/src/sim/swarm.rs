@@ -113,6 +113,8 @@ pub struct Bent {
     pub is_unattended: bool,
     /// Three of four writes to carts have no context, though their client has one.
     pub forgets_contexts: bool,
+    /// Only the first node crashes: what it forgets another one has, so that no write waits for stable media.
+    pub has_victim: bool,
 }
 
 /// Seeds from here on draw the whole world. Those below draw what the first simulator knew, so that the seeds that found

@@ -6,6 +6,7 @@ pub mod converged;
 pub mod denied;
 pub mod expired;
 mod graph;
+pub mod in_order;
 pub mod latest;
 pub mod quorum;
 pub mod resurrected;
@@ -36,5 +37,6 @@ pub(super) const fn apart_ns(swarm: &Swarm) -> u64 {
 
 /// Whether every read meets every write that was acknowledged before it.
 pub(super) const fn is_strict(swarm: &Swarm) -> bool {
-    !swarm.sloppy && swarm.r + swarm.w > swarm.n
+    // A node that forgets what it acknowledged from memory is no replica to count on.
+    !swarm.sloppy && swarm.r + swarm.w > swarm.n && !swarm.bent.has_victim
 }

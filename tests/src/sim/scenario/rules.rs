@@ -42,4 +42,21 @@ pub(super) const RULES: &[Scenario] = &[
             swarm.net_delay_ns = 5_000_000;
         },
     },
+    Scenario {
+        name: "clock-set-back-over-a-crash",
+        what: "a node crashes, forgets what it sent a moment ago, and starts again with an earlier clock",
+        bend: |swarm| {
+            // What one node forgets another has: nothing waits for stable media.
+            swarm.bent.has_victim = true;
+            swarm.has_bursts = core::mem::take(&mut swarm.is_durable);
+            (swarm.r, swarm.w, swarm.sloppy, swarm.keys) = (1, 3, false, 2);
+            (swarm.nodes, swarm.clients) = (3, 4);
+            swarm.skew_ms = 290;
+            swarm.crashes = 30_000;
+            swarm.safety_ms = 5_000;
+            swarm.disk_delay_ns = 30_000_000;
+            swarm.commit_interval_ns = 20_000_000;
+            swarm.net_delay_ns = 2_000_000;
+        },
+    },
 ];

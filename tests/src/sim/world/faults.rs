@@ -92,7 +92,11 @@ impl World {
             self.after(after_ns, Action::View { node: other });
         }
         // Back at once, or when all have seen it; with a clock that was set anew.
-        let down_ns = [20_000_000, 1_000_000_000][self.random.index(2)];
+        let mut down_ns = [20_000_000, 1_000_000_000][self.random.index(2)];
+        if self.swarm.bent.has_victim {
+            // The clock is to be set back by more than that.
+            down_ns = 20_000_000;
+        }
         let down_ns = self.random.delay_ns(down_ns);
         self.nodes[node].skew_ms = self.random.below(self.swarm.skew_ms + 1);
         self.after(down_ns, Action::Restart(node));
@@ -160,7 +164,8 @@ impl World {
             self.nodes[node].full_until_ns = self.now_ns + for_ns;
         }
         if self.random.happens(times * self.swarm.crashes) {
-            let node = self.random.index(count);
+            let victims = if self.swarm.bent.has_victim { 1 } else { count };
+            let node = self.random.index(victims);
             if self.random.coin() {
                 self.crash(node);
             } else {

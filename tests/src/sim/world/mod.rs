@@ -177,6 +177,8 @@ impl World {
         let nodes = (0..swarm.nodes + spares)
             .map(|number| {
                 let skew_ms = random.below(swarm.skew_ms + 1);
+                let is_right = swarm.bent.has_victim && number > 0;
+                let skew_ms = if is_right { 0 } else { skew_ms };
                 Node::new(number, 1 + random.index(2), skew_ms)
             })
             .collect();

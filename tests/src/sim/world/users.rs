@@ -4,10 +4,18 @@ use gramme_core::base::hash;
 use gramme_core::port::{Event, Outcome, Quorum, Request, RequestId};
 
 use super::{Action, World};
-use crate::sim::client::{PATIENCE_NS, Wanted};
+use crate::sim::client::{PATIENCE_NS, Wanted, Wants};
 
+/// How long clients wait where one node crashes again and again.
+const IMPATIENCE_NS: u64 = 150_000_000;
+/// That node.
+const VICTIM: usize = 0;
 /// Between two bursts.
 const BURST_NS: u64 = 300_000_000;
+/// The same there: long enough for a node to fall silent in between.
+const FAR_BURST_NS: u64 = 800_000_000;
+/// How often that node crashes when a read shows a write that it has not acknowledged, in a million.
+const CRASHES_BEHIND_READS: u64 = 300_000;
 
 impl World {
     pub(super) fn client_begins(&mut self, client: usize) {
@@ -22,9 +30,21 @@ impl World {
     }
 
     pub(super) fn submit(&mut self, client: usize, wanted: &Wanted) {
-        let node = self.any_node();
+        let has_victim = self.swarm.bent.has_victim;
+        let is_read = matches!(wanted.op, Wants::Get);
+        // Whatever another node dates and tells the victim sets its clock right.
+        let node = if has_victim && !is_read {
+            VICTIM
+        } else {
+            self.any_node()
+        };
+        let patience_ns = if has_victim {
+            IMPATIENCE_NS
+        } else {
+            PATIENCE_NS
+        };
         self.after(
-            PATIENCE_NS,
+            patience_ns,
             Action::Patience {
                 client,
                 id: wanted.id,
@@ -40,6 +60,8 @@ impl World {
         // it when its disk fails.
         let is_forwarded = !self.holds(node, hash::token(b"default", &wanted.key));
         let may_end = self.swarm.crashes > 0 || self.swarm.has_moves() || self.swarm.flips > 0;
+        let holder = (!is_forwarded).then_some(node);
+        self.clients[client].note_holder(holder, &mut self.history);
         if is_forwarded && may_end || self.swarm.write_errors > 0 {
             self.clients[client].note_retried(&mut self.history);
         }
@@ -89,7 +111,9 @@ impl World {
         let after_ns = self.random.delay_ns(10_000_000);
         if self.swarm.has_bursts && self.random.below(8) == 0 {
             // Until the next of the moments at which all come.
-            let wait_ns = BURST_NS - self.now_ns % BURST_NS;
+            let has_victim = self.swarm.bent.has_victim;
+            let burst_ns = if has_victim { FAR_BURST_NS } else { BURST_NS };
+            let wait_ns = burst_ns - self.now_ns % burst_ns;
             return self.after(wait_ns, Action::Client(client));
         }
         let after_ns = if self.swarm.has_bursts {
@@ -117,10 +141,30 @@ impl World {
         let wall_ms = self.nodes[node].now(self.now_ns).wall_ms;
         let must_retry =
             self.clients[client].answer((self.now_ns, wall_ms), &outcome, bytes, &mut self.history);
+        if self.swarm.bent.has_victim && node != VICTIM {
+            self.strike_victim();
+        }
         if must_retry {
             self.client_retries(client);
         } else {
             self.client_rests(client);
+        }
+    }
+
+    /// What the newest read shows may lie on all nodes but the one that wrote it: a good moment for that to crash.
+    fn strike_victim(&mut self) {
+        let Some(read) = self.history.reads.last() else {
+            return;
+        };
+        let is_new = read.answered_ns == self.now_ns && self.is_safety;
+        let writes = &self.history.writes;
+        let is_open = |number| {
+            writes
+                .get(number)
+                .is_some_and(|w| w.acknowledged_ns.is_none())
+        };
+        if is_new && read.shown.iter().any(is_open) && self.random.happens(CRASHES_BEHIND_READS) {
+            self.crash(VICTIM);
         }
     }
 }
