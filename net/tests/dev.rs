@@ -157,19 +157,15 @@ impl Dev {
         }
     }
 
-    /// The process of a node.
+    /// The process of a node, as it was said when it was ready.
     fn pid(&self, node: u16) -> u32 {
-        let parent = self.process.id();
-        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
-        let of_node = |pid: &&str| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).into_owned();
-            line.split('\0')
-                .any(|argument| argument == format!("node-{node}"))
-        };
-        let children = children.expect("the kernel tells children");
-        let pid = children.split_whitespace().find(of_node);
-        pid.expect("it runs").parse().expect("a number")
+        let ready = format!("node {node} is ready");
+        let said = self.lines.iter().rev().find(|line| line.contains(&ready));
+        let said = said.expect("it was ready");
+        let pid = said
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("pid="));
+        pid.expect("a pid").parse().expect("a number")
     }
 }
 

@@ -76,6 +76,11 @@ impl Child {
         self.process.is_some()
     }
 
+    /// Its process, for whoever wants to kill it.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(std::process::Child::id)
+    }
+
     pub(super) fn said(&mut self, line: &str) {
         line.clone_into(&mut self.last_said);
     }

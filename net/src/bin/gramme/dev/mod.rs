@@ -246,7 +246,10 @@ impl<'a> Session<'a> {
             return;
         }
         child.is_ready = true;
-        println!("node {node} is {line}");
+        let pid = child
+            .pid()
+            .map_or(String::new(), |pid| format!(" pid={pid}"));
+        println!("node {node} is {line}{pid}");
         if self.is_forming || !self.children.iter().all(|child| child.is_ready) {
             return;
         }
@@ -353,7 +356,9 @@ impl<'a> Session<'a> {
             args.admin
         );
         if args.nodes > 1 {
-            println!("kill any node, the others serve on; restart N starts node N again");
+            println!(
+                "kill any node (kill -9 its pid), the others serve on; restart N starts node N again"
+            );
         }
         println!(
             "Ctrl-C stops {}{}",
