@@ -12,7 +12,8 @@ struct Args {
     /// `FROM..TO`, or one seed; several behind commas. From 1000000 on they draw every fault.
     #[arg(long, default_value = "1000000..1000200")]
     seeds: String,
-    /// Also the seeds of this file: the first word of each line that begins with a number.
+    /// Also the seeds of this file: the first word of each line that begins with a number, in the scenario that the second one
+    /// names, if it names one.
     #[arg(long)]
     file: Option<String>,
     /// Stop after so many minutes.
@@ -57,18 +58,23 @@ fn ranges(text: &str) -> Option<Vec<std::ops::Range<u64>>> {
     text.split(',').map(range).collect()
 }
 
+/// A seed, in a scenario or in the world that it draws itself.
+type Drawn = (u64, Option<&'static Scenario>);
+
 /// The seeds that a file lists.
-fn listed(path: &str) -> std::io::Result<Vec<std::ops::Range<u64>>> {
+fn listed(path: &str) -> std::io::Result<Vec<Drawn>> {
     let text = std::fs::read_to_string(path)?;
-    let seeds = text
-        .lines()
-        .filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    Ok(seeds.map(|seed| seed..seed + 1).collect())
+    let seeds = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let seed = words.next()?.parse().ok()?;
+        Some((seed, words.next().and_then(Scenario::named)))
+    });
+    Ok(seeds.collect())
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let mut seeds = if args.file.is_some() && args.seeds == "1000000..1000200" {
+    let seeds = if args.file.is_some() && args.seeds == "1000000..1000200" {
         Vec::new()
     } else {
         let Some(seeds) = ranges(&args.seeds) else {
@@ -77,15 +83,13 @@ fn main() -> ExitCode {
         };
         seeds
     };
-    if let Some(path) = &args.file {
-        match listed(path) {
-            Ok(more) => seeds.extend(more),
-            Err(error) => {
-                eprintln!("--file: {path}: {error}");
-                return ExitCode::from(2);
-            }
+    let listed = match args.file.as_deref().map(listed).transpose() {
+        Ok(listed) => listed.unwrap_or_default(),
+        Err(error) => {
+            eprintln!("--file: {error}");
+            return ExitCode::from(2);
         }
-    }
+    };
     let scenario = match args.scenario.as_deref() {
         None => None,
         Some(name) => match Scenario::named(name) {
@@ -107,15 +111,11 @@ fn main() -> ExitCode {
             return mutants::find_again(path);
         }
     }
-    sweep(&args, seeds, scenario)
+    let seeds = seeds.into_iter().flatten().map(|seed| (seed, scenario));
+    sweep(&args, seeds.chain(listed))
 }
 
-fn sweep(
-    args: &Args,
-    seeds: Vec<std::ops::Range<u64>>,
-    scenario: Option<&'static Scenario>,
-) -> ExitCode {
-    let drawn = |seed| scenario.map_or_else(|| Swarm::of(seed), |scenario| scenario.of(seed));
+fn sweep(args: &Args, seeds: impl Iterator<Item = Drawn>) -> ExitCode {
     let began = Instant::now();
     let limit = args
         .minutes
@@ -123,7 +123,8 @@ fn sweep(
     let (mut done, mut virtual_ms, mut steps, mut acknowledged) = (0_u64, 0, 0, 0);
     let (mut own_missed, mut shown_missed) = (0, 0);
     let mut failed = Vec::new();
-    for seed in seeds.into_iter().flatten() {
+    for (seed, scenario) in seeds {
+        let drawn = |seed| scenario.map_or_else(|| Swarm::of(seed), |scenario| scenario.of(seed));
         if limit.is_some_and(|limit| began.elapsed() >= limit) {
             break;
         }
@@ -141,7 +142,11 @@ fn sweep(
         shown_missed += report.weak_reads.1;
         if !report.violations.is_empty() {
             failed.push(seed);
-            println!("seed {seed} violates, replay with `gramme-sim --seeds {seed} --trace`:");
+            let within =
+                scenario.map_or_else(String::new, |own| format!(" --scenario {}", own.name));
+            println!(
+                "seed {seed} violates, replay with `gramme-sim{within} --seeds {seed} --trace`:"
+            );
             tell(&report, args.trace);
             if args.minimise
                 && let Some((smallest, taken)) = minimise(seed, report.swarm)

@@ -64,6 +64,9 @@ pub struct History {
     pub writes: BTreeMap<WriteNumber, Write>,
     /// In the order of their answers.
     pub reads: Vec<Read>,
+    /// When a machine first came back without what it had said was on its disk, and with nothing that tells: until it is
+    /// compared, whoever reads from it alone may miss writes.
+    pub rolled_back_ns: Option<u64>,
     /// What happened to each key, in order of virtual time.
     pub story: Vec<(u64, usize, String)>,
     /// What a check found at once.
@@ -118,6 +121,12 @@ impl Read {
 }
 
 impl History {
+    /// Whether nothing had been forgotten by then that nobody can tell.
+    pub fn is_promised(&self, read: &Read) -> bool {
+        let rolled_back_ns = self.rolled_back_ns;
+        rolled_back_ns.is_none_or(|rolled_back_ns| read.answered_ns < rolled_back_ns)
+    }
+
     /// A new write's number.
     pub fn begin(&mut self, write: Write) -> WriteNumber {
         self.next += 1;

@@ -145,7 +145,8 @@ impl Cluster {
         let refusal = Refusal::ClockAhead {
             ahead_ms: ahead.ahead_ms,
         };
-        self.say(now, sender.life.node, &Word::Refused(refusal), out);
+        let node = sender.life.node;
+        self.say(now, node, &Word::Refused(refusal, Some(node)), out);
         true
     }
 

@@ -271,6 +271,116 @@ fn a_directory_from_the_past_holds_nothing_until_others_brought_it_up() {
 }
 
 #[test]
+fn a_directory_from_the_past_is_told_so_by_whoever_remembers() {
+    let mut network = Network::cluster(3, 64, 8);
+    let past = [0, 1].map(|node| {
+        (
+            network.nodes[node].state.clone(),
+            network.nodes[node].start_count,
+        )
+    });
+    for _ in 0..2 {
+        network.kill(1);
+        network.run_ms(500);
+        network.start(1);
+        network.run_ms(1_000);
+    }
+    (0..3).for_each(|node| network.kill(node));
+    network.run_ms(500);
+    network.moves_data = false;
+    for (node, (state, start_count)) in past.into_iter().enumerate() {
+        (network.nodes[node].state, network.nodes[node].start_count) = (state, start_count);
+        network.start(node);
+    }
+    // Each vouches for the other, and both take part.
+    network.run_ms(300);
+    assert!(
+        network
+            .view(1)
+            .partitions
+            .iter()
+            .all(|row| !row.is_pending_here)
+    );
+    network.start(2);
+    network.run_ms(1_500);
+    assert!(
+        network
+            .view(1)
+            .partitions
+            .iter()
+            .all(|row| row.is_pending_here)
+    );
+}
+
+#[test]
+fn what_is_said_to_a_removed_node_does_not_refuse_the_next_one_at_its_address() {
+    let mut network = Network::cluster(4, 64, 13);
+    network.command(2, json!({ "command": "leave", "node": "node-3" }));
+    network.command(2, json!({ "command": "plan" }));
+    network.command(2, json!({ "command": "commit" }));
+    network.run_until("settled", 3_000, Network::is_settled);
+    // Words of it that are still under way when it is gone.
+    let (mut late, address) = (Vec::new(), network.nodes[3].address.clone());
+    network.with(3, |machine, now, out| {
+        machine.begin(now, out);
+        late.extend(out.sends.iter().map(|(_, bytes)| bytes.clone()));
+        (out.sends, out.hails) = Default::default();
+    });
+    assert!(!late.is_empty());
+    let former = network.nodes[3].id;
+    let removal = json!({ "command": "leave", "node": "node-3", "remove": true });
+    network.run_until("removed", 2_000, |network| network.is_settled());
+    network.command(2, removal);
+    network.run_ms(1_000);
+    network.kill(3);
+    network.nodes[3].address.clear();
+    network.add(4);
+    network.nodes[4].address = address;
+    network.start(4);
+    network.run_ms(500);
+    for bytes in late {
+        network.with(0, |machine, now, out| {
+            machine.message(now, former, &bytes, out)
+        });
+    }
+    network.run_ms(500);
+    let status = network.command(4, json!({ "command": "status" }));
+    assert!(
+        !status.to_string().contains("removed from the cluster"),
+        "{status}"
+    );
+}
+
+#[test]
+fn a_start_that_never_came_into_the_ring_is_no_other_process() {
+    let mut network = Network::cluster(3, 64, 8);
+    let past = (network.nodes[1].state.clone(), network.nodes[1].start_count);
+    network.kill(1);
+    // It speaks, and is not let in.
+    network.nodes[1].ahead_ms = 60_000;
+    network.start(1);
+    network.run_ms(1_000);
+    network.kill(1);
+    network.nodes[1].ahead_ms = 0;
+    (network.nodes[1].state, network.nodes[1].start_count) = past;
+    network.moves_data = false;
+    network.start(1);
+    network.run_ms(3_000);
+    for node in 0..3 {
+        let status = network.command(node, json!({ "command": "status" }));
+        assert!(!status.to_string().contains("another process"), "{status}");
+        assert!(!status.to_string().contains("two processes"), "{status}");
+    }
+    assert!(
+        network
+            .view(1)
+            .partitions
+            .iter()
+            .all(|row| row.is_pending_here)
+    );
+}
+
+#[test]
 fn a_crash_that_lost_what_was_kept_last_does_not_bring_back_what_was_let_go() {
     let mut network = Network::cluster(4, 64, 23);
     let kept_before = network.nodes[3].state.clone();

@@ -34,7 +34,7 @@ impl Cluster {
                 let refusal = Refusal::Duplicate {
                     address: self.facts.listen.clone(),
                 };
-                self.answer(now, sender, &Word::Refused(refusal), out);
+                self.refuse_sender(now, sender, refusal, out);
                 self.refuse(
                     now,
                     Refusal::Duplicate {
@@ -44,7 +44,11 @@ impl Cluster {
             }
             return;
         }
-        if let Word::Refused(refusal) = word {
+        if let Word::Refused(refusal, node) = word {
+            if node.is_some_and(|node| node != self.me) {
+                // Whoever was at this address before is meant.
+                return;
+            }
             self.refused_by(now, sender, refusal, out);
             return;
         }
@@ -66,7 +70,7 @@ impl Cluster {
         match word {
             Word::Datagram(bytes) => self.detector.datagram(bytes, now.mono_ns),
             Word::Ping => self.say(now, from, &Word::Pong, out),
-            Word::Pong | Word::Refused(_) | Word::Newer => {}
+            Word::Pong | Word::Refused(..) | Word::Newer => {}
             word if self.is_clock_ahead(now, sender, out) => drop(word),
             Word::Hello(_) => self.hello(now, sender, out),
             Word::Summary {
@@ -101,12 +105,11 @@ impl Cluster {
         if let Some(ring) = &self.ring {
             if sender.cluster != 0 && sender.cluster != ring.cluster() {
                 let cluster = ring.cluster();
-                let refusal = Word::Refused(Refusal::OtherCluster { cluster });
-                self.answer(now, sender, &refusal, out);
+                self.refuse_sender(now, sender, Refusal::OtherCluster { cluster }, out);
                 return None;
             }
             if ring.members().is_removed(sender.life.node) {
-                self.answer(now, sender, &Word::Refused(Refusal::Removed), out);
+                self.refuse_sender(now, sender, Refusal::Removed, out);
                 return None;
             }
         }
@@ -115,10 +118,18 @@ impl Cluster {
             Sighted::Late => {
                 // Late, or a directory from the past that starts: told what others know of it, it starts anew.
                 if let (Word::Hello(_), Some(ring)) = (&word, &self.ring) {
+                    let mut digest = ring.digest();
+                    let entry = digest.members.get_mut(&sender.life.node);
+                    // The start that both have may never have come into the ring.
+                    if let Some(MemberVersion::Present { start_count, .. }) = entry
+                        && self.sightings.start_of(sender.life.node) == Some(sender.life.start)
+                    {
+                        *start_count = sender.life.start.max(*start_count);
+                    }
                     let whole = Word::Delta {
                         part: ring.whole(),
                         buckets: None,
-                        digest: Some(ring.digest()),
+                        digest: Some(digest),
                     };
                     self.answer(now, sender, &whole, out);
                 }
@@ -133,11 +144,15 @@ impl Cluster {
                         sender.life.node, sender.listen
                     ),
                 );
-                let refusal = Word::Refused(Refusal::Duplicate { address });
-                self.answer(now, sender, &refusal, out);
+                self.refuse_sender(now, sender, Refusal::Duplicate { address }, out);
                 None
             }
         }
+    }
+
+    fn refuse_sender(&self, now: Now, sender: &Sender, refusal: Refusal, out: &mut Out) {
+        let word = Word::Refused(refusal, Some(sender.life.node));
+        self.answer(now, sender, &word, out);
     }
 
     fn refused_by(&mut self, now: Now, sender: &Sender, refusal: Refusal, out: &mut Out) {
@@ -321,6 +336,10 @@ impl Cluster {
     fn merge(&mut self, now: Now, from: NodeId, part: &RingPart) {
         let Some(ring) = &mut self.ring else { return };
         let epoch_before = ring.epoch();
+        // While this process speaks for its id, nobody has a later word than its own on what it holds.
+        let own_held = ring.held(self.me).map(|held| held.version());
+        let is_other_word =
+            self.standing == Standing::Member && part.held_version(self.me) > own_held;
         match ring.merge(part) {
             Ok(merged) => {
                 let has_news = merged.changed || ring.epoch() != epoch_before;
@@ -349,11 +368,11 @@ impl Cluster {
                 format!("the ring of {from} cannot be merged: {error:?}"),
             ),
         }
-        self.mind_oneself(now);
+        self.mind_oneself(now, is_other_word);
     }
 
-    /// What the ring says of this node itself.
-    fn mind_oneself(&mut self, now: Now) {
+    /// What the ring says of this node itself; whether another process has spoken for it.
+    fn mind_oneself(&mut self, now: Now, is_other_word: bool) {
         let Some(ring) = &self.ring else { return };
         if ring.members().is_removed(self.me) {
             if !self.is_refused() {
@@ -367,10 +386,11 @@ impl Cluster {
             return;
         }
         let is_later_start = ring.is_from_the_past(self.me, self.start_count);
-        if !is_later_start && !self.is_from_the_past {
+        if !is_later_start && !is_other_word && !self.is_from_the_past {
             return;
         }
-        if !self.is_compared {
+        // The first that was asked may have been from the past itself.
+        if !self.is_compared || now.mono_ns < self.doubtful_until_ns {
             self.forget_held(now);
         } else if self.standing == Standing::Member {
             let address = ring
@@ -391,7 +411,10 @@ impl Cluster {
             return;
         }
         let is_later_start = match theirs.members.get(&self.me) {
-            Some(MemberVersion::Present { start_count, .. }) => *start_count >= self.start_count,
+            Some(MemberVersion::Present { start_count, .. }) => {
+                self.told_start = self.told_start.max(*start_count);
+                *start_count >= self.start_count
+            }
             Some(MemberVersion::Removed) => {
                 self.refuse(now, Refusal::Removed);
                 return;
@@ -425,7 +448,9 @@ impl Cluster {
         let me = self.me;
         let Some(ring) = &mut self.ring else { return };
         self.is_from_the_past = false;
-        match ring.forget_held(me, stamp) {
+        self.progress.lost.clear();
+        let known = self.start_count.max(self.told_start);
+        match ring.forget_held(me, known, stamp) {
             Ok(start_count) => {
                 self.start_count = start_count;
                 let life = Life {

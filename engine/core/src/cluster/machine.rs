@@ -41,6 +41,8 @@ const HAIL_NS: u64 = 300_000_000;
 const LONELY_HAIL_NS: u64 = 2_000_000_000;
 /// How often opinions are looked at anew.
 const LOOK_NS: u64 = 100_000_000;
+/// For how long after a start others may remember more of this node than the first one that was asked.
+const DOUBTFUL_NS: u64 = 3_000_000_000;
 /// How long a start waits for what others know of this node before it serves by its own word.
 const VOUCH_NS: u64 = 700_000_000;
 /// The least time between two views.
@@ -138,6 +140,10 @@ pub struct Cluster {
     pub(super) is_compared: bool,
     /// Others remember more of this node than it does; it starts anew when it has heard what.
     pub(super) is_from_the_past: bool,
+    /// The latest of this node's starts that anybody told it of.
+    pub(super) told_start: u64,
+    /// Who says later starts before this moment remembers what this process does not; after it, another process runs.
+    pub(super) doubtful_until_ns: u64,
     /// Others have a later word of this node on what it holds than it kept itself; it takes part when it has heard it.
     pub(super) told_held: Option<HeldVersion>,
     pub(super) rng: Rng,
@@ -221,6 +227,8 @@ impl Cluster {
             standing: Standing::Outside,
             is_compared: false,
             is_from_the_past: false,
+            told_start: 0,
+            doubtful_until_ns: 0,
             told_held: None,
             rng,
             vitals: AllVitals::default(),
@@ -285,6 +293,7 @@ impl Cluster {
         self.standing = Standing::Vouching {
             until_ns: now.mono_ns.saturating_add(VOUCH_NS),
         };
+        self.doubtful_until_ns = now.mono_ns.saturating_add(DOUBTFUL_NS);
         let others: Vec<NodeId> = self.others().collect();
         if others.is_empty() {
             self.vouched(now);
@@ -663,6 +672,12 @@ impl Cluster {
     pub(super) fn let_go_later(&mut self, now: Now) {
         self.times.publish_ns = self.times.publish_ns.max(now.mono_ns + LET_GO_NS);
         self.times.keep_ns = now.mono_ns;
+    }
+
+    /// What is known now is kept before the news of it are heard, as far as that depends on this node.
+    pub(super) fn keep_soon(&mut self, now: Now) {
+        let soon_ns = now.mono_ns + NEWS_NS.0;
+        self.times.keep_ns = self.times.keep_ns.min(soon_ns);
     }
 
     /// Publishes and keeps what has changed, not more often than is useful.

@@ -182,6 +182,8 @@ impl Cluster {
         };
         if changed {
             self.has_news(now);
+            // Others let go for what this says, and writes count here.
+            self.keep_soon(now);
         }
         self.settle(now, out);
     }

@@ -65,6 +65,11 @@ impl Sightings {
         Some(&self.by_node.get(&node)?.process.address)
     }
 
+    /// In which of its starts the process that speaks for a node is.
+    pub(super) fn start_of(&self, node: NodeId) -> Option<u64> {
+        Some(self.by_node.get(&node)?.process.start)
+    }
+
     /// The nodes whose id two processes have.
     pub(super) fn doubles(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.by_node

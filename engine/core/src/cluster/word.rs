@@ -15,6 +15,7 @@
 use super::buckets::Buckets;
 use super::detector::{Life, decode_life, encode_life};
 use super::vitals::{self, Entry};
+use crate::base::ids::NodeId;
 use crate::base::limits::MEMBER_TEXT_BYTES_MAX;
 use crate::ring::bytes::{Reader, RingBytesError, Writer};
 use crate::ring::{Facts, RingDigest, RingPart};
@@ -103,8 +104,8 @@ pub(super) enum Word<'a> {
     Ping,
     /// Yes.
     Pong,
-    /// You are not spoken with.
-    Refused(Refusal),
+    /// You are not spoken with: the node of this id, where it is said. Another may be at its address by now.
+    Refused(Refusal, Option<NodeId>),
     /// What a later version says. Never written.
     Newer,
 }
@@ -163,9 +164,12 @@ pub(super) fn encode(sender: &Sender, word: &Word<'_>) -> Vec<u8> {
         }
         Word::Ping => out.u8(5),
         Word::Pong => out.u8(6),
-        Word::Refused(refusal) => {
+        Word::Refused(refusal, node) => {
             out.u8(7);
             encode_refusal(&mut out, refusal);
+            if let Some(node) = node {
+                out.u64(node.0);
+            }
         }
         Word::Newer => out.u8(u8::MAX),
     }
@@ -211,7 +215,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Sender, Word<'_>), RingBytesError>
         },
         5 => Word::Ping,
         6 => Word::Pong,
-        7 => decode_refusal(&mut from)?.map_or(Word::Newer, Word::Refused),
+        7 => match decode_refusal(&mut from)? {
+            Some(refusal) => Word::Refused(refusal, from.u64().ok().map(NodeId)),
+            None => Word::Newer,
+        },
         _ => Word::Newer,
     };
     Ok((sender, word))
@@ -282,7 +289,6 @@ fn decode_refusal(from: &mut Reader<'_>) -> Result<Option<Refusal>, RingBytesErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::NodeId;
     use proptest::prelude::*;
 
     fn sender() -> Sender {
@@ -322,12 +328,17 @@ mod tests {
             },
             Word::Ping,
             Word::Pong,
-            Word::Refused(Refusal::Removed),
-            Word::Refused(Refusal::Duplicate {
-                address: "b:2".into(),
-            }),
-            Word::Refused(Refusal::OtherCluster { cluster: 5 }),
-            Word::Refused(Refusal::ClockAhead { ahead_ms: 6 }),
+            // As the first release said it.
+            Word::Refused(Refusal::Removed, None),
+            Word::Refused(Refusal::Removed, Some(NodeId(8))),
+            Word::Refused(
+                Refusal::Duplicate {
+                    address: "b:2".into(),
+                },
+                Some(NodeId(8)),
+            ),
+            Word::Refused(Refusal::OtherCluster { cluster: 5 }, Some(NodeId(8))),
+            Word::Refused(Refusal::ClockAhead { ahead_ms: 6 }, Some(NodeId(8))),
         ];
         for word in words {
             let bytes = encode(&sender(), &word);
@@ -359,7 +370,7 @@ mod tests {
             let longer = reopened(&encode(&sender(), &word), b"what is new");
             assert_eq!(decode(&longer), Ok((sender(), word)));
         }
-        let mut refused = encode(&sender(), &Word::Refused(Refusal::Removed));
+        let mut refused = encode(&sender(), &Word::Refused(Refusal::Removed, None));
         let reason = refused.len() - 5;
         refused[reason] = 99;
         assert_eq!(

@@ -68,6 +68,11 @@ impl RingPart {
         self.cluster
     }
 
+    /// How new a node's bitmap in it is.
+    pub fn held_version(&self, node: NodeId) -> Option<HeldVersion> {
+        self.held.get(&node).map(Held::version)
+    }
+
     /// Whether there is nothing in it but the epoch.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty() && self.layout.is_none() && self.held.is_empty()

@@ -265,11 +265,16 @@ impl Ring {
     }
 
     /// A node that is from the past, or whose data was lost, holds nothing any more. Returns its new start count, later
-    /// than any that was seen: to be persisted by the node.
+    /// than `known` and any that is known here: to be persisted by the node.
     ///
     /// # Errors
     /// [`MemberError::Unknown`], [`MemberError::Removed`].
-    pub fn forget_held(&mut self, node: NodeId, stamp: Stamp) -> Result<u64, RingError> {
+    pub fn forget_held(
+        &mut self,
+        node: NodeId,
+        known: u64,
+        stamp: Stamp,
+    ) -> Result<u64, RingError> {
         if self.members.is_removed(node) {
             return Err(MemberError::Removed(node).into());
         }
@@ -278,7 +283,7 @@ impl Ring {
             .held
             .get(&node)
             .map_or(0, |held| held.version().start_count);
-        let start_count = member.start_count().max(seen) + 1;
+        let start_count = member.start_count().max(seen).max(known) + 1;
         let facts = member.facts().clone();
         self.members.announce(node, facts, start_count, stamp)?;
         self.held

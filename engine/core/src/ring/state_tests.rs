@@ -159,7 +159,7 @@ fn a_node_from_the_past_holds_nothing_until_it_fetched_it_anew() {
     assert!(!ring.is_from_the_past(node, 9));
     assert!(ring.held(node).is_some_and(|held| held.count() == 16));
     assert!(ring.is_from_the_past(node, 4));
-    assert_eq!(ring.forget_held(node, stamp(6)), Ok(10));
+    assert_eq!(ring.forget_held(node, 4, stamp(6)), Ok(10));
     assert!(ring.held(node).is_some_and(Held::is_empty));
     let routes = ring.routes();
     assert_eq!(routes.of(PartitionId(0)).pending(), [node]);

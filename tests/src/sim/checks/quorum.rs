@@ -1,5 +1,6 @@
 //! With R + W > N and no stand-ins in the count, a read shows every write to a cart that was acknowledged before it
 //! began, or what saw it; or it was overwritten while the read was under way (`Graph::is_overwritten_meanwhile`).
+//! Nothing is promised from the moment on at which a machine came back that had forgotten what it acknowledged.
 
 use super::graph::Graph;
 use super::is_strict;
@@ -14,7 +15,8 @@ pub fn check(history: &History, swarm: &Swarm, is_cart: impl Fn(usize) -> bool) 
     }
     for key in (0..swarm.keys).filter(|key| is_cart(*key)) {
         let graph = Graph::of(history, key, swarm.skew_ms);
-        for read in history.reads.iter().filter(|read| read.key == key) {
+        let reads = history.reads.iter().filter(|read| read.key == key);
+        for read in reads.filter(|read| history.is_promised(read)) {
             let accounted = graph.accounted(read);
             let missed = graph.writes.iter().enumerate().find(|(at, (_, write))| {
                 write.is_acknowledged_by(read.begun_ns)

@@ -8,7 +8,8 @@
 //! - *monotonic writes*: a client's later write stands after its earlier one, since its context covers that;
 //! - *writes follow reads*: a write stands after what its client had read, since its context covers that.
 //!
-//! The first two need R + W > N without stand-ins; elsewhere misses are counted only. The last two hold of carts always,
+//! The first two need R + W > N without stand-ins, and no disk that has forgotten something in silence; elsewhere misses are
+//! counted only. The last two hold of carts always,
 //! since they are in the objects themselves: no read shows a write beside a later one that stands after it. Keys that are
 //! written blind have no contexts: there what began long after another had ended (`apart_ns`) is the later one, and where
 //! quorums meet no read shows the earlier one once the later one is acknowledged.
@@ -56,6 +57,7 @@ impl Sessions {
         let is_strict = is_strict(swarm);
         let mut shown_before: BTreeMap<usize, Bits> = BTreeMap::new();
         for read in history.reads.iter().filter(|read| read.key == key) {
+            let is_strict = is_strict && history.is_promised(read);
             let accounted = graph.accounted(read);
             let mut own = graph.nothing();
             for (at, (_, write)) in graph.writes.iter().enumerate() {
@@ -114,6 +116,7 @@ impl Sessions {
         }
         let mut shown_before: BTreeMap<usize, BTreeMap<WriteNumber, &Write>> = BTreeMap::new();
         for read in history.reads.iter().filter(|read| read.key == key) {
+            let is_strict = is_strict && history.is_promised(read);
             // Only what was carried out once has one time.
             let shown = read.shown.iter().filter_map(|number| {
                 let write = history.writes.get(number).filter(|write| write.is_once())?;

@@ -84,6 +84,7 @@ impl World {
         }
         self.crash(node);
         self.ring.lost(backup.id);
+        self.forgetful.insert(node);
         self.note_trace(11_000 + node as u64);
         self.tell(format!(
             "node {node} gets its directory of {} ms",

@@ -8,6 +8,10 @@ impl World {
         let swarm = self.swarm.clone();
         self.nodes[node].tick_at_ns = None;
         self.may_redeal(node);
+        if self.forgetful.contains(&node) {
+            let now_ns = self.now_ns;
+            self.history.rolled_back_ns.get_or_insert(now_ns);
+        }
         let role = self.is_live().then(|| self.role(node));
         let effects = self.nodes[node].start(self.now_ns, &swarm, role);
         self.note_trace(2 + node as u64);

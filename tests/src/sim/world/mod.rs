@@ -163,6 +163,8 @@ pub(in crate::sim) struct World {
     asked: Vec<(u64, usize, u32)>,
     /// What was not answered in time, and what grew beyond its bounds.
     pub unmet: Vec<String>,
+    /// Those of them whose disks did not do what they said, which shows at a start, if at all.
+    forgetful: BTreeSet<usize>,
     /// Frames that were changed on the way and taken all the same.
     pub frames_taken: Vec<String>,
 }
@@ -207,6 +209,7 @@ impl World {
             struck: BTreeSet::new(),
             asked: Vec::new(),
             unmet: Vec::new(),
+            forgetful: BTreeSet::new(),
             frames_taken: Vec::new(),
         };
         world.asked.resize(world.clients.len(), (0, 0, 0));

@@ -82,6 +82,7 @@ impl World {
             return;
         };
         if self.may_strike(node) {
+            self.forgetful.insert(node);
             let disk = &mut self.nodes[node].shards[shard].disk;
             disk.misdo(ticket, how);
             self.note_trace(9_000 + node as u64);
