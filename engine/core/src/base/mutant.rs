@@ -77,6 +77,7 @@ mutants! {
     SiblingsUnbounded: "a key may have any number of siblings",
     SlotKept: "what is known of a write under way is not forgotten when it is over",
     TailKept: "the tail of the log in memory is never let go of",
+    DealtUntold: "a log that is filled from former ones knows nothing of the times that those gave",
     AppliedAhead: "a write leaves for other replicas before its time is promised on stable media",
     RotTaken: "a record of which bytes changed on the disk is answered",
     LossUntold: "a shard that lost part of a partition goes on saying that it holds it",

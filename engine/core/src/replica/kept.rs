@@ -15,6 +15,7 @@
 use crate::base::hash;
 use crate::base::ids::{PartitionId, Token};
 use crate::base::mark::{self, Mark};
+use crate::base::mutant::{self, Mutant};
 use crate::base::time::{Hlc, HlcClock, Now};
 use crate::port::{Effects, Op, Quorum, Request, RequestId};
 use crate::replica::Replica;
@@ -59,7 +60,9 @@ impl Replica {
     /// from before goes on. Until its end it serves nobody else. Before the first event.
     pub fn begin_after(&mut self, promised: Hlc) {
         self.is_being_filled = true;
-        self.clock = HlcClock::after(promised.max(self.clock.last()));
+        if !mutant::is(Mutant::DealtUntold) {
+            self.clock = HlcClock::after(promised.max(self.clock.last()));
+        }
         self.whole_since = self.clock.last().after();
         self.is_whole_known = true;
     }

@@ -31,6 +31,17 @@ pub(super) const RULES: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "another-number-of-shards",
+        what: "a node crashes, starts with another number of shards, and goes on with what its old ones forgot",
+        bend: |swarm| {
+            durable(swarm);
+            swarm.crashes = 40_000;
+            swarm.redeals = 100;
+            swarm.disk_delay_ns = 3_000_000;
+            swarm.net_delay_ns = 50_000;
+        },
+    },
+    Scenario {
         name: "deleted-where-it-never-was",
         what: "a key is deleted through a replica that missed the write of it",
         bend: |swarm| {

@@ -202,6 +202,12 @@ impl World {
             if let (Note::View(view), 0) = (&note, to.0) {
                 self.saw_view(node, view);
             }
+            if let Note::Lost(partitions) = &note
+                && !self.is_live()
+            {
+                self.unheard.extend(partitions);
+                self.tell(format!("node {node} has lost a part of {partitions:?}"));
+            }
             if let Note::Drained {
                 shard, partition, ..
             } = &note

@@ -161,6 +161,8 @@ pub(in crate::sim) struct World {
     struck: BTreeSet<usize>,
     /// What each client asked last: when, whom, and in which life of that.
     asked: Vec<(u64, usize, u32)>,
+    /// Partitions of a given ring of which a shard has said that it lost a part: nobody there hears it and has it made good.
+    pub unheard: BTreeSet<PartitionId>,
     /// What was not answered in time, and what grew beyond its bounds.
     pub unmet: Vec<String>,
     /// Those of them whose disks did not do what they said, which shows at a start, if at all.
@@ -208,6 +210,7 @@ impl World {
             operation: None,
             struck: BTreeSet::new(),
             asked: Vec::new(),
+            unheard: BTreeSet::new(),
             unmet: Vec::new(),
             forgetful: BTreeSet::new(),
             frames_taken: Vec::new(),
