@@ -87,6 +87,9 @@ pub fn run_in(seed: u64, swarm: Swarm) -> Report {
         unread.clear();
         shown = show(&mut world, &mut unread);
     }
+    if !unread.is_empty() {
+        world.tell_reports();
+    }
     checks.push(("ring", world.ring.violations.clone()));
     world.watch_rest();
     checks.push(("bounded", world.unmet.clone()));

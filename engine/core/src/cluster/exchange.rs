@@ -118,18 +118,10 @@ impl Cluster {
             Sighted::Late => {
                 // Late, or a directory from the past that starts: told what others know of it, it starts anew.
                 if let (Word::Hello(_), Some(ring)) = (&word, &self.ring) {
-                    let mut digest = ring.digest();
-                    let entry = digest.members.get_mut(&sender.life.node);
-                    // The start that both have may never have come into the ring.
-                    if let Some(MemberVersion::Present { start_count, .. }) = entry
-                        && self.sightings.start_of(sender.life.node) == Some(sender.life.start)
-                    {
-                        *start_count = sender.life.start.max(*start_count);
-                    }
                     let whole = Word::Delta {
                         part: ring.whole(),
                         buckets: None,
-                        digest: Some(digest),
+                        digest: Some(ring.digest()),
                     };
                     self.answer(now, sender, &whole, out);
                 }
@@ -411,10 +403,7 @@ impl Cluster {
             return;
         }
         let is_later_start = match theirs.members.get(&self.me) {
-            Some(MemberVersion::Present { start_count, .. }) => {
-                self.told_start = self.told_start.max(*start_count);
-                *start_count >= self.start_count
-            }
+            Some(MemberVersion::Present { start_count, .. }) => *start_count >= self.start_count,
             Some(MemberVersion::Removed) => {
                 self.refuse(now, Refusal::Removed);
                 return;
@@ -449,8 +438,9 @@ impl Cluster {
         let Some(ring) = &mut self.ring else { return };
         self.is_from_the_past = false;
         self.progress.lost.clear();
-        let known = self.start_count.max(self.told_start);
-        match ring.forget_held(me, known, stamp) {
+        // Once: what is later than that is another process.
+        self.doubtful_until_ns = 0;
+        match ring.forget_held(me, self.start_count, stamp) {
             Ok(start_count) => {
                 self.start_count = start_count;
                 let life = Life {

@@ -140,8 +140,6 @@ pub struct Cluster {
     pub(super) is_compared: bool,
     /// Others remember more of this node than it does; it starts anew when it has heard what.
     pub(super) is_from_the_past: bool,
-    /// The latest of this node's starts that anybody told it of.
-    pub(super) told_start: u64,
     /// Who says later starts before this moment remembers what this process does not; after it, another process runs.
     pub(super) doubtful_until_ns: u64,
     /// Others have a later word of this node on what it holds than it kept itself; it takes part when it has heard it.
@@ -227,7 +225,6 @@ impl Cluster {
             standing: Standing::Outside,
             is_compared: false,
             is_from_the_past: false,
-            told_start: 0,
             doubtful_until_ns: 0,
             told_held: None,
             rng,

@@ -65,11 +65,6 @@ impl Sightings {
         Some(&self.by_node.get(&node)?.process.address)
     }
 
-    /// In which of its starts the process that speaks for a node is.
-    pub(super) fn start_of(&self, node: NodeId) -> Option<u64> {
-        Some(self.by_node.get(&node)?.process.start)
-    }
-
     /// The nodes whose id two processes have.
     pub(super) fn doubles(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.by_node
@@ -144,7 +139,9 @@ impl Sightings {
         rival.times += 1;
         rival.heard_ns = now_ns;
         let is_long = now_ns.saturating_sub(rival.first_ns) >= RIVAL_NS;
-        if rival.times < RIVAL_TIMES || !is_long {
+        // One that was not heard since the other began to speak may be no more.
+        let are_both = known.process.heard_ns >= rival.first_ns;
+        if rival.times < RIVAL_TIMES || !is_long || !are_both {
             return Sighted::Late;
         }
         known.is_double = true;
@@ -181,6 +178,18 @@ mod tests {
         assert_eq!(sightings.saw(&from(1, 1), 2_000_000), Sighted::Late);
         assert_eq!(sightings.saw(&from(2, 2), 3_000_000), Sighted::Fine);
         assert_eq!(sightings.address_of(NodeId(5)), Some("host:2"));
+    }
+
+    #[test]
+    fn one_that_counts_its_start_anew_is_no_double_of_one_that_is_gone() {
+        let mut sightings = Sightings::default();
+        sightings.saw(&from(1, 2), 0);
+        // A directory that was put back: the same start once more.
+        for at in 1..15u64 {
+            let sighted = sightings.saw(&from(2, 2), at * 200_000_000);
+            assert_eq!(sighted, Sighted::Late);
+        }
+        assert_eq!(sightings.saw(&from(2, 2), GONE_NS + 1), Sighted::Fine);
     }
 
     #[test]

@@ -147,8 +147,11 @@ impl World {
         self.ring.violations.extend(unsettled);
     }
 
-    /// What the nodes themselves say of why they do not come to rest.
-    fn tell_reports(&mut self) {
+    /// What the nodes themselves say of why not all is well.
+    pub(in crate::sim) fn tell_reports(&mut self) {
+        if !self.is_live() {
+            return;
+        }
         for node in 0..self.nodes.len() {
             let status = self.command(node, &json!({ "command": "status" }));
             let Some(status) = status else { continue };
