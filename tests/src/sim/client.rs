@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gramme_core::base::hash;
 use gramme_core::port::{
-    Condition, ContextArg, Durability, Expiry, Op, Outcome, Put, Quorum, Request, RequestId,
+    Condition, ContextArg, Durability, Expiry, Failure, Op, Outcome, Put, Quorum, Request,
+    RequestId,
 };
 use gramme_core::version::{ObjectView, WriteId};
 
@@ -74,6 +75,10 @@ pub(super) enum Wants {
         write_id: WriteId,
         is_latest: bool,
     },
+    /// As Redis' `PEXPIREAT` and `PERSIST` do.
+    Renew {
+        expires_at_ms: Option<u64>,
+    },
 }
 
 impl Wanted {
@@ -96,6 +101,10 @@ impl Wanted {
                 want_context: true,
                 write_id: Some(*write_id),
             }),
+            Wants::Renew { expires_at_ms } => Op::SetExpiry {
+                expiry: expires_at_ms.map_or(Expiry::Never, Expiry::AtMs),
+                want_previous: false,
+            },
             Wants::Delete {
                 context,
                 write_id,
@@ -206,7 +215,8 @@ impl Client {
             self.seen.remove(&key);
         }
         let seen = self.seen.get(&key).cloned().unwrap_or_default();
-        let is_delete = random.below(100) < swarm.deletes;
+        let is_renewal = swarm.expiring > 0 && !is_cart(key) && random.below(6) == 0;
+        let is_delete = !is_renewal && random.below(100) < swarm.deletes;
         let expires_at_ms = if is_delete {
             None
         } else {
@@ -216,6 +226,7 @@ impl Client {
             client: self.number,
             key,
             is_delete,
+            is_renewal,
             expires_at_ms,
             seen: seen.writes.clone(),
             begun_ns: now_ns,
@@ -225,7 +236,11 @@ impl Client {
             tries_denied: 0,
             dated_by: None,
         });
-        let what = if is_delete { "deletes" } else { "writes" };
+        let what = match (is_delete, is_renewal) {
+            (true, _) => "deletes",
+            (_, true) => "renews, as",
+            _ => "writes",
+        };
         let mut told = format!(
             "client {} {what} w{number}, having seen {:?}",
             self.number, seen.writes
@@ -261,7 +276,10 @@ impl Client {
         let is_latest = !is_cart(key);
         let write = history.writes.get(&number);
         let is_delete = write.is_some_and(|write| write.is_delete);
-        let op = if is_delete {
+        let expires_at_ms = write.and_then(|write| write.expires_at_ms);
+        let op = if write.is_some_and(|write| write.is_renewal) {
+            Wants::Renew { expires_at_ms }
+        } else if is_delete {
             Wants::Delete {
                 context,
                 write_id,
@@ -275,7 +293,7 @@ impl Client {
                 value,
                 write_id,
                 is_latest,
-                expires_at_ms: write.and_then(|write| write.expires_at_ms),
+                expires_at_ms,
             }
         };
         Wanted {
@@ -394,6 +412,15 @@ impl Client {
                         write.acknowledged_ns = Some(now_ns);
                     }
                     history.tell(now_ns, key, format!("w{number} is acknowledged"));
+                    false
+                }
+                // There was nothing to renew.
+                Outcome::ConditionNotMet { .. } => {
+                    self.doing = Doing::Nothing;
+                    if let Some(write) = history.writes.get_mut(&number) {
+                        write.note_failed(Failure::NoHolder);
+                    }
+                    history.tell(now_ns, key, format!("w{number} finds nothing"));
                     false
                 }
                 outcome => {

@@ -21,6 +21,8 @@ pub struct Write {
     pub key: usize,
     /// Whether it is a delete.
     pub is_delete: bool,
+    /// Whether it changes only when what is there expires: it writes the newest value anew, whatever that is.
+    pub is_renewal: bool,
     /// From when on, by right clocks, nobody is to be shown it.
     pub expires_at_ms: Option<u64>,
     /// The writes that its context covers, as far as the client saw them.
@@ -137,6 +139,38 @@ impl History {
     /// Notes what happened to a key.
     pub fn tell(&mut self, now_ns: u64, key: usize, what: String) {
         self.story.push((now_ns, key, what));
+    }
+
+    /// When a value is over that is shown, by right clocks: at its own time, or at the latest that anybody gave it meanwhile.
+    /// Nothing where that is never.
+    pub fn over_at_ms(&self, number: WriteNumber, at_ns: u64) -> Option<u64> {
+        let write = self.writes.get(&number)?;
+        let own_ms = write.expires_at_ms?;
+        let renewals = self.writes.values().filter(|other| {
+            other.is_renewal
+                && other.key == write.key
+                && other.begun_ns <= at_ns
+                && !other.is_denied()
+        });
+        let mut latest_ms = own_ms;
+        for renewal in renewals {
+            latest_ms = latest_ms.max(renewal.expires_at_ms?);
+        }
+        Some(latest_ms)
+    }
+
+    /// Whether a value may stand though a later write replaced it: somebody read it before, to write it anew with another
+    /// expiry, and was later still. Where quorums meet that one was under way with the later write.
+    pub fn may_be_renewed(&self, later: &Write, (is_strict, apart_ns): (bool, u64)) -> bool {
+        self.writes.values().any(|renewal| {
+            let ended_ns = renewal.acknowledged_ns.filter(|_| renewal.is_once());
+            let began_too_late = |at_ns: u64| is_strict && renewal.begun_ns > at_ns;
+            renewal.is_renewal
+                && renewal.key == later.key
+                && !renewal.is_denied()
+                && ended_ns.is_none_or(|at_ns| at_ns + apart_ns >= later.begun_ns)
+                && !later.acknowledged_ns.is_some_and(began_too_late)
+        })
     }
 
     /// All writes that these ones saw, at any remove, and themselves.

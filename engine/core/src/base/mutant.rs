@@ -69,6 +69,7 @@ mutants! {
     TornTaken: "a start after a crash goes on behind a torn batch",
     BirthContinued: "a start after a crash goes on with histories of which it forgot the end",
     ExpiredShown: "a value is shown after its time",
+    ExpiryKept: "a change of expiry leaves the old one",
     ExpiryForgotten: "a merge forgets when its values expire",
     ExpiredUnsent: "what expired is not brought to replicas that lack it",
     StrippedEarly: "a value that is to expire is brought to other replicas as if it had expired",

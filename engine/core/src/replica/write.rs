@@ -371,7 +371,11 @@ impl Replica {
             Source::Tombstone => Content::Tombstone,
             Source::Old => latest.map_or(Content::Tombstone, |sibling| sibling.content),
         };
+        let is_renewal = matches!(write.source, Source::Old);
         let expires_at_ms = match write.expiry {
+            _ if is_renewal && mutant::is(Mutant::ExpiryKept) => {
+                latest.and_then(|sibling| sibling.expires_at_ms)
+            }
             Expiry::Default => plan.ttl_ms.map(|ttl| now.wall_ms.saturating_add(ttl)),
             Expiry::Never => None,
             Expiry::AtMs(at) => Some(at),

@@ -19,13 +19,13 @@ pub fn check(
     if swarm.leaps > 0 {
         return found;
     }
-    let over_ms = |number: &WriteNumber, at_ns: u64| {
-        let at_ms = history.writes.get(number)?.expires_at_ms?;
-        right_ms(at_ns).checked_sub(at_ms)
+    let over_ms = |number: &WriteNumber, (begun_ns, ended_ns): (u64, u64)| {
+        let at_ms = history.over_at_ms(*number, ended_ns)?;
+        right_ms(begun_ns).checked_sub(at_ms)
     };
     for read in &history.reads {
         for number in &read.shown {
-            if let Some(ms) = over_ms(number, read.begun_ns) {
+            if let Some(ms) = over_ms(number, (read.begun_ns, read.answered_ns)) {
                 found.push(format!(
                     "key {} at {:.3} ms: a read shows w{number}, which had expired {ms} ms before it began",
                     read.key,
@@ -36,7 +36,7 @@ pub fn check(
     }
     for ((node, key), values) in shown {
         for number in values {
-            if let Some(ms) = over_ms(number, end_ns) {
+            if let Some(ms) = over_ms(number, (end_ns, end_ns)) {
                 found.push(format!(
                     "key {key} at node {node}: w{number} is shown, {ms} ms after it expired"
                 ));
@@ -64,6 +64,7 @@ fn lost(history: &History, swarm: &Swarm, key: usize, end_ns: u64) -> Option<Wri
     let ends = of_key().filter(|(_, write)| is_over(write) && !write.is_denied());
     let last_ns = ends.map(|(_, write)| ended_ns(write).map_or(u64::MAX, |at_ns| at_ns + apart_ns));
     let last_ns = last_ns.max().unwrap_or(0);
+    // A renewal that was acknowledged found a value, and gave it its time.
     let has_its_time = |write: &Write| write.acknowledged_ns.is_some() && !is_over(write);
     of_key()
         .find(|(_, write)| has_its_time(write) && write.begun_ns > last_ns)

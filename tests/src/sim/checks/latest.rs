@@ -1,7 +1,7 @@
 //! Of keys that are written blind, the last writer's value stays: none is shown that was acknowledged long before another
 //! acknowledged write or delete of the key began. Long is more than clocks can be apart.
 
-use crate::sim::checks::{Shown, apart_ns};
+use crate::sim::checks::{Shown, apart_ns, is_strict};
 use crate::sim::history::{History, Write};
 use crate::sim::swarm::Swarm;
 
@@ -28,6 +28,8 @@ pub fn check(
             };
             let is_later = |write: &Write| {
                 write.key == *key
+                    && !write.is_renewal
+                    && !history.may_be_renewed(write, (is_strict(swarm), apart_ns))
                     && write.acknowledged_ns.is_some()
                     && write.begun_ns > ended_ns + apart_ns
             };

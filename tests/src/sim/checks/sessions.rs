@@ -108,7 +108,7 @@ impl Sessions {
         // Of each write its followers: the client's next ones, and those of whoever had read it.
         let mut followers: BTreeMap<WriteNumber, Vec<(WriteNumber, &Write)>> = BTreeMap::new();
         let mut last_of: BTreeMap<usize, WriteNumber> = BTreeMap::new();
-        for (number, write) in of_key() {
+        for (number, write) in of_key().filter(|(_, write)| !write.is_renewal) {
             let own = last_of.insert(write.client, *number);
             for before in write.seen.iter().copied().chain(own) {
                 followers.entry(before).or_default().push((*number, write));
@@ -125,7 +125,10 @@ impl Sessions {
             let before = shown_before.entry(read.client).or_default();
             for (number, write, ended_ns) in shown {
                 let is_later = |later: &Write| {
-                    later.begun_ns > ended_ns && later.is_acknowledged_by(read.begun_ns)
+                    later.begun_ns > ended_ns
+                        && later.is_acknowledged_by(read.begun_ns)
+                        && !later.is_renewal
+                        && !history.may_be_renewed(later, (is_strict, apart_ns))
                 };
                 let mut own = of_key().filter(|(_, later)| later.client == read.client);
                 if own.any(|(_, later)| is_later(later)) {

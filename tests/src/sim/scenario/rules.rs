@@ -31,6 +31,15 @@ pub(super) const RULES: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "expiry-that-is-changed",
+        what: "values get another expiry, shorter or longer or none, and go by the one they had",
+        bend: |swarm| {
+            (swarm.expiring, swarm.ttl_ms, swarm.keys) = (60, 300, 20);
+            (swarm.deletes, swarm.skew_ms) = (0, 0);
+            swarm.loss = 50_000;
+        },
+    },
+    Scenario {
         name: "another-number-of-shards",
         what: "a node crashes, starts with another number of shards, and goes on with what its old ones forgot",
         bend: |swarm| {
