@@ -38,6 +38,8 @@ pub(crate) struct Net {
     next_id: u64,
     /// Nodes that neither send nor receive.
     pub(crate) cut: BTreeSet<usize>,
+    /// Nodes whose messages are late: they stay on their way.
+    pub(crate) late: BTreeSet<usize>,
     /// Nodes that every view calls dead.
     pub(crate) dead: BTreeSet<usize>,
     /// Nodes that every view says take no values.
@@ -138,6 +140,7 @@ impl Net {
             answers: BTreeMap::new(),
             next_id: 0,
             cut: BTreeSet::new(),
+            late: BTreeSet::new(),
             dead: BTreeSet::new(),
             full: BTreeSet::new(),
             removed: BTreeSet::new(),
@@ -211,6 +214,13 @@ impl Net {
     fn publish_to(&mut self, me: usize) {
         let view = Arc::new(self.view_of(me));
         self.note(me, &Note::View(view));
+    }
+
+    /// Gives one node a view of its own, with this row for every partition.
+    pub(crate) fn tell(&mut self, node: usize, row: PartitionView) {
+        let usual = core::mem::replace(&mut self.row, row);
+        self.publish_to(node);
+        self.row = usual;
     }
 
     /// Sets the background's pace everywhere.
@@ -402,9 +412,14 @@ impl Net {
                     shard.turn_took(now_ns, now_ns + self.turn_ns);
                 }
             }
+            let mut late = VecDeque::new();
             while !self.is_slow
                 && let Some((from, send, bytes)) = self.queue.pop_front()
             {
+                if self.late.contains(&from.0) {
+                    late.push_back((from, send, bytes));
+                    continue;
+                }
                 let to = (send.to.0 - 1) as usize;
                 if self.cut.contains(&from.0) || self.cut.contains(&to) || self.is_lost() {
                     continue;
@@ -427,6 +442,8 @@ impl Net {
                     self.step((to, shard), event);
                 }
             }
+            late.append(&mut self.queue);
+            self.queue = late;
         }
     }
 

@@ -352,7 +352,13 @@ impl Upkeep {
         }
         if delivery.has_failed {
             self.stats.hints_failed += 1;
-            return self.end_delivery(id);
+            let target = read_hint_key(&delivery.name).map(|(node, ..)| node);
+            self.end_delivery(id);
+            // A pass may have gone by since it was refused, while others had yet to answer: none comes back by itself.
+            if let Some(target) = target {
+                self.target_failed(turn, target);
+            }
+            return;
         }
         self.hint_delivered(turn, id);
         self.deliver_hints(turn);

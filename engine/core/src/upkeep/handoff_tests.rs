@@ -2,6 +2,7 @@
 
 use crate::coordinate::bench_tests::{Net, put_op};
 use crate::port::{ContextArg, Op, Quorum};
+use crate::ring::PartitionView;
 
 fn pending(net: &Net, nodes: usize) -> u64 {
     (0..nodes)
@@ -142,4 +143,44 @@ fn counts_and_scans_of_keys_leave_hints_out() {
     let net = away(&[1, 1, 1]);
     assert_eq!(net.keys(0), (59, 1));
     assert_eq!(net.keys(1), (59, 1));
+}
+
+/// A delivery to several nodes, of which one refused long before the last one answered: passes went by meanwhile, and each
+/// left it to this delivery.
+#[test]
+fn a_hint_that_one_refused_before_another_answered_is_delivered_all_the_same() {
+    let mut net = Net::new(4, 3);
+    net.cut.insert(2);
+    net.dead.insert(2);
+    net.publish();
+    net.put(0, b"k", b"", b"v");
+    net.run(100);
+    assert_eq!(pending(&net, 4), 1, "the stand-in's");
+    // Its target lets the partition go: those who keep it get the hint, of whom one does not know yet that it does.
+    net.row.read = [0, 1].into();
+    net.row.write = [0, 1].into();
+    let kept = net.row.clone();
+    net.publish();
+    net.tell(
+        0,
+        PartitionView {
+            read: [1].into(),
+            write: [1].into(),
+            ..kept.clone()
+        },
+    );
+    net.late.insert(1);
+    net.cut.clear();
+    net.dead.clear();
+    for node in 1..4 {
+        net.tell(node, kept.clone());
+    }
+    net.run(1_500);
+    assert_eq!(pending(&net, 4), 1);
+    net.late.clear();
+    net.run(10);
+    assert_eq!(pending(&net, 4), 1, "refused");
+    net.tell(0, kept);
+    net.run(20_000);
+    assert_eq!(pending(&net, 4), 0);
 }
