@@ -64,6 +64,11 @@ impl World {
             return;
         }
         self.note_trace(100 + node as u64);
+        // Whoever had handed a write to it hands it to another: also a holder that had refused it (a read that failed, a full
+        // disk), which may be at once.
+        for client in &self.clients {
+            client.note_retried(&mut self.history);
+        }
         self.tell(format!("node {node} crashes"));
         self.nodes[node].is_up = false;
         self.nodes[node].crash_in = None;
