@@ -235,6 +235,7 @@ impl Client {
             tries_in_doubt: 1,
             tries_denied: 0,
             dated_by: None,
+            dated_in: 0,
         });
         let what = match (is_delete, is_renewal) {
             (true, _) => "deletes",
@@ -351,7 +352,7 @@ impl Client {
     }
 
     /// What it is about is asked of this node, which holds the key.
-    pub(super) fn note_holder(&mut self, node: Option<usize>, history: &mut History) {
+    pub(super) fn note_holder(&mut self, node: Option<usize>, life: u32, history: &mut History) {
         self.asked = node;
         if let Doing::Writing {
             number,
@@ -360,7 +361,7 @@ impl Client {
         } = self.doing
             && let Some(write) = history.writes.get_mut(&number)
         {
-            write.dated_by = node;
+            (write.dated_by, write.dated_in) = (node, life);
         }
     }
 
@@ -408,9 +409,7 @@ impl Client {
                     let seen = self.seen.entry(key).or_default();
                     seen.writes.insert(number);
                     seen.context = context.unwrap_or_default();
-                    if let Some(write) = history.writes.get_mut(&number) {
-                        write.acknowledged_ns = Some(now_ns);
-                    }
+                    history.acknowledge(number, now_ns);
                     history.tell(now_ns, key, format!("w{number} is acknowledged"));
                     false
                 }

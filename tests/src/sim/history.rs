@@ -40,6 +40,8 @@ pub struct Write {
     pub tries_denied: u32,
     /// The node that its client asked first, where that holds the key and so dates the write itself.
     pub dated_by: Option<usize>,
+    /// In which of its lives.
+    pub dated_in: u32,
 }
 
 /// One read that was answered.
@@ -73,6 +75,9 @@ pub struct History {
     pub story: Vec<(u64, usize, String)>,
     /// What a check found at once.
     pub violations: Vec<String>,
+    /// The writes that some writer had seen; and by key those that were acknowledged and that nobody had.
+    seen: BTreeSet<WriteNumber>,
+    unseen: BTreeMap<usize, BTreeSet<WriteNumber>>,
     next: WriteNumber,
 }
 
@@ -132,8 +137,28 @@ impl History {
     /// A new write's number.
     pub fn begin(&mut self, write: Write) -> WriteNumber {
         self.next += 1;
+        if let Some(unseen) = self.unseen.get_mut(&write.key) {
+            unseen.retain(|number| !write.seen.contains(number));
+        }
+        self.seen.extend(write.seen.iter().copied());
         self.writes.insert(self.next, write);
         self.next
+    }
+
+    /// Notes that a write was acknowledged.
+    pub fn acknowledge(&mut self, number: WriteNumber, now_ns: u64) {
+        let Some(write) = self.writes.get_mut(&number) else {
+            return;
+        };
+        write.acknowledged_ns = Some(now_ns);
+        if !self.seen.contains(&number) {
+            self.unseen.entry(write.key).or_default().insert(number);
+        }
+    }
+
+    /// The acknowledged writes of a key that no other writer has seen: whoever reads it must be shown each of them.
+    pub fn unseen(&self, key: usize) -> impl Iterator<Item = WriteNumber> + '_ {
+        self.unseen.get(&key).into_iter().flatten().copied()
     }
 
     /// Notes what happened to a key.

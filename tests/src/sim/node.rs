@@ -94,6 +94,8 @@ pub(super) struct Node {
     pub crash_in: Option<u32>,
     /// Until when its disk has no space for new files.
     pub full_until_ns: u64,
+    /// Until when no gossip reaches it.
+    pub uninformed_until_ns: u64,
     /// Shards that have not stopped yet, while it is stopped in order.
     pub stopping: Option<usize>,
     /// Whether its directory is put aside when it has stopped.
@@ -125,6 +127,7 @@ impl Node {
             leapt_ms: 0,
             crash_in: None,
             full_until_ns: 0,
+            uninformed_until_ns: 0,
             stopping: None,
             is_to_be_kept: false,
             backup: None,

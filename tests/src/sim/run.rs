@@ -5,7 +5,7 @@ use gramme_core::port::{Op, Outcome, Quorum};
 use gramme_core::version::ObjectView;
 
 use super::checks::{
-    Shown, acknowledged, converged, denied, expired, in_order, latest, quorum, resurrected,
+    Shown, acknowledged, converged, denied, expired, in_order, latest, prefix, quorum, resurrected,
     sessions, siblings,
 };
 use super::client::{is_cart, key_name, number_of};
@@ -56,7 +56,9 @@ pub fn run_in(seed: u64, swarm: Swarm) -> Report {
     world.come_to_rest();
     let mut checks: Vec<(&'static str, Vec<String>)> = Vec::new();
     // Hints find their nodes by themselves; what no hint tells of, a comparison finds.
-    for round in 0..3 {
+    // What is looked for in between is found by then.
+    let rounds = if world.swarm.bent.watches_reads { 1 } else { 3 };
+    for round in 0..rounds {
         let peace_ns = world.now_ns + PEACE_MS * 1_000_000;
         world.run_until(peace_ns);
         let has_all = !world.swarm.has_restarts() && !world.swarm.ends_in_blackout;
@@ -119,6 +121,12 @@ pub fn run_in(seed: u64, swarm: Swarm) -> Report {
         checks.push(("in order", in_order::check(history, is_cart)));
     }
     checks.push(("converged", converged::check(&shown)));
+    checks.push(("possible reads", world.reads_missed.clone()));
+    if swarm.bent.is_lone {
+        // What a crash takes is gone for good there.
+        checks.retain(|(name, _)| ["known values", "readable", "denied"].contains(name));
+        checks.push(("prefix", prefix::check(history, &shown, is_cart)));
+    }
     checks.retain(|(_, found)| !found.is_empty());
     let failed = checks.iter().map(|(name, _)| *name).collect();
     let violations: Vec<String> = checks

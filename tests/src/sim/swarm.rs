@@ -115,6 +115,12 @@ pub struct Bent {
     pub forgets_contexts: bool,
     /// Only the first node crashes: what it forgets another one has, so that no write waits for stable media.
     pub has_victim: bool,
+    /// One copy of each key, and buffered writes: a crash takes the newest of them, and none of before those.
+    pub is_lone: bool,
+    /// Every reader that there might be is asked all the time.
+    pub watches_reads: bool,
+    /// A clock that leapt is wrong for longer than a node doubts it by itself.
+    pub stays_wrong: bool,
 }
 
 /// Seeds from here on draw the whole world. Those below draw what the first simulator knew, so that the seeds that found

@@ -94,6 +94,11 @@ mutants! {
     RemovedHolding: "a leaving node is removed before it has handed over what it holds",
     RemovedUnasked: "a leaving node is removed without asking it whether it holds what is not known yet",
     ClockForgotten: "a start after a crash forgets how far the clock had been promised",
+    PastIgnored: "a node does not compare its directory with what others remember of it",
+    PlaceUnchecked: "a record counts wherever it lies, be it misplaced or of a former use of the place",
+    PromisedUnmissed: "a batch that is missing, though it was promised, ends the log like a torn one",
+    LeapFollowed: "a leap of the wall clock is followed at once, whatever others say of it",
+    AheadGoesOn: "a node whose clock most others find too far ahead goes on",
 }
 
 #[cfg(feature = "mutants")]

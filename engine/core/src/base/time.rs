@@ -9,6 +9,8 @@
 
 use core::fmt;
 
+use super::mutant::{self, Mutant};
+
 /// The two clocks of one moment. `mono_ns` drives deadlines and timers; `wall_ms` feeds the hlc and expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Now {
@@ -157,7 +159,8 @@ impl WallClock {
             let due_ms = last.wall_ms.saturating_add(span_ms);
             // A start's clock that is set back before anything was dated by it was wrong at the start.
             let is_set = !self.is_used && now.wall_ms < due_ms;
-            if now.wall_ms.abs_diff(due_ms) > LEAP_MS && !is_set {
+            let is_followed = is_set || mutant::is(Mutant::LeapFollowed);
+            if now.wall_ms.abs_diff(due_ms) > LEAP_MS && !is_followed {
                 let leapt_ns = *self.leapt_ns.get_or_insert(now.mono_ns);
                 if self.is_wrong || now.mono_ns.saturating_sub(leapt_ns) < LEAP_DOUBT_NS {
                     self.is_used = true;

@@ -16,6 +16,7 @@ use super::Out;
 use super::machine::Cluster;
 use super::word::{Refusal, Sender, Word};
 use crate::base::ids::NodeId;
+use crate::base::mutant::{self, Mutant};
 use crate::base::time::{Hlc, HlcClock, Now};
 use crate::port::Note;
 
@@ -105,7 +106,8 @@ impl OwnClock {
         let was_wrong = self.is_wrong();
         let mut all: Vec<u64> = self.told.values().map(|(ahead_ms, _)| *ahead_ms).collect();
         all.sort_unstable();
-        self.ahead_ms = (all.len() >= needed).then(|| all[all.len() / 2]);
+        let is_told = all.len() >= needed && !mutant::is(Mutant::AheadGoesOn);
+        self.ahead_ms = is_told.then(|| all[all.len() / 2]);
         self.behind_ms = is_behind.then(|| ahead[ahead.len() / 2]);
         was_wrong != self.is_wrong()
     }

@@ -293,7 +293,7 @@ impl<F: FnMut(Replayed<'_>)> Replay<'_, F> {
         let end_of = |header: &BatchHeader| (at + u64::from(header.bytes)).next_multiple_of(block);
         let Some(header) = header else {
             let ahead = self.look_ahead(tail, later, at + block)?;
-            if ahead.promised <= last.0 {
+            if ahead.promised <= last.0 || mutant::is(Mutant::PromisedUnmissed) {
                 self.cut(None, &ahead);
                 return Ok(None);
             }
@@ -317,7 +317,7 @@ impl<F: FnMut(Replayed<'_>)> Replay<'_, F> {
         let mut lost = Vec::new();
         if (!is_whole || records != header.records) && !mutant::is(Mutant::TornTaken) {
             let ahead = self.look_ahead(tail, later, end_of(&header))?;
-            if ahead.promised <= last.0 {
+            if ahead.promised <= last.0 || mutant::is(Mutant::PromisedUnmissed) {
                 self.cut(Some(&header), &ahead);
                 return Ok(None);
             }

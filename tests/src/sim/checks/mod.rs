@@ -8,6 +8,7 @@ pub mod expired;
 mod graph;
 pub mod in_order;
 pub mod latest;
+pub mod prefix;
 pub mod quorum;
 pub mod resurrected;
 pub mod ring;
@@ -38,5 +39,6 @@ pub(super) const fn apart_ns(swarm: &Swarm) -> u64 {
 /// Whether every read meets every write that was acknowledged before it.
 pub(super) const fn is_strict(swarm: &Swarm) -> bool {
     // A node that forgets what it acknowledged from memory is no replica to count on.
-    !swarm.sloppy && swarm.r + swarm.w > swarm.n && !swarm.bent.has_victim
+    let may_forget = swarm.bent.has_victim || swarm.bent.is_lone;
+    !swarm.sloppy && swarm.r + swarm.w > swarm.n && !may_forget
 }

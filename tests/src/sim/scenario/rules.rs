@@ -79,4 +79,49 @@ pub(super) const RULES: &[Scenario] = &[
             swarm.net_delay_ns = 2_000_000;
         },
     },
+    Scenario {
+        name: "torn-batch-before-a-whole-one",
+        what: "several batches are on their way at a crash, and the first of them is torn",
+        bend: |swarm| {
+            swarm.bent.is_lone = true;
+            (swarm.n, swarm.r, swarm.w, swarm.sloppy) = (1, 1, 1, false);
+            (swarm.is_durable, swarm.deletes) = (false, 0);
+            (swarm.nodes, swarm.keys, swarm.clients) = (1, 20, 6);
+            swarm.crashes = 5_000;
+            swarm.ends_in_blackout = true;
+            swarm.disk_delay_ns = 30_000_000;
+        },
+    },
+    Scenario {
+        name: "reads-while-partitions-move",
+        what: "coordinators and readers go by different views, and a read finds none of those that have a write",
+        bend: |swarm| {
+            swarm.is_live = true;
+            swarm.bent.watches_reads = true;
+            if swarm.r + swarm.w <= swarm.n || swarm.r + swarm.w > 4 {
+                (swarm.r, swarm.w) = (2, 2);
+            }
+            (swarm.is_durable, swarm.sloppy, swarm.deletes) = (false, false, 0);
+            (swarm.nodes, swarm.keys, swarm.clients) = (4, 12, 4);
+            swarm.memory_bytes = 4 << 20;
+            swarm.value_bytes = 600;
+            swarm.net_delay_ns = 500_000;
+            swarm.safety_ms = 15_000;
+            swarm.changes = 100_000;
+            swarm.clogs = 5_000;
+            swarm.loss = 50_000;
+        },
+    },
+    Scenario {
+        name: "clock-that-stays-wrong",
+        what: "a clock leaps far ahead, and nobody sets it right for as long as its node doubts it by itself",
+        bend: |swarm| {
+            swarm.is_live = true;
+            swarm.bent.stays_wrong = true;
+            (swarm.is_durable, swarm.sloppy) = (false, false);
+            swarm.skew_ms = 200;
+            swarm.safety_ms = 20_000;
+            swarm.leaps = 10_000;
+        },
+    },
 ];

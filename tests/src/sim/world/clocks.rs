@@ -6,6 +6,8 @@ use super::{Action, World};
 const SMALL_MS: u64 = 350;
 /// How long one is wrong: shorter than a leap that nobody objects to is doubted.
 const WRONG_NS: u64 = 4_000_000_000;
+/// Longer than that: only the others' objection keeps the node from following it.
+const LONG_WRONG_NS: u64 = 12_000_000_000;
 const HOUR_MS: u64 = 3_600_000;
 
 impl World {
@@ -18,7 +20,12 @@ impl World {
         }
         let most_ms = if self.random.coin() { 5_000 } else { HOUR_MS };
         let far_ms = 1_000 + self.random.below(most_ms);
-        let for_ns = self.random.below(WRONG_NS);
+        let wrong_ns = if self.swarm.bent.stays_wrong {
+            LONG_WRONG_NS
+        } else {
+            WRONG_NS
+        };
+        let for_ns = self.random.below(wrong_ns);
         match self.random.below(3) {
             0 => self.nodes[node].skew_ms = self.random.below(SMALL_MS),
             kind => {

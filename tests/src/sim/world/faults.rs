@@ -123,6 +123,7 @@ impl World {
         }
         for node in 0..self.nodes.len() {
             self.nodes[node].full_until_ns = 0;
+            self.nodes[node].uninformed_until_ns = 0;
             self.set_clock(node);
             if must_start_all {
                 self.crash(node);
@@ -214,6 +215,9 @@ impl World {
         }
         if self.random.happens_if(self.swarm.clogs) {
             self.clog();
+        }
+        if self.swarm.bent.watches_reads {
+            self.look_at_reads();
         }
         self.after(FAULT_STEP_NS, Action::Faults);
     }

@@ -25,6 +25,7 @@ mod devices;
 mod faults;
 mod links;
 mod network;
+mod reads;
 mod ring;
 mod rot;
 mod users;
@@ -169,6 +170,8 @@ pub(in crate::sim) struct World {
     forgetful: BTreeSet<usize>,
     /// Frames that were changed on the way and taken all the same.
     pub frames_taken: Vec<String>,
+    /// Reads that might have missed a write.
+    pub reads_missed: Vec<String>,
 }
 
 /// Machines of a live ring that run nothing at first.
@@ -214,6 +217,7 @@ impl World {
             unmet: Vec::new(),
             forgetful: BTreeSet::new(),
             frames_taken: Vec::new(),
+            reads_missed: Vec::new(),
         };
         world.asked.resize(world.clients.len(), (0, 0, 0));
         if world.is_live() {

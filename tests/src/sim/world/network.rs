@@ -43,6 +43,9 @@ impl World {
         if shard >= node.shards.len() {
             return;
         }
+        if read.lane == Lane::Control && self.now_ns < node.uninformed_until_ns {
+            return;
+        }
         self.note_trace(1_000 + to as u64);
         let message = read.message;
         self.step(to, shard, Event::Message { from, message });

@@ -61,7 +61,7 @@ impl World {
         let is_forwarded = !self.holds(node, hash::token(b"default", &wanted.key));
         let may_end = self.swarm.crashes > 0 || self.swarm.has_moves() || self.swarm.flips > 0;
         let holder = (!is_forwarded).then_some(node);
-        self.clients[client].note_holder(holder, &mut self.history);
+        self.clients[client].note_holder(holder, self.nodes[node].life, &mut self.history);
         if is_forwarded && may_end || self.swarm.write_errors > 0 {
             self.clients[client].note_retried(&mut self.history);
         }
