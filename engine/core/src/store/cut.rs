@@ -18,8 +18,9 @@ use crate::base::ids::{BatchNumber, SegmentId};
 use crate::base::time::Hlc;
 use crate::store::frontier::Noted;
 
-/// How much of the end of a log may go: what a crash may take of buffered writes.
-pub const WINDOW_MS: u64 = 250;
+/// How much of the end of a log may go: what a crash may take of buffered writes. That is the commit interval and as long as
+/// a busy disk keeps a write, which may be much longer.
+pub const WINDOW_MS: u64 = 2_000;
 
 /// One of the last batches of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,7 +181,7 @@ mod tests {
         let a = [
             batch(4, 1000, &[4, 3]),
             batch(5, 1100, &[5, 3]),
-            batch(6, 1251, &[6, 3]),
+            batch(6, 1001 + WINDOW_MS, &[6, 3]),
         ];
         assert_eq!(consistent(&[tail(6, a), b]), [3, 0]);
         let damaged = Tail {
@@ -195,9 +196,9 @@ mod tests {
 
     #[test]
     fn a_tail_keeps_the_window_and_one_batch_before_it() {
-        let batches = (0..100).map(|number| batch(number, 1000 + 10 * number, &[0, 0]));
-        let tail = tail(99, batches);
-        assert_eq!(tail.batches.len(), 27);
+        let batches = (0..WINDOW_MS).map(|number| batch(number, 1000 + 10 * number, &[0, 0]));
+        let tail = tail(WINDOW_MS - 1, batches);
+        assert_eq!(tail.batches.len() as u64, WINDOW_MS / 10 + 2);
         assert!(tail.is_old(0) && !tail.is_old(1));
     }
 
