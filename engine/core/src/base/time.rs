@@ -134,11 +134,14 @@ impl WallClock {
         }
     }
 
-    /// Whether other nodes say that the clock is wrong.
-    pub const fn set_wrong(&mut self, is_wrong: bool) {
+    /// Whether other nodes say that the clock is wrong. Where what the start said is forgotten, what the clock says when they
+    /// no longer object takes its place: else nothing would tell a leap between then and the first write.
+    pub fn set_wrong(&mut self, now: Now, is_wrong: bool) {
         self.is_wrong = is_wrong;
         if is_wrong && !self.is_used {
             self.last = None;
+        } else if !is_wrong {
+            self.last.get_or_insert(now);
         }
     }
 
@@ -192,10 +195,10 @@ mod tests {
         assert_eq!(wall_ms(2, 3_602_000), 2_000, "an hour too late");
         assert_eq!(wall_ms(3, 3_000), 3_000, "right again");
         assert_eq!(wall_ms(4, 3_604_000), 4_000);
-        clock.set_wrong(true);
+        clock.set_wrong(at(4, 3_604_000), true);
         let mut wall_ms = |s, wall_ms| clock.wall_ms(at(s, wall_ms)).unwrap_or(0);
         assert_eq!(wall_ms(20, 3_620_000), 20_000, "others object");
-        clock.set_wrong(false);
+        clock.set_wrong(at(20, 3_620_000), false);
         let mut wall_ms = |s, wall_ms| clock.wall_ms(at(s, wall_ms)).unwrap_or(0);
         assert_eq!(wall_ms(21, 20_900), 20_900, "right again");
         assert_eq!(wall_ms(22, 3_622_000), 21_900);
@@ -211,12 +214,25 @@ mod tests {
             wall_ms,
         };
         let mut clock = WallClock::starting(at(1, 3_600_000));
-        clock.set_wrong(true);
+        clock.set_wrong(at(2, 3_601_000), true);
         assert_eq!(clock.wall_ms(at(2, 3_601_000)), None);
-        clock.set_wrong(false);
+        clock.set_wrong(at(3, 3_000), false);
         assert_eq!(clock.wall_ms(at(3, 3_000)), Some(3_000), "at once");
         let mut clock = WallClock::starting(at(1, 3_600_000));
         assert_eq!(clock.wall_ms(at(2, 2_000)), Some(2_000), "set back");
+    }
+
+    #[test]
+    fn a_leap_before_the_first_write_is_one_though_others_had_objected_to_the_start() {
+        let at = |s: u64, wall_ms| Now {
+            mono_ns: s * 1_000_000_000,
+            wall_ms,
+        };
+        let mut clock = WallClock::starting(at(1, 1_000));
+        clock.set_wrong(at(2, 1_100), true);
+        clock.set_wrong(at(3, 600_000), false);
+        assert_eq!(clock.wall_ms(at(4, 3_601_000)), Some(601_000));
+        assert_eq!(clock.wall_ms(at(5, 602_000)), Some(602_000), "right again");
     }
 
     #[test]

@@ -343,8 +343,8 @@ impl Replica {
     }
 
     /// Says whether other nodes find that this node's clock is too far from theirs.
-    pub fn set_clock_wrong(&mut self, is_wrong: bool) {
-        self.wall_clock.set_wrong(is_wrong);
+    pub fn set_clock_wrong(&mut self, now: Now, is_wrong: bool) {
+        self.wall_clock.set_wrong(now, is_wrong);
     }
 
     /// Says whether other nodes hold copies.

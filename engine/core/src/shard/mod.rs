@@ -238,7 +238,7 @@ impl Shard {
             Note::CompareAll => self.upkeep.compare_all(now.mono_ns),
             Note::ClockWrong(off_ms) => {
                 self.clock_off_ms = off_ms;
-                self.replica.set_clock_wrong(off_ms.is_some());
+                self.replica.set_clock_wrong(now, off_ms.is_some());
             }
             Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_) | Note::Progress { .. } => {}
         }
