@@ -197,11 +197,9 @@ impl Replica {
             self.layout.segment(read.place),
             self.layout.offset(read.place),
         );
-        let is_same_use = self
-            .log
-            .segments
-            .get(segment)
-            .is_some_and(|s| s.generation == read.generation);
+        // A damaged index may name a segment that is none: that does not become another by waiting.
+        let generation = self.log.segments.get(segment).map_or(0, |s| s.generation);
+        let is_same_use = generation == read.generation;
         let verified = result.map_err(Failure::ReadFailed).and_then(|bytes| {
             let record = bytes.get(read.skip..).ok_or(RecordError::Short);
             record
