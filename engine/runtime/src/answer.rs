@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use gramme_core::port::{Failure, Outcome, Receipt};
+use gramme_core::port::{Failure, Outcome, Receipt, listed};
 use gramme_core::version::{ObjectError, ObjectView};
 
 /// What a reader has seen of a key, as opaque bytes; pass it with the next write of that key.
@@ -187,15 +187,9 @@ pub(crate) fn keys(
 ) -> Result<(u64, Vec<Vec<u8>>), Error> {
     match *outcome {
         Outcome::Keys { next_cursor, keys } => {
-            let mut rest = keys.of(bytes);
-            let mut list = Vec::new();
-            while let Some((key_bytes, after)) = rest.split_first_chunk::<4>() {
-                let key_bytes = u32::from_le_bytes(*key_bytes) as usize;
-                let (key, after) = after.split_at_checked(key_bytes).ok_or(Error::Unexpected)?;
-                list.push(key.to_vec());
-                rest = after;
-            }
-            Ok((next_cursor, list))
+            let list = listed(keys.of(bytes)).map(|key| key.map(<[u8]>::to_vec));
+            let list: Option<Vec<Vec<u8>>> = list.collect();
+            Ok((next_cursor, list.ok_or(Error::Unexpected)?))
         }
         Outcome::Failed(failure) => Err(failed(failure, bytes, wall_ms)),
         _ => Err(Error::Unexpected),

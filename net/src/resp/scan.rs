@@ -4,7 +4,7 @@
 //! shards one after another; within one call it goes on to the next shard where one is through.
 
 use gramme_core::base::ids::Token;
-use gramme_core::port::{Op, Outcome};
+use gramme_core::port::{Op, Outcome, listed};
 
 use super::answers::{self, Part, Total, Wanted};
 use super::encode::{array, bulk, error};
@@ -136,18 +136,13 @@ impl RespSession {
 }
 
 impl Walk {
-    fn take(&mut self, mut list: &[u8]) {
-        while let Some((length, rest)) = list.split_first_chunk::<4>() {
-            let Some((key, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)
-            else {
-                return;
-            };
+    fn take(&mut self, list: &[u8]) {
+        for key in listed(list).flatten() {
             let is_wanted = |pattern: &Vec<u8>| words::matches(pattern, key);
             if self.pattern.as_ref().is_none_or(is_wanted) {
                 bulk(&mut self.keys, key);
                 self.found += 1;
             }
-            list = rest;
         }
     }
 }

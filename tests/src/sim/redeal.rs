@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 
 use gramme_core::base::time::{Hlc, Now};
 use gramme_core::port::{
-    Effect, Effects, Event, Note, Op, Outcome, Quorum, Request, RequestId, Ticket, read_record,
+    Effect, Effects, Event, Note, Op, Outcome, Request, RequestId, Ticket, listed, read_record,
 };
 use gramme_core::ring::Slices;
-use gramme_core::shard::{Shard, record_token};
+use gramme_core::shard::{Shard, record_request};
 
 use super::disk::Disk;
 use super::frontiers::Frontiers;
@@ -176,16 +176,17 @@ pub(super) fn move_all(
         let mut cursor = 0;
         loop {
             let count = SCAN_COUNT;
-            let (outcome, bytes) = old.ask(at, request(b"", b"", Op::Records { cursor, count }))?;
+            let (outcome, bytes) =
+                old.ask(at, record_request(b"", b"", Op::Records { cursor, count }))?;
             let Outcome::Keys { next_cursor, keys } = outcome else {
                 return Err(format!("a scan of an old shard failed: {outcome:?}"));
             };
-            for record in list(keys.of(&bytes)) {
+            for record in listed(keys.of(&bytes)) {
                 if fails_after == Some(moved) {
                     return Ok(moved);
                 }
-                let (bucket, key, object) = read_record(record).ok_or("no record")?;
-                let request = request(bucket, key, Op::Merge { object });
+                let (bucket, key, object) = record.and_then(read_record).ok_or("no record")?;
+                let request = record_request(bucket, key, Op::Merge { object });
                 let to = usize::from(slices.shard_of(request.token).0);
                 let (outcome, _) = new.ask(to, request)?;
                 if !matches!(outcome, Outcome::Written { .. }) {
@@ -202,30 +203,4 @@ pub(super) fn move_all(
     new.stop()?;
     old.stop()?;
     Ok(moved)
-}
-
-/// The list's parts, each behind its length.
-fn list(mut bytes: &[u8]) -> Vec<&[u8]> {
-    let mut parts = Vec::new();
-    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
-        let (part, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
-        parts.push(part);
-        bytes = rest;
-    }
-    parts
-}
-
-fn request<'a>(bucket: &'a [u8], key: &'a [u8], op: Op<'a>) -> Request<'a> {
-    Request {
-        id: RequestId(0),
-        deadline_ns: None,
-        bucket,
-        key,
-        token: record_token(bucket, key),
-        durability: None,
-        quorum: Quorum::default(),
-        wants_object: false,
-        is_forwarded: false,
-        op,
-    }
 }

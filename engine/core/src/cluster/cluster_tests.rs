@@ -294,13 +294,7 @@ fn a_directory_from_the_past_is_told_so_by_whoever_remembers() {
     }
     // Each vouches for the other, and both take part.
     network.run_ms(300);
-    assert!(
-        network
-            .view(1)
-            .partitions
-            .iter()
-            .all(|row| !row.is_pending_here)
-    );
+    assert!(network.has_all_of_its_own(1));
     network.start(2);
     network.run_ms(1_500);
     assert!(
@@ -464,13 +458,7 @@ fn a_restarted_node_keeps_what_it_holds() {
     network.kill(1);
     network.run_ms(3_000);
     network.start(1);
-    assert!(
-        network
-            .view(1)
-            .partitions
-            .iter()
-            .all(|row| !row.is_pending_here)
-    );
+    assert!(network.has_all_of_its_own(1));
     network.run_until("settled", 2_000, Network::is_settled);
 }
 

@@ -710,13 +710,13 @@ impl Cluster {
     }
 
     fn make_view(&mut self, now: Now) -> RingView {
-        let mut nodes = match &self.ring {
-            Some(ring) => ring.node_views(|node| self.is_alive(node, now)),
+        let nodes = match &self.ring {
+            Some(ring) => ring.node_views(
+                |node| self.is_alive(node, now),
+                |node| self.takes_values(node),
+            ),
             None => Vec::new(),
         };
-        for node in &mut nodes {
-            node.takes_values = self.takes_values(node.id);
-        }
         let epoch = self.ring.as_ref().map_or(0, Ring::epoch);
         let partitions = match &self.table {
             Some((of, table)) if *of == epoch => Arc::clone(table),

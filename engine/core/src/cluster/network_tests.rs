@@ -301,6 +301,12 @@ impl Network {
         self.nodes[node].view.as_deref().expect("has a view")
     }
 
+    /// Whether a node holds all that it is to hold, by its own view.
+    pub(super) fn has_all_of_its_own(&self, node: usize) -> bool {
+        let mut rows = self.view(node).partitions.iter();
+        rows.all(|row| !row.is_pending_here)
+    }
+
     /// Whether all that run know the same.
     pub(super) fn is_agreed(&self) -> bool {
         let running = self.nodes.iter().filter(|node| node.machine.is_some());

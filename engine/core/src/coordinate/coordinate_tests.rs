@@ -1,6 +1,6 @@
 //! What a client sees of several replicas.
 
-use crate::port::{Condition, ContextArg, Expiry, Failure, Op, Outcome, Put, Quorum};
+use crate::port::{Condition, ContextArg, Expiry, Failure, Op, Outcome, Put, Quorum, listed};
 
 use super::bench_tests::{Net, put_op};
 
@@ -326,12 +326,7 @@ fn a_count_and_a_walk_cover_the_keys_of_all_nodes() {
             else {
                 panic!("{outcome:?}");
             };
-            let mut rest = found.of(&bytes);
-            while let Some((length, tail)) = rest.split_first_chunk::<4>() {
-                let (key, tail) = tail.split_at(u32::from_le_bytes(*length) as usize);
-                keys.insert(key.to_vec());
-                rest = tail;
-            }
+            keys.extend(listed(found.of(&bytes)).map(|key| key.expect("a key").to_vec()));
             if next_cursor == 0 {
                 break;
             }

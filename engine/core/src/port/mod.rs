@@ -21,7 +21,7 @@ pub use event::{Event, FileId, IoError, IoKind, Source, Ticket};
 pub use message::{CallId, Held, KeyName, Lane, Message, Peer, Refusal, Send, TokenRange};
 pub use note::Note;
 pub(crate) use outcome::write_record;
-pub use outcome::{Failure, Outcome, Receipt, read_record};
+pub use outcome::{Failure, Outcome, Receipt, listed, read_record};
 pub use owned::OwnedRequest;
 pub use progress::{Progress, WorkProgress};
 pub use request::{Condition, ContextArg, Expiry, Foreseen, Op, Put, Quorum, Request, RequestId};

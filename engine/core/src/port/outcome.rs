@@ -58,7 +58,7 @@ pub enum Outcome {
         previous: Option<ByteRange>,
     },
     /// Some keys: each a `u32` length (little-endian) and the key, of the request's bucket only. For `Op::Records`: each a
-    /// length and a record.
+    /// length and a record. [`listed`] takes it apart.
     Keys {
         /// Where to go on; 0 at the end.
         next_cursor: u64,
@@ -128,6 +128,16 @@ pub(crate) fn write_record(out: &mut Vec<u8>, bucket: &[u8], key: &[u8], object:
     out.extend_from_slice(&(key.len() as u32).to_le_bytes());
     out.extend_from_slice(key);
     out.extend_from_slice(object);
+}
+
+/// The parts of the list of [`Outcome::Keys`], one by one; `None`, and the end, at one that is cut short.
+pub fn listed(mut list: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    core::iter::from_fn(move || {
+        let (bytes, rest) = list.split_first_chunk()?;
+        let split = rest.split_at_checked(u32::from_le_bytes(*bytes) as usize);
+        list = split.map_or(&[], |(_, rest)| rest);
+        Some(split.map(|(part, _)| part))
+    })
 }
 
 /// The bucket, the key and the object of one record of `Op::Records`, without the record's length; `None` when the bytes

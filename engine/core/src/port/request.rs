@@ -95,7 +95,7 @@ pub enum Op<'a> {
     },
     /// The next records of this shard after `cursor`, of all buckets, whether they are configured or not, tombstones, what
     /// has expired and hints too: `Outcome::Keys`, whose list is of records ([`crate::port::read_record`]; each belongs
-    /// under its [`record_token`](crate::shard::record_token)). One that cannot be read is a failure. Never leaves its
+    /// in a [`record_request`](crate::shard::record_request)). One that cannot be read is a failure. Never leaves its
     /// node: what moving a directory does.
     Records {
         /// Where the last one ended.

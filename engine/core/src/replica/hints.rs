@@ -15,7 +15,9 @@ use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::time::Now;
 use crate::port::ids::NOBODY;
-use crate::port::{Condition, ContextArg, Effects, Expiry, KeyName, Op, Put, Quorum, Request};
+use crate::port::{
+    Condition, ContextArg, Effects, Expiry, KeyName, Op, Put, Quorum, Request, RequestId,
+};
 use crate::replica::Replica;
 use crate::replica::turn::Turn;
 
@@ -106,8 +108,24 @@ pub(crate) fn read_hint_key(bytes: &[u8]) -> Option<(NodeId, &[u8], &[u8])> {
     Some((NodeId(u64::from_le_bytes(*target)), bucket, key))
 }
 
-/// The token under which a node keeps a record that `Op::Records` lists: a key's own, or that of a hint for it.
-pub fn record_token(bucket: &[u8], key: &[u8]) -> Token {
+/// A request about a record that `Op::Records` lists, or will list, as moving a directory makes them: to whichever shard owns
+/// its token, which is the key's own, or that of a hint for it.
+pub fn record_request<'a>(bucket: &'a [u8], key: &'a [u8], op: Op<'a>) -> Request<'a> {
+    Request {
+        id: RequestId(0),
+        deadline_ns: None,
+        bucket,
+        key,
+        token: record_token(bucket, key),
+        durability: None,
+        quorum: Quorum::default(),
+        wants_object: false,
+        is_forwarded: false,
+        op,
+    }
+}
+
+fn record_token(bucket: &[u8], key: &[u8]) -> Token {
     let hinted = (bucket == HINT_BUCKET)
         .then(|| read_hint_key(key))
         .flatten();

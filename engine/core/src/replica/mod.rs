@@ -28,7 +28,7 @@ pub(crate) mod turn;
 mod write;
 
 pub use config::{Bucket, ShardConfig};
-pub use hints::record_token;
+pub use hints::record_request;
 pub use machine::Replica;
 pub use open::{OpenError, RecoveryReport};
 pub use pace::{BACKGROUND_BYTES_PER_S_DEFAULT, PaceConfig, SLA_P999_NS_DEFAULT};

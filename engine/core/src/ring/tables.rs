@@ -15,8 +15,12 @@ use crate::base::ids::NodeId;
 const STAND_INS_MAX: usize = 8;
 
 impl Ring {
-    /// All members by id, alive or not as `is_alive` says; of full disks the ring knows nothing.
-    pub fn node_views(&self, is_alive: impl Fn(NodeId) -> bool) -> Vec<NodeView> {
+    /// All members by id, with what the ring does not know of them: whether they are alive, and take values.
+    pub fn node_views(
+        &self,
+        is_alive: impl Fn(NodeId) -> bool,
+        takes_values: impl Fn(NodeId) -> bool,
+    ) -> Vec<NodeView> {
         self.members()
             .iter()
             .map(|(node, member)| NodeView {
@@ -25,7 +29,7 @@ impl Ring {
                 zone: member.facts().zone.clone(),
                 shards: member.facts().shards,
                 is_alive: is_alive(node),
-                takes_values: true,
+                takes_values: takes_values(node),
             })
             .collect()
     }
@@ -86,7 +90,7 @@ mod tests {
             .expect("new");
         ring.stage_join(NodeId(0), stamp(6)).expect("known");
         commit(&mut ring, 7);
-        let nodes = ring.node_views(|node| node != NodeId(2));
+        let nodes = ring.node_views(|node| node != NodeId(2), |_| true);
         assert_eq!(nodes.len(), 5);
         assert_eq!(nodes.iter().filter(|node| !node.is_alive).count(), 1);
         let routes = ring.routes();

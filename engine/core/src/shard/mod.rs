@@ -25,7 +25,7 @@ use meters::{Counts, Meters};
 pub use crate::replica::{
     BACKGROUND_BYTES_PER_S_DEFAULT, Bucket, Damage, OpenError, PaceConfig, RecoveryReport,
     SLA_P999_NS_DEFAULT, ShardConfig, ShardStatus, Stage, StageTimes, Stages, WriteState,
-    record_token,
+    record_request,
 };
 
 /// One shard.

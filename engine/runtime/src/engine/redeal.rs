@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 use gramme_core::base::ids::ShardIndex;
 use gramme_core::cluster::has_company;
-use gramme_core::port::{Op, Request, RequestId, read_record};
-use gramme_core::shard::record_token;
+use gramme_core::port::{Op, read_record};
+use gramme_core::shard::record_request;
 
 use super::config::EngineConfig;
 use super::starting::{Around, Redeal};
@@ -97,7 +97,7 @@ impl Mover<'_> {
         let (mut cursor, mut moved) = (0, 0);
         loop {
             let (count, nothing) = (SCAN_COUNT, &b""[..]);
-            let request = request(nothing, nothing, Op::Records { cursor, count });
+            let request = record_request(nothing, nothing, Op::Records { cursor, count });
             let (next_cursor, records) = self.old.scan_blocking(shard, &request)?;
             for records in records.chunks(RECORDS_AT_ONCE_MAX) {
                 self.move_records(records)?;
@@ -114,7 +114,7 @@ impl Mover<'_> {
         for record in records {
             let (bucket, key, object) = read_record(record).ok_or(Error::Unexpected)?;
             self.writes
-                .add(0, &request(bucket, key, Op::Merge { object }))?;
+                .add(0, &record_request(bucket, key, Op::Merge { object }))?;
         }
         let mut failed = None;
         self.writes.wait(records.len(), |reply| {
@@ -123,21 +123,6 @@ impl Mover<'_> {
             }
         });
         failed.map_or(Ok(()), Err)
-    }
-}
-
-fn request<'a>(bucket: &'a [u8], key: &'a [u8], op: Op<'a>) -> Request<'a> {
-    Request {
-        id: RequestId(0),
-        deadline_ns: None,
-        bucket,
-        key,
-        token: record_token(bucket, key),
-        durability: None,
-        quorum: gramme_core::port::Quorum::default(),
-        wants_object: false,
-        is_forwarded: false,
-        op,
     }
 }
 

@@ -150,13 +150,13 @@ impl Replica {
         object: &Object,
         effects: &mut Effects,
     ) -> Result<BatchNumber, NotWritten> {
-        let (bytes, bytes_max) = (object.encoded_len(), self.config.object_bytes_max());
-        if bytes > bytes_max {
-            return Err(NotWritten::Failed(too_large(bytes, bytes_max)));
-        }
         let mut encoded = core::mem::take(&mut self.new_object);
         encoded.clear();
         object.encode(&mut encoded);
+        let (bytes, bytes_max) = (encoded.len(), self.config.object_bytes_max());
+        if bytes > bytes_max {
+            return Err(NotWritten::Failed(too_large(bytes, bytes_max)));
+        }
         let siblings = object.siblings();
         let tombstone = if siblings.iter().all(|sibling| sibling.value.is_none()) {
             FLAG_TOMBSTONE
