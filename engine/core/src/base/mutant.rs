@@ -89,6 +89,7 @@ mutants! {
     GainedFromOne: "a node gains a partition when it was compared with one of its holders",
     PendingIgnored: "a write does not wait for nodes that gain or let go of its partition",
     DrainingRefuses: "a node that is to let a partition go refuses its writes, though by the next layout it may keep it",
+    GainerForgotten: "who was to gain a partition by the layout before is forgotten, though it may have gained it",
     LetGoUnasked: "a node lets go of a partition without asking its targets whether they work by the same layout",
     PendingCounts: "a node that has yet to gain a partition counts in the quorums of its writes",
     RemovedHolding: "a leaving node is removed before it has handed over what it holds",

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::network_tests::{MS, Network};
 use crate::base::ids::NodeId;
-use crate::ring::RingView;
+use crate::ring::{PartitionView, RingView};
 
 fn serves_nothing(view: &RingView) -> bool {
     !view.partitions.is_empty() && view.partitions.iter().all(|row| row.read.is_empty())
@@ -580,6 +580,52 @@ fn what_another_may_still_write_by_an_older_layout_is_not_let_go() {
     network.run_until("it is left out", 6_000, |network| {
         let mut rows = network.view(3).partitions.iter();
         rows.all(|row| !row.is_draining_here)
+    });
+}
+
+#[test]
+fn who_was_to_gain_by_the_layout_before_gets_writes_until_it_has_shown_what_it_holds() {
+    let mut network = Network::cluster(5, 64, 23);
+    network.moves_data = false;
+    network.command(0, json!({ "command": "leave", "node": "node-4" }));
+    network.command(0, json!({ "command": "plan" }));
+    network.command(0, json!({ "command": "commit" }));
+    network.run_ms(1_000);
+    let gainer = network.nodes[1].id;
+    let is_to_gain = |view: &RingView| -> Vec<usize> {
+        let number = view.number_of(gainer).expect("a member");
+        let rows = view.partitions.iter().enumerate();
+        let is_pending =
+            |row: &PartitionView| row.write.contains(&number) && !row.read.contains(&number);
+        rows.filter(|(_, row)| is_pending(row))
+            .map(|(at, _)| at)
+            .collect()
+    };
+    let before = is_to_gain(network.view(0));
+    assert!(!before.is_empty());
+    // Nobody hears whether it gains anything before the next layout.
+    network.side = [(1, 1)].into();
+    network.command(0, json!({ "command": "leave", "node": "node-1" }));
+    network.command(0, json!({ "command": "plan" }));
+    network.command(0, json!({ "command": "commit" }));
+    network.run_ms(1_000);
+    let after = is_to_gain(network.view(0));
+    let left_out: Vec<usize> = before
+        .into_iter()
+        .filter(|partition| !after.contains(partition))
+        .collect();
+    assert!(!left_out.is_empty(), "the seed shows nothing");
+    let gets_writes = |network: &Network, partition: usize| {
+        let view = network.view(0);
+        let number = view.number_of(gainer).expect("a member");
+        view.partitions[partition].others.contains(&number)
+    };
+    for partition in &left_out {
+        assert!(gets_writes(&network, *partition), "{partition}");
+    }
+    network.side.clear();
+    network.run_until("it has shown what it holds", 2_000, |network| {
+        left_out.iter().all(|at| !gets_writes(network, *at))
     });
 }
 

@@ -26,6 +26,10 @@
 //! layout hears of it well before that, so what it coordinates is acknowledged only among nodes that know it no more than
 //! it does. That is a bound in time, not a proof.
 //!
+//! **Who was to gain by an older layout** may have gained before it heard of the newer one, and others that heard of that
+//! read from it. So it stays among those that get each write and may be missed, until it has shown by the newest layout
+//! what it holds: a node gains by no other layout than the newest that it knows.
+//!
 //! Nothing new is said for it: a greeting is answered by a digest, and all that is needed is in there. Who has shown enough
 //! by the usual exchange is not asked.
 
@@ -37,7 +41,7 @@ use super::word::Word;
 use crate::base::ids::{NodeId, PartitionId};
 use crate::base::mutant::{self, Mutant};
 use crate::base::time::Now;
-use crate::ring::{HeldVersion, LayoutId, Ring, RingDigest};
+use crate::ring::{HeldVersion, LayoutId, Ring, RingDigest, Role, Routes};
 
 /// How often one that has not shown enough is asked.
 const ASK_NS: u64 = 100_000_000;
@@ -61,6 +65,10 @@ struct Shown {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     shown: BTreeMap<NodeId, Shown>,
+    /// What each node was to gain by the last table.
+    pending: BTreeMap<NodeId, BTreeSet<PartitionId>>,
+    /// What each node was to gain by an older layout, and may have gained.
+    doubted: BTreeMap<NodeId, BTreeSet<PartitionId>>,
     ask_ns: u64,
 }
 
@@ -110,6 +118,47 @@ impl Known {
             .is_some_and(|shown| shown.layout >= ring.layout().id())
     }
 
+    /// Whether a node has shown that it works by the newest layout known here, and that what is known here is all that it
+    /// holds.
+    fn is_whole(&self, node: NodeId, ring: &Ring) -> bool {
+        let held = ring.held(node).map(|held| held.version());
+        self.of(node, ring).is_some_and(|shown| {
+            shown.layout == ring.layout().id() && shown.held <= held.unwrap_or_default()
+        })
+    }
+
+    /// Who may hold which partition, though by the routes it has nothing to do with it.
+    pub(super) fn doubted(
+        &mut self,
+        ring: &Ring,
+        routes: &Routes,
+        me: NodeId,
+    ) -> impl Iterator<Item = (NodeId, PartitionId)> {
+        let mut pending: BTreeMap<NodeId, BTreeSet<PartitionId>> = BTreeMap::new();
+        for partition in ring.partitions().iter() {
+            let others = routes.of(partition).pending().iter();
+            for node in others.filter(|node| **node != me) {
+                pending.entry(*node).or_default().insert(partition);
+            }
+        }
+        for (node, mut partitions) in std::mem::replace(&mut self.pending, pending) {
+            self.doubted
+                .entry(node)
+                .or_default()
+                .append(&mut partitions);
+        }
+        let mut doubted = std::mem::take(&mut self.doubted);
+        doubted.retain(|node, partitions| {
+            partitions.retain(|partition| routes.role(*node, *partition) == Role::Stranger);
+            let is_member = ring.members().get(*node).is_some();
+            let is_forgotten = self.is_whole(*node, ring) || mutant::is(Mutant::GainerForgotten);
+            !partitions.is_empty() && is_member && !is_forgotten
+        });
+        self.doubted = doubted;
+        let all = self.doubted.iter();
+        all.flat_map(|(node, partitions)| partitions.iter().map(|partition| (*node, *partition)))
+    }
+
     /// Whether a node has shown that it works by the newest layout known here, and holds a partition.
     fn keeps(&self, node: NodeId, partition: PartitionId, ring: &Ring) -> bool {
         let Some(held) = ring.held(node).filter(|held| held.contains(partition)) else {
@@ -130,10 +179,7 @@ impl Cluster {
         let Some(ring) = self.ring.as_ref().filter(|_| node != self.me) else {
             return true;
         };
-        let held = ring.held(node).map(|held| held.version());
-        let has_shown = self.known.of(node, ring).is_some_and(|shown| {
-            shown.layout == ring.layout().id() && shown.held <= held.unwrap_or_default()
-        });
+        let has_shown = self.known.is_whole(node, ring);
         if !has_shown {
             self.say(now, node, &Word::Hello(self.facts.clone()), out);
         }
@@ -173,7 +219,15 @@ impl Cluster {
             }
             lacking.extend(short);
         }
-        if !known.is_empty() {
+        let mut is_cleared = false;
+        for node in self.known.doubted.keys() {
+            if self.known.is_whole(*node, ring) {
+                is_cleared = true;
+            } else {
+                lacking.insert(*node);
+            }
+        }
+        if !known.is_empty() || is_cleared {
             // The table says so from now on.
             self.table = None;
             self.is_dirty = true;
@@ -200,7 +254,8 @@ impl Cluster {
     /// When [`Self::heed_known`] wants to ask.
     pub(super) fn ask_deadline_ns(&self) -> Option<u64> {
         let is_waiting = self.progress.handed_over().next().is_some()
-            || self.progress.unknown().next().is_some();
+            || self.progress.unknown().next().is_some()
+            || !self.known.doubted.is_empty();
         (is_waiting && self.is_table_newest()).then_some(self.known.ask_ns)
     }
 

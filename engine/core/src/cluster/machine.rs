@@ -745,7 +745,17 @@ impl Cluster {
         match self.standing {
             Standing::Outside | Standing::Refused(_) | Standing::WrongPartitions { .. } => blank(),
             Standing::Member if !self.own_clock.is_wrong() => {
-                let mut table = ring.partition_views(self.me, &ring.routes());
+                let routes = ring.routes();
+                let mut table = ring.partition_views(self.me, &routes);
+                for (node, partition) in self.known.doubted(ring, &routes, self.me) {
+                    let number = nodes.binary_search_by_key(&node, |node| node.id).ok();
+                    let number = number.and_then(|at| u16::try_from(at).ok());
+                    let rows = Arc::make_mut(&mut table);
+                    let row = rows.get_mut(partition.0 as usize);
+                    if let (Some(row), Some(number)) = (row, number) {
+                        row.others = row.others.iter().copied().chain([number]).collect();
+                    }
+                }
                 let layout = ring.layout().id();
                 let duties = Duties::of(&table, nodes, self.me);
                 let moves = !duties.pending.is_empty() || !duties.draining.is_empty();

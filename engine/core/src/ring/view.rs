@@ -35,7 +35,8 @@ pub struct PartitionView {
     pub write: Box<[u16]>,
     /// Other nodes that may stand in, in the partition's own order: as many as it is worth to ask.
     pub stand_ins: Box<[u16]>,
-    /// Who holds or is to hold it or drains it, beyond the write set: they must agree before a tombstone is forgotten.
+    /// Who drains it beyond the write set, or was to gain it by an older layout and may hold it: they get writes and may be
+    /// missed, and must agree before a tombstone is forgotten.
     pub others: Box<[u16]>,
     /// Whether this node should bring its copy up from the others: it is a target and does not hold it.
     pub is_pending_here: bool,
