@@ -139,6 +139,8 @@ fn errors_say_what_to_do_and_have_their_exit_codes() {
         (vec!["put", "k", "v", "--bucket", "nowhere"], 3, "bucket"),
         (vec!["get", "k", "--bucket", "nowhere"], 3, "bucket"),
         (vec!["put", "k", "v", "--n", "1", "--w", "2"], 2, "exceed"),
+        (vec!["put", "k", "v", "--zones", "2"], 3, "and 1 can"),
+        (vec!["get", "k", "--zones", "2"], 3, "and 1 can"),
         (vec!["put", "k", "v", "--context", "!"], 2, "not a context"),
         (
             vec!["put", "k", "v", "--context", "AAAA"],

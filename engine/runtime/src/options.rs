@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use gramme_core::base::hash;
 use gramme_core::base::limits::BUCKET_DEFAULT;
-use gramme_core::port::{Condition, ContextArg, Durability, Expiry, Op, Put, Request, RequestId};
+use gramme_core::port::{
+    Condition, ContextArg, Durability, Expiry, Op, Put, Quorum, Request, RequestId,
+};
 use gramme_core::version::WriteId;
 
 use crate::answer::Context;
@@ -23,6 +25,9 @@ pub struct Options<'a> {
     pub context: Option<&'a Context>,
     /// The value expires after this time; never earlier than a millisecond.
     pub ttl: Option<Duration>,
+    /// In how many distinct zones a write's acknowledgements are, and a read's answers; 0 and 1 ask for nothing. A node that is
+    /// the whole cluster is in one: more fails with `Zones`, not applied.
+    pub zones: u8,
     /// Names the write, so that one that is retried after `InDoubt` is one write.
     pub write_id: Option<WriteId>,
 }
@@ -45,7 +50,10 @@ impl Options<'_> {
             key,
             token: hash::token(bucket, key),
             durability: self.durability,
-            quorum: gramme_core::port::Quorum::default(),
+            quorum: Quorum {
+                zones: self.zones,
+                ..Quorum::default()
+            },
             wants_object: false,
             is_forwarded: false,
             op,

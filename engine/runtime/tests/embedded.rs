@@ -45,6 +45,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 const PLAIN: Options<'static> = Options {
+    zones: 0,
     bucket: None,
     durability: None,
     deadline: None,
@@ -96,6 +97,30 @@ fn a_bucket_that_is_not_configured_is_an_error_for_reads_too() {
     assert!(read.as_ref().is_err_and(is_no_bucket), "{read:?}");
     let walked = engine.keys_blocking(ShardIndex(1), 0, 10, &nowhere);
     assert!(walked.as_ref().is_err_and(is_no_bucket), "{walked:?}");
+    engine.stop().expect("stopped");
+}
+
+#[test]
+fn a_node_that_is_the_whole_cluster_is_in_one_zone() {
+    let dir = directory();
+    let engine = Engine::open(config(&dir, 1)).expect("opened");
+    let zones = |zones| Options { zones, ..PLAIN };
+    let is_refused = |error: &Error| {
+        let expected = Failure::Zones {
+            got: 1,
+            needed: 2,
+            is_in_doubt: false,
+        };
+        matches!(error, Error::Failed(failure) if *failure == expected)
+    };
+    let written = engine.put_blocking(b"key", b"value", &zones(2));
+    let written = written.map(drop);
+    assert!(written.as_ref().is_err_and(is_refused), "{written:?}");
+    engine
+        .put_blocking(b"key", b"value", &zones(1))
+        .expect("written");
+    let read = engine.get_blocking(b"key", &zones(2)).map(drop);
+    assert!(read.as_ref().is_err_and(is_refused), "{read:?}");
     engine.stop().expect("stopped");
 }
 

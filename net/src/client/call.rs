@@ -125,6 +125,11 @@ impl Call {
         !matches!(self.op, CallOp::Get)
     }
 
+    /// How many zones it asks for.
+    pub(super) const fn zones(&self) -> u8 {
+        self.options.quorum.zones
+    }
+
     /// Whether sending it again is harmless when it may have happened already.
     pub(super) fn is_repeatable(&self) -> bool {
         self.options.condition == Condition::Always

@@ -328,3 +328,41 @@ fn what_no_server_would_take_is_refused_at_the_clients_edge() {
         assert!(matches!(refused, Err(ClientError::Usage(_))));
     }
 }
+
+#[test]
+fn a_read_that_fewer_zones_answered_than_were_asked_for_fails() {
+    let (mut trace, link) = on_one_shard();
+    let id = trace.sent(link).last().expect("the put").0;
+    trace.receive(
+        link,
+        id,
+        &problem(ErrorCode::BadRequest, Effect::NotApplied),
+    );
+    trace.ended();
+    for zones in [1, 2] {
+        let call = Call::get(b"k", &options().zones(2).quorum(0, 1, 0));
+        trace.machine.submit(trace.now(), call).expect("taken");
+        let sent = trace.sent(link);
+        assert!(sent[0].1.contains("zones: 2"), "{sent:?}");
+        let receipt = Receipt {
+            zones,
+            ..Receipt::default()
+        };
+        let said = Message::Answer(Answer {
+            reply: Reply::Absent,
+            receipt,
+            server_ns: 1,
+            ring_epoch: 1,
+        });
+        trace.receive(link, sent[0].0, &said);
+        match trace.ended().expect("answered") {
+            Ok(Outcome::Read(_)) => assert_eq!(zones, 2),
+            Err(ClientError::Server {
+                code: ErrorCode::Quorum,
+                effect: Effect::NotApplied,
+                ..
+            }) => assert_eq!(zones, 1),
+            other => panic!("{other:?}"),
+        }
+    }
+}

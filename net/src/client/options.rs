@@ -83,7 +83,21 @@ impl RequestOptions {
     /// has; the receipt tells how many took part.
     #[must_use]
     pub fn quorum(mut self, n: u8, r: u8, w: u8) -> Self {
-        self.quorum = Quorum { n, r, w };
+        self.quorum = Quorum {
+            n,
+            r,
+            w,
+            ..self.quorum
+        };
+        self
+    }
+
+    /// In how many distinct zones a write's acknowledgements are, and a read's answers; 0 and 1 ask for nothing. A stand-in
+    /// counts for its own zone. What the key's replicas cannot meet is refused, not applied; what too few zones answer in time
+    /// fails as a missed quorum does.
+    #[must_use]
+    pub fn zones(mut self, zones: u8) -> Self {
+        self.quorum.zones = zones;
         self
     }
 

@@ -94,7 +94,7 @@ fn of_failure(failure: Failure, bytes: &[u8]) -> Refusal<'_> {
         }
         Failure::ClockBehind => ErrorCode::ClockBehind,
         Failure::Stopping => ErrorCode::Stopping,
-        Failure::Quorum { .. } | Failure::NoHolder => ErrorCode::Quorum,
+        Failure::Quorum { .. } | Failure::Zones { .. } | Failure::NoHolder => ErrorCode::Quorum,
     };
     Refusal {
         code,

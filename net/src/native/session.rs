@@ -330,6 +330,7 @@ fn quorum_of(target: &Get<'_>) -> port::Quorum {
         n: target.quorum.n,
         r: target.quorum.r,
         w: target.quorum.w,
+        zones: target.quorum.zones,
         ..port::Quorum::default()
     }
 }

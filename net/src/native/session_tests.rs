@@ -315,9 +315,27 @@ fn a_strict_quorum_is_asked_for_as_the_frame_says() {
 }
 
 #[test]
+fn zones_are_asked_for_as_the_frame_says() {
+    let mut trace = Trace::new();
+    let mut write = write(b"k");
+    write.target.quorum.zones = 3;
+    trace.receive(&frame(1, &Message::Get(write.target)));
+    trace.receive(&frame(2, &Message::Delete(Delete { write })));
+    assert_eq!(trace.port.requests.len(), 2);
+    for (_, asked) in &trace.port.requests {
+        assert!(asked.contains("zones: 3"), "{asked}");
+    }
+}
+
+#[test]
 fn more_answers_than_replicas_are_a_contradiction() {
     let mut trace = Trace::new();
-    let quorum = Quorum { n: 2, r: 3, w: 1 };
+    let quorum = Quorum {
+        n: 2,
+        r: 3,
+        w: 1,
+        zones: 0,
+    };
     let get = Get {
         quorum,
         ..get(b"k")

@@ -187,7 +187,7 @@ pub(super) fn failed(out: &mut Vec<u8>, failure: &Failure) {
         Failure::Overloaded { .. } => "OVERLOADED",
         Failure::DeadlineNotApplied => "DEADLINE",
         Failure::InDoubt => "QUORUM in doubt:",
-        Failure::Quorum { .. } | Failure::NoHolder => "QUORUM",
+        Failure::Quorum { .. } | Failure::Zones { .. } | Failure::NoHolder => "QUORUM",
         Failure::DiskFull => "DISKFULL",
         Failure::ReadOnly => "READONLY",
         Failure::Stale { .. } => "STALE",

@@ -77,20 +77,23 @@ impl RespSession {
         for at in (0..words.len()).step_by(2) {
             let value = words.get(at + 1);
             match words.upper(at).as_slice() {
-                name @ (b"R" | b"W") => {
+                name @ (b"R" | b"W" | b"ZONES") => {
                     let number = unsigned_of(value)
                         .and_then(|number| u8::try_from(number).ok())
                         .filter(|number| *number > 0)
                         .ok_or_else(|| {
-                            format!(
-                                "ERR {} is a number of replicas from 1 to 255",
-                                name.escape_ascii()
-                            )
+                            let what = if name == b"ZONES" {
+                                "zones"
+                            } else {
+                                "replicas"
+                            };
+                            let name = name.escape_ascii();
+                            format!("ERR {name} is a number of {what} from 1 to 255")
                         })?;
-                    if name == b"R" {
-                        quorum.r = number;
-                    } else {
-                        quorum.w = number;
+                    match name {
+                        b"R" => quorum.r = number,
+                        b"W" => quorum.w = number,
+                        _ => quorum.zones = number,
                     }
                 }
                 b"STRICT" => {

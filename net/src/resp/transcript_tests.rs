@@ -348,6 +348,15 @@ fn siblings_are_shown_with_a_context_that_ends_them() {
         assert_eq!(client.say("SET k v"), "+OK");
         assert_eq!(client.port.quorum.is_strict, is_strict);
     }
+    assert_eq!(
+        client.say("DYN.OPT ZONES 0"),
+        "-ERR ZONES is a number of zones from 1 to 255"
+    );
+    for zones in [2, 1] {
+        assert_eq!(client.say(&format!("DYN.OPT ZONES {zones}")), "+OK");
+        assert_eq!(client.say("SET k v"), "+OK");
+        assert_eq!(client.port.quorum.zones, zones);
+    }
 }
 
 impl Client {

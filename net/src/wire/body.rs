@@ -13,7 +13,7 @@ use super::tail::bodies;
 
 bodies! {
     ArchivedHelloBody: 9,
-    ArchivedGetBody: 17,
+    ArchivedReadBody: 17,
     ArchivedWriteBody: 50,
     ArchivedAnswerBody: 42,
     ArchivedErrorBody: 11,
@@ -57,7 +57,7 @@ pub(super) struct RingNodeBody {
     pub(super) shard_ports: Vec<u16>,
 }
 
-/// Get, and what put and delete begin with. Tail: bucket, key.
+/// What get, put and delete begin with; it lies within their bodies, and never grows. Tail: bucket, key.
 #[derive(Archive, Serialize, Clone, Copy, Default)]
 #[rkyv(derive(Clone, Copy))]
 pub(super) struct GetBody {
@@ -68,6 +68,15 @@ pub(super) struct GetBody {
     pub(super) w: u8,
     pub(super) bucket_bytes: u16,
     pub(super) key_bytes: u32,
+}
+
+/// Get. Tail: bucket, key.
+#[derive(Archive, Serialize, Clone, Copy, Default)]
+#[rkyv(derive(Clone, Copy))]
+pub(super) struct ReadBody {
+    pub(super) target: GetBody,
+    /// Who does not know it says in its receipt how many it was: that is looked at.
+    pub(super) zones: u8,
 }
 
 /// Put and delete. Tail: bucket, key, context, value.
@@ -88,6 +97,7 @@ pub(super) struct WriteBody {
     pub(super) expires_at_ms: u64,
     pub(super) write_client: u64,
     pub(super) write_sequence: u64,
+    pub(super) zones: u8,
 }
 
 pub(super) const WRITE_WANT_CONTEXT: u8 = 0x01;
@@ -95,6 +105,8 @@ pub(super) const WRITE_WANT_PREVIOUS: u8 = 0x02;
 pub(super) const WRITE_ID: u8 = 0x04;
 /// One of those that must be understood: whoever read over it would count stand-ins.
 pub(super) const WRITE_STRICT: u8 = 0x40;
+/// The same of the number of zones.
+pub(super) const WRITE_ZONES: u8 = 0x80;
 
 /// Tail: context, object.
 #[derive(Archive, Serialize, Clone, Copy, Default)]

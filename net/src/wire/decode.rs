@@ -14,9 +14,9 @@ use gramme_core::version::WriteId;
 
 use super::body::{
     ANSWER_CONTEXT, ANSWER_EXISTED, ANSWER_PREVIOUS, ArchivedAnswerBody, ArchivedErrorBody,
-    ArchivedGetBody, ArchivedHelloBody, ArchivedPeerHelloBody, ArchivedRingBody,
+    ArchivedGetBody, ArchivedHelloBody, ArchivedPeerHelloBody, ArchivedReadBody, ArchivedRingBody,
     ArchivedRingNodeBody, ArchivedWriteBody, NO_NODE, WRITE_ID, WRITE_STRICT, WRITE_WANT_CONTEXT,
-    WRITE_WANT_PREVIOUS,
+    WRITE_WANT_PREVIOUS, WRITE_ZONES,
 };
 use super::header::{HEADER_BYTES, Header, Kind};
 use super::message::{
@@ -224,7 +224,10 @@ fn read<'a>(header: &Header, rest: &'a [u8]) -> Result<Message<'a>, FrameError> 
             })
         }
         Kind::Ring => Message::Ring(ring(kind, archive(kind, bytes)?)?),
-        Kind::Get => Message::Get(get(&body(kind, bytes)?, &mut tail)?),
+        Kind::Get => {
+            let body: ArchivedReadBody = body(kind, bytes)?;
+            Message::Get(get(&body.target, body.zones, &mut tail)?)
+        }
         Kind::Put => {
             let body: ArchivedWriteBody = body(kind, bytes)?;
             let write = write(&body, &mut tail)?;
@@ -260,7 +263,11 @@ impl BodyKind for Kind {
     }
 }
 
-fn get<'a>(body: &ArchivedGetBody, tail: &mut Tail<'a, Kind>) -> Result<Get<'a>, FrameError> {
+fn get<'a>(
+    body: &ArchivedGetBody,
+    zones: u8,
+    tail: &mut Tail<'a, Kind>,
+) -> Result<Get<'a>, FrameError> {
     Ok(Get {
         bucket: tail.take(u32::from(body.bucket_bytes.to_native()))?,
         key: tail.take(body.key_bytes.to_native())?,
@@ -269,16 +276,20 @@ fn get<'a>(body: &ArchivedGetBody, tail: &mut Tail<'a, Kind>) -> Result<Get<'a>,
             n: body.n,
             r: body.r,
             w: body.w,
+            zones,
         },
     })
 }
 
 fn write<'a>(body: &ArchivedWriteBody, tail: &mut Tail<'a, Kind>) -> Result<Write<'a>, FrameError> {
-    let target = get(&body.target, tail)?;
+    let target = get(&body.target, body.zones, tail)?;
     let context = tail.take(body.context_bytes.to_native())?;
-    if body.flags & MUST_UNDERSTAND & !WRITE_STRICT != 0 {
-        return Err(tail.newer("has an unknown flag"));
-    }
+    const {
+        assert!(
+            MUST_UNDERSTAND == WRITE_STRICT | WRITE_ZONES,
+            "all are known"
+        )
+    };
     Ok(Write {
         target,
         context: match (body.context, context) {

@@ -10,8 +10,8 @@ use rkyv::ser::allocator::ArenaHandle;
 
 use super::body::{
     ANSWER_CONTEXT, ANSWER_EXISTED, ANSWER_PREVIOUS, AnswerBody, ErrorBody, GetBody, HelloBody,
-    NO_NODE, PeerHelloBody, RingBody, RingNodeBody, WRITE_ID, WRITE_STRICT, WRITE_WANT_CONTEXT,
-    WRITE_WANT_PREVIOUS, WriteBody,
+    NO_NODE, PeerHelloBody, ReadBody, RingBody, RingNodeBody, WRITE_ID, WRITE_STRICT,
+    WRITE_WANT_CONTEXT, WRITE_WANT_PREVIOUS, WRITE_ZONES, WriteBody,
 };
 use super::header::{FLAG_CHECKSUM, HEADER_BYTES, Header, Kind, finish};
 use super::message::{Answer, Effect, Get, Message, PeerLane, Reply, Ring, Write};
@@ -33,7 +33,7 @@ pub fn encode(out: &mut Vec<u8>, request_id: u64, checksum: bool, message: &Mess
         Message::Ring(ring) => (Kind::Ring, frame(out, &ring_body(ring), &[])),
         Message::Get(get) => (
             Kind::Get,
-            frame(out, &get_body(get), &[get.bucket, get.key]),
+            frame(out, &read_body(get), &[get.bucket, get.key]),
         ),
         Message::Put(put) => {
             let (expiry, expires_at_ms) = words::expiry(put.expiry);
@@ -188,18 +188,27 @@ fn get_body(get: &Get<'_>) -> GetBody {
     }
 }
 
+fn read_body(get: &Get<'_>) -> ReadBody {
+    ReadBody {
+        target: get_body(get),
+        zones: get.quorum.zones,
+    }
+}
+
 fn write_body(write: &Write<'_>) -> WriteBody {
     WriteBody {
         target: get_body(&write.target),
         flags: flag(write.want_context, WRITE_WANT_CONTEXT)
             | flag(write.want_previous, WRITE_WANT_PREVIOUS)
             | flag(write.write_id.is_some(), WRITE_ID)
-            | flag(write.is_strict, WRITE_STRICT),
+            | flag(write.is_strict, WRITE_STRICT)
+            | flag(write.target.quorum.zones > 1, WRITE_ZONES),
         durability: words::durability(write.durability),
         context: words::context_form(&write.context),
         context_bytes: length(write.context.bytes()),
         write_client: write.write_id.map_or(0, |id| id.client),
         write_sequence: write.write_id.map_or(0, |id| id.sequence),
+        zones: write.target.quorum.zones,
         ..WriteBody::default()
     }
 }

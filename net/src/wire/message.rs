@@ -109,6 +109,8 @@ pub struct Quorum {
     pub r: u8,
     /// Acknowledgements that a write waits for.
     pub w: u8,
+    /// Distinct zones that either waits for; 0 and 1: any.
+    pub zones: u8,
 }
 
 /// A read.

@@ -18,7 +18,12 @@ fn target<'a>(bucket: &'a [u8], key: &'a [u8]) -> Get<'a> {
         bucket,
         key,
         deadline_us: 1_500,
-        quorum: Quorum { n: 3, r: 2, w: 2 },
+        quorum: Quorum {
+            n: 3,
+            r: 2,
+            w: 2,
+            zones: 3,
+        },
     }
 }
 
@@ -303,16 +308,24 @@ fn what_an_older_release_did_not_say_is_zero_and_what_is_shorter_than_any_releas
     assert_eq!(format!("{:?}", frame.message), format!("{expected:?}"));
     assert!(matches!(parse(&cut(&bytes, 2)), Parse::Bad(_)));
     let bytes = encoded(1, true, &Message::Get(target(b"", b"")));
-    assert!(matches!(parse(&bytes), Parse::Done(_)));
-    assert!(matches!(parse(&cut(&bytes, 1)), Parse::Bad(_)));
+    let shorter = cut(&bytes, 1);
+    let Parse::Done(frame) = parse(&shorter) else {
+        panic!("a get that names no zones is one");
+    };
+    let Message::Get(get) = frame.message else {
+        panic!("{frame:?}");
+    };
+    let said = target(b"", b"").quorum;
+    assert_eq!(get.quorum, Quorum { zones: 0, ..said });
+    assert!(matches!(parse(&cut(&bytes, 2)), Parse::Bad(_)));
 }
 
 #[test]
 fn what_must_be_understood_and_is_not_is_left_alone_and_the_next_frame_is_read() {
     let put = put(b"k", b"value", ContextArg::Blind);
     let bytes = encoded(42, true, &put);
-    // Header: a flag. Body: a flag, a durability, a form of context, an expiry, a condition.
-    for (at, value) in [(6, 0x41), (41, 0x87), (42, 9), (43, 9), (44, 9), (45, 9)] {
+    // Header: a flag. Body: a durability, a form of context, an expiry, a condition.
+    for (at, value) in [(6, 0x41), (42, 9), (43, 9), (44, 9), (45, 9)] {
         let mut newer = bytes.clone();
         newer[at] = value;
         seal(&mut newer);
@@ -325,6 +338,32 @@ fn what_must_be_understood_and_is_not_is_left_alone_and_the_next_frame_is_read()
         let next = parse(&newer[header.frame_bytes as usize..]);
         assert!(matches!(next, Parse::Done(_)));
     }
+    // Whoever does not know zones must not read over them; who asks for none asks nothing new.
+    for (zones, flag) in [(0, 0), (1, 0), (2, 0x80)] {
+        let mut write = Write {
+            target: target(b"default", b"k"),
+            context: ContextArg::Latest,
+            durability: None,
+            write_id: None,
+            is_strict: false,
+            want_context: false,
+            want_previous: false,
+        };
+        write.target.quorum.zones = zones;
+        let bytes = encoded(1, true, &Message::Delete(Delete { write }));
+        assert_eq!(bytes[41] & 0x80, flag, "{zones} zones");
+    }
+    // A flag of a body; those of a write's are all known.
+    let answer = Message::Answer(Answer {
+        reply: Reply::Absent,
+        receipt: Receipt::default(),
+        server_ns: 0,
+        ring_epoch: 0,
+    });
+    let mut newer = encoded(1, true, &answer);
+    newer[HEADER_BYTES + 1] |= 0x80;
+    seal(&mut newer);
+    assert!(matches!(parse(&newer), Parse::Unknown(_)));
     // An optional one is ignored.
     let mut newer = bytes.clone();
     newer[41] |= 0x20;
@@ -356,9 +395,9 @@ fn a_get_lies_in_these_very_bytes() {
     let bytes = encoded(1, false, &Message::Get(target(b"b", b"key")));
     let golden = [
         &[
-            45, 0, 0, 0, 3, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0,
+            46, 0, 0, 0, 3, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 18, 0, 0, 0,
         ][..],
-        &[0xdc, 5, 0, 0, 0, 0, 0, 0, 3, 2, 2, 1, 0, 3, 0, 0, 0],
+        &[0xdc, 5, 0, 0, 0, 0, 0, 0, 3, 2, 2, 1, 0, 3, 0, 0, 0, 3],
         b"bkey",
     ]
     .concat();

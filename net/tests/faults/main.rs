@@ -31,6 +31,7 @@ mod rings;
 mod rolling;
 mod stop;
 mod twin;
+mod zones;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -183,6 +183,14 @@ impl Client {
         !matches!(self.doing, Doing::Nothing) && id.0 as u32 == self.sequence
     }
 
+    /// The key and the number of the write that it waits for.
+    pub(super) const fn writes(&self) -> Option<(usize, WriteNumber)> {
+        match self.doing {
+            Doing::Writing { key, number, .. } => Some((key, number)),
+            Doing::Nothing | Doing::Reading { .. } => None,
+        }
+    }
+
     /// Begins its next operation.
     pub(super) fn begin(
         &mut self,

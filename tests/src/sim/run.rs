@@ -122,6 +122,7 @@ pub fn run_in(seed: u64, swarm: Swarm) -> Report {
     }
     checks.push(("converged", converged::check(&shown)));
     checks.push(("possible reads", world.reads_missed.clone()));
+    checks.push(("zones", world.zones_missed.clone()));
     if swarm.bent.is_lone {
         // What a crash takes is gone for good there.
         checks.retain(|(name, _)| ["known values", "readable", "denied"].contains(name));

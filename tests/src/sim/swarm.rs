@@ -121,6 +121,8 @@ pub struct Bent {
     pub watches_reads: bool,
     /// A clock that leapt is wrong for longer than a node doubts it by itself.
     pub stays_wrong: bool,
+    /// How many zones writes ask for.
+    pub zones: u8,
 }
 
 /// Seeds from here on draw the whole world. Those below draw what the first simulator knew, so that the seeds that found

@@ -35,6 +35,7 @@ mutants! {
     RefusalCounts: "a replica that refuses a write counts as one that has it",
     LostCounts: "a replica whose connection breaks counts as one that has the write",
     StandInCounts: "a stand-in counts though the client asked for the key's own replicas",
+    ZonesIgnored: "a write is acknowledged from fewer zones than its client asked for",
     AppliedUnapplied: "a busy replica acknowledges a write that it drops",
     DurableUnsynced: "what is not on stable media yet is said to be",
     ReadOneShort: "a read is content with one replica fewer than R",

@@ -44,6 +44,8 @@ pub(crate) struct Net {
     pub(crate) dead: BTreeSet<usize>,
     /// Nodes that every view says take no values.
     pub(crate) full: BTreeSet<usize>,
+    /// Zones of nodes that have none of their own.
+    pub(crate) zones: BTreeMap<usize, usize>,
     /// Nodes that no view names any more.
     pub(crate) removed: BTreeSet<usize>,
     /// What every view says of every partition.
@@ -143,6 +145,7 @@ impl Net {
             late: BTreeSet::new(),
             dead: BTreeSet::new(),
             full: BTreeSet::new(),
+            zones: BTreeMap::new(),
             removed: BTreeSet::new(),
             row: PartitionView {
                 read: (0..targets as u16).collect(),
@@ -183,7 +186,7 @@ impl Net {
                 .map(|node| NodeView {
                     id: id_of(node),
                     address: String::new(),
-                    zone: format!("z{node}"),
+                    zone: format!("z{}", self.zones.get(&node).unwrap_or(&node)),
                     shards: self.nodes[node].cores.len() as u16,
                     is_alive: !self.dead.contains(&node),
                     takes_values: !self.full.contains(&node),

@@ -6,13 +6,15 @@
 //! # Layout
 //! - `slot`: what is kept for each request;
 //! - `peers`: what this shard feels of the other nodes;
+//! - `zones`: in how many failure domains an answer is, and can be;
 //! - `write`, `read`, `forward`: the three ways of a client's request;
 //! - `gather`: counts and walks over all keys;
 //! - `once`: which forwarded writes have come already;
 //! - `serve`: questions of peers to this shard's replica.
 //!
 //! Invariants:
-//! - a write is acknowledged only when as many replicas as asked for have the whole object, as durable as asked;
+//! - a write is acknowledged only when as many replicas as asked for have the whole object, as durable as asked, in as many
+//!   zones as asked;
 //! - what was begun and missed its quorum is said to be in doubt, never rolled back;
 //! - a replica that missed a write is given a hint, here or at its stand-in, or the write is not forgotten.
 
@@ -24,14 +26,17 @@ mod read;
 mod serve;
 mod slot;
 mod write;
+mod zones;
 
 #[cfg(test)]
 pub(crate) mod bench_tests;
 #[cfg(test)]
 mod coordinate_tests;
+#[cfg(test)]
+mod zones_tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BinaryHeap;
 
 use crate::base::ids::NodeId;
 use crate::base::slots::{SlotId, Slots};
@@ -39,7 +44,6 @@ use crate::port::ids::of_call;
 use crate::port::{CallId, Failure, Message, Op, Outcome, Peer, Request, RequestId};
 use crate::replica::Stage;
 pub(crate) use crate::replica::turn::Turn;
-use crate::ring::RingView;
 
 use once::Once;
 use peers::Peers;
@@ -285,7 +289,7 @@ impl Coordinator {
     /// Whether a node is worth asking.
     fn is_usable(&self, turn: &Turn<'_>, number: u16) -> bool {
         let node = turn.view.node(number);
-        node.is_alive && !self.peers.is_avoided(node.id, turn.now.mono_ns)
+        self.peers.is_usable(node, turn.now.mono_ns)
     }
 }
 
@@ -322,15 +326,6 @@ const fn no_quorum(got: u8, needed: u8) -> Failure {
         needed,
         is_in_doubt: false,
     }
-}
-
-/// In how many zones these nodes are.
-fn zones_of(view: &RingView, nodes: impl Iterator<Item = NodeId>) -> u8 {
-    let numbers = nodes.filter_map(|node| view.number_of(node));
-    let zones: BTreeSet<&str> = numbers
-        .map(|number| view.node(number).zone.as_str())
-        .collect();
-    zones.len() as u8
 }
 
 /// The slot of a call, and which of its replicas was asked.

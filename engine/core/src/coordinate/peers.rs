@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::ids::NodeId;
+use crate::ring::NodeView;
 
 /// How long a node that let a call time out is avoided at first; doubled each time, up to the greatest.
 const AVOID_NS_MIN: u64 = 500_000_000;
@@ -61,10 +62,15 @@ impl Peers {
     }
 
     /// Whether callers should do without it for now.
-    pub(super) fn is_avoided(&self, node: NodeId, now_ns: u64) -> bool {
+    fn is_avoided(&self, node: NodeId, now_ns: u64) -> bool {
         self.peers
             .get(&node)
             .is_some_and(|peer| peer.avoid_until_ns > now_ns)
+    }
+
+    /// Whether a node is worth asking.
+    pub(super) fn is_usable(&self, node: &NodeView, now_ns: u64) -> bool {
+        node.is_alive && !self.is_avoided(node.id, now_ns)
     }
 
     /// Less is better.

@@ -14,9 +14,10 @@ use crate::version::{Object, ObjectView};
 
 use super::slot::{ReadReplica, ReadSlot, ReadState, Slot, Then, receipt};
 use super::write::pick;
+use super::zones::{no_zones, zones_of};
 use super::{
     Coordinator, GIVE_UP_NS, HEDGE_AFTER_NS, RETRY_FOR_NS, RETRY_STEP_NS, Turn, client_waited,
-    deadline_ns, fail, no_quorum, slot_of, zones_of,
+    deadline_ns, fail, no_quorum, slot_of,
 };
 
 impl Coordinator {
@@ -41,33 +42,45 @@ impl Coordinator {
         let short = usize::from(mutant::is(Mutant::ReadOneShort));
         let needed = usize::from(wanted).min(row.read.len());
         let needed = needed.saturating_sub(short).max(1);
+        let zones_needed = match then {
+            Then::Answer => request.quorum.zones,
+            Then::Write => 0,
+        };
+        if zones_needed > 1 {
+            let zones = zones_of(view, row.read.iter().map(|number| view.node(*number).id));
+            if zones < zones_needed {
+                return fail(turn, request.id, no_zones(zones, zones_needed, false));
+            }
+        }
         let now_ns = turn.now.mono_ns;
-        let mut replicas = vec![ReadReplica {
-            node: view.me,
-            asked_ns: now_ns,
-            state: ReadState::Waiting,
-        }];
-        let others = self.best_of(turn, &row.read, number);
-        replicas.extend(others.into_iter().take(needed - 1).map(|node| ReadReplica {
+        let asked = |node| ReadReplica {
             node,
             asked_ns: now_ns,
             state: ReadState::Waiting,
-        }));
+        };
         let deadline_ns = deadline_ns(turn, request);
-        let asked = replicas.len();
-        let slot = ReadSlot {
+        let mut slot = ReadSlot {
             id: request.id,
             due_ns: u64::MAX,
             request: OwnedRequest::new(request),
             started_ns: now_ns,
             deadline_ns,
             needed: needed as u8,
+            zones_needed,
             then,
-            replicas,
+            replicas: vec![asked(view.me)],
             is_hedged: false,
             is_mending: false,
             local_failure: None,
         };
+        let mut others = self.best_of(turn, &row.read, number);
+        while slot.missing(view) > 0
+            && let Some(node) = slot.next_of(view, &others)
+        {
+            others.retain(|other| *other != node);
+            slot.replicas.push(asked(node));
+        }
+        let asked = slot.replicas.len();
         self.stats.reads += 1;
         let id = self.slots.insert(Slot::Read(Box::new(slot)));
         self.arm(deadline_ns.min(now_ns.saturating_add(HEDGE_AFTER_NS)), id);
@@ -190,11 +203,12 @@ impl Coordinator {
         let (Some(row), Some(number)) = (turn.view.of_token(token), turn.view.my_number()) else {
             return false;
         };
-        let next = self
-            .best_of(turn, &row.read, number)
-            .into_iter()
-            .find(|node| !asked.contains(node));
-        let (Some(node), Some(Slot::Read(slot))) = (next, self.slots.get_mut(id)) else {
+        let mut others = self.best_of(turn, &row.read, number);
+        others.retain(|node| !asked.contains(node));
+        let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
+            return false;
+        };
+        let Some(node) = slot.next_of(turn.view, &others) else {
             return false;
         };
         slot.replicas.push(ReadReplica {
@@ -215,15 +229,9 @@ impl Coordinator {
         if slot.is_mending {
             return;
         }
-        let (answered, needed) = (slot.answered(), usize::from(slot.needed));
-        if answered < needed {
+        if !slot.is_met(turn.view) {
             // One more for each that failed, while there are any.
-            let waiting = slot
-                .replicas
-                .iter()
-                .filter(|replica| matches!(replica.state, ReadState::Waiting))
-                .count();
-            let mut missing = needed.saturating_sub(answered + waiting);
+            let mut missing = slot.missing(turn.view);
             while missing > 0 && self.ask_another(turn, id) {
                 missing -= 1;
             }
@@ -319,12 +327,7 @@ impl Coordinator {
             mark::reach(Mark::OwnReplicaMended);
             mend(turn, NOBODY, key, &encoded);
         }
-        let answered = slot
-            .replicas
-            .iter()
-            .filter(|replica| held(replica).is_some());
-        let zones = zones_of(turn.view, answered.map(|replica| replica.node));
-        let receipt = receipt(replicas, zones, 0, 0);
+        let receipt = receipt(replicas, slot.answered_zones(turn.view), 0, 0);
         let is_there =
             ObjectView::parse(&encoded).is_ok_and(|view| !view.is_tombstone_only(turn.now.wall_ms));
         let outcome = match request.op {
@@ -375,7 +378,7 @@ impl Coordinator {
         let Some(Slot::Read(slot)) = self.slots.get_mut(id) else {
             return;
         };
-        if slot.is_mending || slot.is_waiting() || slot.answered() >= usize::from(slot.needed) {
+        if slot.is_mending || slot.is_waiting() || slot.is_met(turn.view) {
             return;
         }
         let again: Vec<usize> = (1..slot.replicas.len())
@@ -400,6 +403,10 @@ impl Coordinator {
         let failure = match slot.local_failure {
             // Alone with a damaged record: that is what there is to say.
             Some(failure) if slot.needed == 1 && slot.replicas.len() == 1 => failure,
+            _ if got >= slot.needed => {
+                let zones = slot.answered_zones(turn.view);
+                no_zones(zones, slot.zones_needed, false)
+            }
             _ => no_quorum(got, slot.needed),
         };
         fail(turn, slot.id, failure);

@@ -110,6 +110,7 @@ pub(super) struct ReadSlot {
     pub(super) started_ns: u64,
     pub(super) deadline_ns: u64,
     pub(super) needed: u8,
+    pub(super) zones_needed: u8,
     pub(super) then: Then,
     pub(super) replicas: Vec<ReadReplica>,
     pub(super) is_hedged: bool,

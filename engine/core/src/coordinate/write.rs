@@ -21,10 +21,11 @@ use crate::replica::hints::keep_hint;
 use crate::ring::{PartitionView, RingView};
 use crate::version::{Object, ObjectView};
 
-use super::slot::{Answer, LocalWritten, Slot, Then, WriteReplica, WriteSlot, receipt};
+use super::slot::{Answer, LocalWritten, Slot, Tally, Then, WriteReplica, WriteSlot, receipt};
+use super::zones::{no_zones, within_reach};
 use super::{
     Coordinator, GIVE_UP_NS, RETRY_FOR_NS, RETRY_STEP_NS, STAND_IN_AFTER_NS, Turn, client_waited,
-    deadline_ns, doubted, fail, no_quorum, slot_of, zones_of,
+    deadline_ns, doubted, fail, no_quorum, slot_of,
 };
 
 /// Whether a write must know the newest object before it decides: what it writes or answers is made from what is there,
@@ -109,6 +110,12 @@ impl Coordinator {
             };
         if reachable < usize::from(needed) || quorum.is_strict && is_stand_in {
             return refuse(turn, no_quorum(reachable as u8, needed));
+        }
+        if quorum.zones > 1 {
+            let zones = within_reach(view, row, (number, &others), quorum.is_strict);
+            if zones < quorum.zones {
+                return refuse(turn, no_zones(zones, quorum.zones, false));
+            }
         }
         let durability = request.durability.unwrap_or(bucket.durability);
         let now_ns = turn.now.mono_ns;
@@ -225,7 +232,9 @@ impl Coordinator {
         let is_one = spared.counts && spared.hint_for.is_none();
         // A tombstone has room where a value has none.
         let is_delete = matches!(slot.request.request().op, Op::Delete { .. });
-        if !is_one || is_delete || slot.is_answered || slot.is_strict {
+        // It may be the only one in its zone.
+        let is_wanted = slot.is_strict || slot.zones_needed > 1;
+        if !is_one || is_delete || slot.is_answered || is_wanted {
             return false;
         }
         if !self.add_stand_in(turn, id, target) {
@@ -284,40 +293,45 @@ impl Coordinator {
         self.keep_hint(turn, id, target);
     }
 
-    /// Asks the next node in the partition's order to take a target's part; false when there is none.
+    /// Asks another node to take a target's part: one in a zone that the write asks for and would lack, else the next in the
+    /// partition's order; false when there is none.
     fn add_stand_in(&mut self, turn: &mut Turn<'_>, id: SlotId, target: NodeId) -> bool {
-        let view = turn.view;
-        loop {
-            let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
-                return false;
-            };
-            let row = view.of_token(slot.request.request().token);
-            let Some(number) = row.and_then(|row| row.stand_ins.get(slot.stand_ins_tried)) else {
-                return false;
-            };
-            slot.stand_ins_tried += 1;
-            let node = view.node(*number).id;
-            let is_taken = node == view.me || slot.replicas.iter().any(|other| other.node == node);
-            let is_usable = self.is_usable(turn, *number) && view.node(*number).takes_values;
-            if is_taken || !is_usable {
-                continue;
-            }
-            let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
-                return false;
-            };
-            slot.replicas.push(WriteReplica {
-                node,
-                hint_for: Some(target),
-                counts: true,
-                is_draining: false,
-                state: Answer::Waiting,
-                asked_ns: turn.now.mono_ns,
-            });
-            let replica = slot.replicas.len() - 1;
-            self.stats.stand_ins += 1;
-            self.ask(turn, id, replica);
-            return true;
-        }
+        let (view, now_ns) = (turn.view, turn.now.mono_ns);
+        let Some(Slot::Write(slot)) = self.slots.get_mut(id) else {
+            return false;
+        };
+        let Some(row) = view.of_token(slot.request.request().token) else {
+            return false;
+        };
+        let replicas = &slot.replicas;
+        let may_be = |number: &&u16| {
+            let node = view.node(**number);
+            let is_taken = node.id == view.me || replicas.iter().any(|other| other.node == node.id);
+            !is_taken && self.peers.is_usable(node, now_ns) && node.takes_values
+        };
+        let mut all = row.stand_ins.iter();
+        let elsewhere = all
+            .clone()
+            .filter(may_be)
+            .find(|number| slot.zones_needed > 1 && slot.lacks_zone_of(view, **number, target));
+        let number = elsewhere.or_else(|| {
+            let next = all.by_ref().skip(slot.stand_ins_tried).find(may_be);
+            slot.stand_ins_tried = slot.stand_ins_tried.max(row.stand_ins.len() - all.len());
+            next
+        });
+        let Some(number) = number else { return false };
+        slot.replicas.push(WriteReplica {
+            node: view.node(*number).id,
+            hint_for: Some(target),
+            counts: true,
+            is_draining: false,
+            state: Answer::Waiting,
+            asked_ns: now_ns,
+        });
+        let replica = slot.replicas.len() - 1;
+        self.stats.stand_ins += 1;
+        self.ask(turn, id, replica);
+        true
     }
 
     fn keep_hint(&mut self, turn: &mut Turn<'_>, id: SlotId, target: NodeId) {
@@ -536,15 +550,11 @@ impl Coordinator {
         };
         let tally = slot.tally(turn.now.mono_ns);
         if !slot.is_answered {
-            let acknowledged = slot
-                .replicas
-                .iter()
-                .filter(|replica| replica.counts && matches!(replica.state, Answer::Done(_)));
-            let zones = zones_of(turn.view, acknowledged.map(|replica| replica.node));
+            let zones = slot.acknowledged_zones(turn.view);
             let short = u8::from(mutant::is(Mutant::AckOneShort));
             let is_met = tally.acknowledged + short >= slot.needed
                 && tally.stable + short >= slot.stable_needed
-                && zones >= slot.zones_needed
+                && (zones >= slot.zones_needed || mutant::is(Mutant::ZonesIgnored))
                 && (tally.missing <= slot.n - slot.wanted + short
                     || mutant::is(Mutant::PendingIgnored)
                     || mutant::is(Mutant::StandInCounts));
@@ -576,7 +586,7 @@ impl Coordinator {
                 slot.is_answered = true;
                 self.stats.writes_in_doubt += 1;
                 mark::reach(Mark::WriteInDoubt);
-                let failure = in_doubt(tally.acknowledged, slot.needed);
+                let failure = in_doubt(turn.view, slot, &tally);
                 turn.effects.reply(slot.id, Outcome::Failed(failure));
             }
         }
@@ -595,8 +605,7 @@ impl Coordinator {
         if !slot.is_answered && is_late {
             slot.is_answered = true;
             self.stats.writes_in_doubt += 1;
-            let got = slot.tally(now_ns).acknowledged;
-            let failure = in_doubt(got, slot.needed);
+            let failure = in_doubt(turn.view, slot, &slot.tally(now_ns));
             client_waited(turn, slot.started_ns);
             turn.effects.reply(slot.id, Outcome::Failed(failure));
         }
@@ -760,10 +769,15 @@ pub(super) const fn pick(asked: u8, bucket: u8) -> u8 {
     if asked == 0 { bucket } else { asked }
 }
 
-const fn in_doubt(got: u8, needed: u8) -> Failure {
+/// What a write lacks that was begun: acknowledgements, or only some in other zones.
+fn in_doubt(view: &RingView, slot: &WriteSlot, tally: &Tally) -> Failure {
+    let zones = slot.acknowledged_zones(view);
+    if tally.acknowledged >= slot.needed && zones < slot.zones_needed {
+        return no_zones(zones, slot.zones_needed, true);
+    }
     Failure::Quorum {
-        got,
-        needed,
+        got: tally.acknowledged,
+        needed: slot.needed,
         is_in_doubt: true,
     }
 }

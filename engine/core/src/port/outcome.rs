@@ -211,6 +211,16 @@ pub enum Failure {
     },
     /// No node that holds the key's partition can be reached. Not applied.
     NoHolder,
+    /// The replicas that answered, or that can be reached, are in fewer zones than were asked for. A write that was begun is
+    /// in doubt, as with [`Failure::Quorum`].
+    Zones {
+        /// In how many they are.
+        got: u8,
+        /// How many were asked for.
+        needed: u8,
+        /// Whether it is a write that was begun; else nothing happened.
+        is_in_doubt: bool,
+    },
 }
 
 impl Failure {
@@ -220,6 +230,10 @@ impl Failure {
             self,
             Self::InDoubt
                 | Self::Quorum {
+                    is_in_doubt: true,
+                    ..
+                }
+                | Self::Zones {
                     is_in_doubt: true,
                     ..
                 }
@@ -290,14 +304,28 @@ impl fmt::Display for Failure {
                 needed,
                 is_in_doubt,
             } => {
-                let end = if *is_in_doubt {
-                    "the write may or may not have happened; read the key, or retry it with its write id"
-                } else {
-                    "nothing happened"
-                };
+                let end = end_of(*is_in_doubt);
                 write!(
                     f,
                     "{got} of {needed} replicas answered; {end}; see `gramme cluster status`"
+                )
+            }
+            Self::Zones {
+                got,
+                needed,
+                is_in_doubt,
+            } => {
+                let (end, what) = (
+                    end_of(*is_in_doubt),
+                    if *is_in_doubt {
+                        "answered"
+                    } else {
+                        "can be reached"
+                    },
+                );
+                write!(
+                    f,
+                    "replicas in {needed} zones were asked for, and {got} {what}; {end}; see `gramme cluster status`"
                 )
             }
             Self::NoHolder => write!(
@@ -305,5 +333,14 @@ impl fmt::Display for Failure {
                 "no node that holds this key's partition can be reached; nothing happened; see `gramme cluster status`"
             ),
         }
+    }
+}
+
+/// What became of a request whose quorum was missed.
+const fn end_of(is_in_doubt: bool) -> &'static str {
+    if is_in_doubt {
+        "the write may or may not have happened; read the key, or retry it with its write id"
+    } else {
+        "nothing happened"
     }
 }

@@ -43,7 +43,7 @@ pub struct Quorum {
     pub r: u8,
     /// W: acknowledgements of a write.
     pub w: u8,
-    /// Acknowledgements from so many distinct zones.
+    /// A write's acknowledgements, and a read's answers, are from so many distinct zones; 0 and 1 ask for nothing.
     pub zones: u8,
     /// Only nodes of the preference list count, no stand-ins.
     pub is_strict: bool,

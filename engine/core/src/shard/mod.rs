@@ -14,7 +14,8 @@ use crate::cluster::{Boot, BootError};
 use crate::coordinate::{CoordinateStats, Coordinator, Turn};
 use crate::port::ids::{Purpose, of_upkeep_call, purpose_of};
 use crate::port::{
-    Effect, Effects, Event, Failure, Foreseen, Lane, LogRange, Message, Note, Op, Outcome, Source,
+    Effect, Effects, Event, Failure, Foreseen, Lane, LogRange, Message, Note, Op, Outcome, Quorum,
+    Source,
 };
 use crate::replica::Replica;
 use crate::ring::{BucketView, Ring, RingView};
@@ -136,12 +137,7 @@ impl Shard {
             return match event {
                 Event::Note(note) => self.note(now, note, effects),
                 Event::Message { .. } | Event::PeerLost(_) => {}
-                Event::Request(request) if request.quorum.r.max(request.quorum.w) > 1 => {
-                    let failure = Failure::Quorum {
-                        got: 1,
-                        needed: request.quorum.r.max(request.quorum.w),
-                        is_in_doubt: false,
-                    };
+                Event::Request(request) if let Some(failure) = beyond_one(request.quorum) => {
                     effects.reply(request.id, Outcome::Failed(failure));
                 }
                 event => self.replica.step(now, event, effects),
@@ -457,6 +453,23 @@ fn is_foreground(event: &Event<'_>) -> bool {
         | Event::Tick
         | Event::Stop => false,
     }
+}
+
+/// Why a node that is the whole cluster cannot do what a request asks for: it has one replica, in one zone.
+fn beyond_one(quorum: Quorum) -> Option<Failure> {
+    let replicas = quorum.r.max(quorum.w);
+    if replicas > 1 {
+        return Some(Failure::Quorum {
+            got: 1,
+            needed: replicas,
+            is_in_doubt: false,
+        });
+    }
+    (quorum.zones > 1).then_some(Failure::Zones {
+        got: 1,
+        needed: quorum.zones,
+        is_in_doubt: false,
+    })
 }
 
 const fn is_of_one_key(op: &Op<'_>) -> bool {

@@ -34,6 +34,9 @@ pub(crate) struct KeyArgs {
     /// Replicas that a write waits for (default: the bucket's)
     #[arg(long)]
     w: Option<u8>,
+    /// Distinct zones that answers must come from (a stand-in counts for its own); refused where the replicas are in fewer
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    zones: u8,
     /// Let nobody stand in for a replica that is away: a write fails where too few can be reached
     #[arg(long)]
     strict: bool,
@@ -87,7 +90,8 @@ impl KeyArgs {
                 self.n.unwrap_or(0),
                 self.r.unwrap_or(0),
                 self.w.unwrap_or(0),
-            );
+            )
+            .zones(self.zones);
         let request = if self.strict {
             request.strict()
         } else {

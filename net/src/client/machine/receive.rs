@@ -143,10 +143,21 @@ impl Machine {
     }
 
     fn answer(&mut self, now: Now, index: u32, answer: &Answer<'_>) {
-        let is_write = self.slots[index as usize]
-            .call
-            .as_ref()
-            .is_some_and(super::Call::is_write);
+        let call = self.slots[index as usize].call.as_ref();
+        let is_write = call.is_some_and(super::Call::is_write);
+        let zones = call.map_or(0, super::Call::zones);
+        // A node of a release that reads over the number in a get: a write it would have refused.
+        if !is_write && zones > 1 && answer.receipt.zones < zones {
+            let error = ClientError::Server {
+                code: ErrorCode::Quorum,
+                effect: Effect::NotApplied,
+                message: format!(
+                    "{zones} zones were asked for, and {} answered: the node is of a release that cannot ask more",
+                    answer.receipt.zones
+                ),
+            };
+            return self.finish(index, Err(error));
+        }
         let written = |context: Option<&[u8]>, is_applied| {
             Outcome::Written(Written {
                 context: context.map(Context::from_bytes),

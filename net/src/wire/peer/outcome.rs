@@ -103,6 +103,14 @@ impl OutcomeBody {
                 .flags(flag(is_in_doubt, OUTCOME_IN_DOUBT))
                 .numbers(u64::from(got), u64::from(needed)),
             Failure::NoHolder => self.form(48),
+            Failure::Zones {
+                got,
+                needed,
+                is_in_doubt,
+            } => self
+                .form(49)
+                .flags(flag(is_in_doubt, OUTCOME_IN_DOUBT))
+                .numbers(u64::from(got), u64::from(needed)),
         }
     }
 
@@ -270,6 +278,11 @@ fn failure(
             is_in_doubt,
         },
         48 => Failure::NoHolder,
+        49 => Failure::Zones {
+            got: small(number)?,
+            needed: small(second_number)?,
+            is_in_doubt,
+        },
         _ => return Err(PeerKind::Outcome.newer("has an unknown form")),
     })
 }

@@ -222,6 +222,11 @@ impl Stuff {
                 is_in_doubt: self.bits[2],
             },
             Failure::NoHolder,
+            Failure::Zones {
+                got,
+                needed,
+                is_in_doubt: self.bits[2],
+            },
         ];
         outcomes.extend(failures.map(Outcome::Failed));
         outcomes

@@ -113,6 +113,20 @@ pub(super) const RULES: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "acknowledged-by-zones",
+        what: "writes ask for several zones, and a stand-in is in one that has them already",
+        bend: |swarm| {
+            swarm.bent.zones = 2 + (swarm.clients % 2) as u8;
+            (swarm.is_durable, swarm.sloppy, swarm.deletes) = (false, true, 0);
+            (swarm.n, swarm.r, swarm.w) = (3, 2, 2);
+            (swarm.memory_bytes, swarm.value_bytes) = (4 << 20, 600);
+            (swarm.expiring, swarm.requests_max) = (0, 1_000);
+            swarm.loss = 100_000;
+            swarm.partitions = 20_000;
+            swarm.clogs = 20_000;
+        },
+    },
+    Scenario {
         name: "clock-that-stays-wrong",
         what: "a clock leaps far ahead, and nobody sets it right for as long as its node doubts it by itself",
         bend: |swarm| {

@@ -12,7 +12,7 @@ use gramme_core::ring::{NodeView, PartitionView, RingView};
 use super::checks::ring::RingWatch;
 use super::client::Client;
 use super::disk::Wrong;
-use super::history::History;
+use super::history::{History, WriteNumber};
 use super::membership::{bucket, zone_of};
 use super::node::{Node, PARTITIONS};
 use super::random::Random;
@@ -29,6 +29,7 @@ mod reads;
 mod ring;
 mod rot;
 mod users;
+mod zones;
 
 use ring::Operation;
 
@@ -172,6 +173,9 @@ pub(in crate::sim) struct World {
     pub frames_taken: Vec<String>,
     /// Reads that might have missed a write.
     pub reads_missed: Vec<String>,
+    /// Writes that were acknowledged just now, where zones are asked for; and those of them that were in too few.
+    in_zones: Vec<(usize, WriteNumber)>,
+    pub zones_missed: Vec<String>,
 }
 
 /// Machines of a live ring that run nothing at first.
@@ -218,6 +222,8 @@ impl World {
             forgetful: BTreeSet::new(),
             frames_taken: Vec::new(),
             reads_missed: Vec::new(),
+            in_zones: Vec::new(),
+            zones_missed: Vec::new(),
         };
         world.asked.resize(world.clients.len(), (0, 0, 0));
         if world.is_live() {
@@ -262,6 +268,9 @@ impl World {
             self.now_ns = due.at_ns;
             self.steps += 1;
             self.act(due.action);
+            while let Some((key, number)) = self.in_zones.pop() {
+                self.look_at_zones(key, number);
+            }
         }
         self.now_ns = until_ns;
     }

@@ -80,7 +80,7 @@ impl World {
     }
 
     /// What a replica has of a key; none where it does not say so at once.
-    fn shown_by(&mut self, node: usize, name: &[u8]) -> Option<BTreeSet<WriteNumber>> {
+    pub(super) fn shown_by(&mut self, node: usize, name: &[u8]) -> Option<BTreeSet<WriteNumber>> {
         self.sequence += 1;
         let id = RequestId((1 << 55) | self.sequence);
         let now = self.nodes[node].now(self.now_ns);

@@ -69,6 +69,7 @@ impl World {
             self.nodes[node].now(self.now_ns).mono_ns + self.swarm.deadline_ms * 1_000_000;
         let quorum = Quorum {
             is_strict: !self.swarm.sloppy,
+            zones: if is_read { 0 } else { self.swarm.bent.zones },
             ..Quorum::default()
         };
         let request = wanted.request(deadline_ns, quorum);
@@ -138,9 +139,14 @@ impl World {
         if let Outcome::Object { object, .. } = &outcome {
             self.watch_siblings(object.of(bytes).len());
         }
+        let written = self.clients[client].writes();
+        let written = written.filter(|_| matches!(outcome, Outcome::Written { .. }));
         let wall_ms = self.nodes[node].now(self.now_ns).wall_ms;
         let must_retry =
             self.clients[client].answer((self.now_ns, wall_ms), &outcome, bytes, &mut self.history);
+        if let Some((key, number)) = written.filter(|_| self.swarm.bent.zones > 1) {
+            self.in_zones.push((key, number));
+        }
         if self.swarm.bent.has_victim && node != VICTIM {
             self.strike_victim();
         }
