@@ -50,7 +50,16 @@ pub(super) fn notes(seen: &Seen) -> Vec<String> {
             )
         })
     });
-    repaired.collect()
+    let lost = seen.shards.iter().enumerate().filter_map(|(shard, status)| {
+        let lost = status.as_ref()?.hints_lost;
+        (lost > 0).then(|| {
+            format!(
+                "shard {shard}: {lost} hints were given up since the start: what was kept for nodes that were away is damaged \
+                 and no replica has that version; acknowledged writes may be lost, the node's log names the last keys"
+            )
+        })
+    });
+    repaired.chain(lost).collect()
 }
 
 #[cfg(test)]
@@ -107,5 +116,18 @@ mod tests {
         let (reasons_since, notes_since) = (reasons(&seen(0)), notes(&seen(0)));
         assert!(reasons_since.is_empty());
         assert!(notes_since[0].contains("nothing is unknown"));
+    }
+
+    #[test]
+    fn hints_that_were_given_up_are_a_note() {
+        let seen = Seen {
+            shards: vec![Some(ShardStatus {
+                hints_lost: 3,
+                ..ShardStatus::default()
+            })],
+            failures: Vec::new(),
+        };
+        assert!(reasons(&seen).is_empty());
+        assert!(notes(&seen)[0].contains("3 hints were given up"));
     }
 }

@@ -169,6 +169,11 @@ pub(super) const METRICS: &[(&str, &str, Read)] = &[
         |s| s.hints_failed,
     ),
     (
+        "hints_lost_total",
+        "Hints given up: what was kept is damaged here and no replica has that version; acknowledged writes may be lost.",
+        |s| s.hints_lost,
+    ),
+    (
         "comparisons_total",
         "Partitions compared with another replica.",
         |s| s.comparisons,

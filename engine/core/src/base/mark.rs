@@ -43,6 +43,8 @@ marks! {
     HintAwaitsRoom: "a full disk took no hint, and it was kept in memory",
     HintGivenUp: "the delivery of a hint was refused or not answered",
     HintRedelivered: "a hint arrived at a node that had refused one before, or been silent",
+    HintBroughtBack: "what was kept for a hint was lost, and a replica had that very version",
+    HintLost: "what was kept for a hint was lost, no replica had it, and the hint was given up",
     HintChanged: "a hint or its object changed while it was delivered, and stayed",
     DigestFetched: "fingerprints differed, and the objects were fetched",
     HedgeUsed: "a read ended with the answer of the replica that was asked in place of a slow one",

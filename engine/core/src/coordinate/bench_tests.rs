@@ -64,6 +64,8 @@ pub(crate) struct Net {
     epoch: u64,
     /// What shards told the control shard.
     pub(crate) notes: Vec<(usize, Note)>,
+    /// What nodes said in their logs.
+    pub(crate) reports: Vec<(usize, String)>,
     /// How many messages were sent, by their kind.
     pub(crate) sent: BTreeMap<&'static str, u64>,
 }
@@ -161,6 +163,7 @@ impl Net {
             random: 1,
             epoch: 0,
             notes: Vec::new(),
+            reports: Vec::new(),
             sent: BTreeMap::new(),
         };
         net.publish();
@@ -346,6 +349,8 @@ impl Net {
             assert_eq!(to, ShardIndex(0), "only the control shard is told");
             self.notes.push((at.0, note));
         }
+        let reports = effects.reports.drain(..);
+        self.reports.extend(reports.map(|report| (at.0, report)));
         let bytes = Arc::new(core::mem::take(&mut effects.bytes));
         for send in effects.sends.drain(..) {
             *self.sent.entry(kind_of(&send.message)).or_default() += 1;

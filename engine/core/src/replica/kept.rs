@@ -147,6 +147,11 @@ impl Replica {
             return;
         }
         mark::reach(Mark::RecordLost);
+        if self.has_hint(token) {
+            let print = self.fingerprint_of(token, place.tag15());
+            self.lost_prints
+                .extend(print.map(|print| ((token, place.tag15()), print)));
+        }
         self.forget_entry(token, place.tag15());
         self.taint(self.config.slices.partition_of(token));
     }

@@ -138,6 +138,8 @@ pub struct Replica {
     pub(super) taints: u64,
     /// Where records that do not verify lay, by key: one that the index still names is unknown.
     pub(super) lost: BTreeSet<(Token, u64)>,
+    /// The fingerprints of those among them that hints are for, by token and tag.
+    pub(super) lost_prints: BTreeMap<(Token, u16), u64>,
     /// By place, how often a read of it failed.
     pub(super) failed_reads: BTreeMap<u64, u8>,
     /// From when on a partition was held without loss, where it was gained or dropped: births before are not continued.
@@ -214,6 +216,7 @@ impl Replica {
             taints: parts.tainted.len() as u64,
             tainted: parts.tainted,
             lost: parts.lost,
+            lost_prints: BTreeMap::new(),
             failed_reads: BTreeMap::new(),
             since_of: BTreeMap::new(),
             whole_since: parts.whole_since,

@@ -7,7 +7,7 @@
 //! - each read that was begun ends in one [`ReadEnd`], whatever became of it.
 
 use crate::base::hash;
-use crate::base::ids::{PartitionId, SegmentId, Token};
+use crate::base::ids::{HINT_BITS, PartitionId, SegmentId, Token};
 use crate::base::mark::{self, Mark};
 use crate::port::{Effects, TokenRange};
 use crate::replica::Replica;
@@ -151,6 +151,56 @@ impl Replica {
     pub(crate) fn fingerprint_named(&self, bucket: &[u8], key: &[u8]) -> Option<u64> {
         let tag15 = tag15(hash::tag(self.config.tag_seed, bucket, key));
         self.fingerprint_of(hash::token(bucket, key), tag15)
+    }
+
+    /// Whether this very record is what the index names.
+    pub(crate) fn is_named(&self, token: Token, place: Place) -> bool {
+        let entry = self.index.get(token, place.tag15());
+        entry.is_some_and(|entry| entry.place == place)
+    }
+
+    /// Whether the record at a place is given up.
+    pub(crate) fn is_lost_at(&self, token: Token, place: Place) -> bool {
+        self.lost.contains(&(token, place.0))
+    }
+
+    /// The tokens of keys that a hint of this token may be for, of those that this shard has.
+    pub(crate) fn tokens_beside(&self, hint: Token) -> Vec<Token> {
+        let range = TokenRange {
+            first: Token(hint.0 & !HINT_BITS),
+            last: hint,
+        };
+        let mut tokens: Vec<Token> = self.pairs(range).map(|(token, _)| token).collect();
+        tokens.dedup();
+        tokens
+    }
+
+    /// Forgets a hint of which nobody can say what it was; false where this is not what is held.
+    pub(crate) fn forget_hint(&mut self, token: Token, place: Place) -> bool {
+        self.is_named(token, place) && self.forget_entry(token, place.tag15())
+    }
+
+    /// Whether something of a token's partition is lost here.
+    pub(crate) fn is_lossy(&self, token: Token) -> bool {
+        self.is_tainted(token)
+    }
+
+    /// The fingerprint of what this shard kept of a key for others, and lost.
+    pub(crate) fn lost_print(&self, bucket: &[u8], key: &[u8]) -> Option<u64> {
+        if self.lost_prints.is_empty() {
+            return None;
+        }
+        let tag15 = tag15(hash::tag(self.config.tag_seed, bucket, key));
+        let name = (hash::token(bucket, key), tag15);
+        self.lost_prints.get(&name).copied()
+    }
+
+    /// A hint is over: what was lost of the keys that hints of its token are for is of no interest, where it was the last.
+    pub(crate) fn forget_lost_prints(&mut self, hint: Token) {
+        if !self.lost_prints.is_empty() && !self.has_hint(hint) {
+            self.lost_prints
+                .retain(|(token, _), _| token.of_hint() != hint);
+        }
     }
 
     /// The record at a place where it is in memory; else its read begins, and ends in [`Replica::take_reads`].

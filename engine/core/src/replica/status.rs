@@ -108,6 +108,9 @@ pub struct ShardStatus {
     pub hints_delivered: u64,
     /// Deliveries that were refused or not answered; each is tried again.
     pub hints_failed: u64,
+    /// Hints given up, since what was kept is damaged here and no replica has that version of it: acknowledged writes may be
+    /// lost.
+    pub hints_lost: u64,
     /// Partitions of which this shard's slice is to be brought up from others.
     pub transfers: u64,
     /// Those of them that are whole here already.

@@ -359,6 +359,7 @@ impl Shard {
             hints_pending: upkeep.hints_pending,
             hints_delivered: upkeep.hints_delivered,
             hints_failed: upkeep.hints_failed,
+            hints_lost: upkeep.hints_lost,
             transfers: upkeep.transfers,
             transfers_done: upkeep.transfers_done,
             handovers: upkeep.handovers,

@@ -171,7 +171,7 @@ impl Duties {
 }
 
 /// Whether a row names this node in any role.
-fn is_kept(row: &PartitionView, me: u16) -> bool {
+pub(super) fn is_kept(row: &PartitionView, me: u16) -> bool {
     let is_named = [&row.read, &row.write, &row.others]
         .iter()
         .any(|nodes| nodes.contains(&me));
@@ -361,12 +361,17 @@ impl Upkeep {
         }
         self.duties.leftovers_ns = now_ns.saturating_add(LEFTOVERS_NS);
         for (partition, row) in partitions(turn.view) {
-            let is_left = !is_kept(row, me)
-                && !row.read.is_empty()
-                && turn.replica.keys_of(partition) > 0
-                && turn.replica.hints_of(partition) == 0;
-            if is_left {
+            let is_left =
+                !is_kept(row, me) && !row.read.is_empty() && turn.replica.hints_of(partition) == 0;
+            if !is_left {
+                continue;
+            }
+            let is_lossy = turn.replica.is_lossy(turn.replica.slice(partition).first);
+            if turn.replica.keys_of(partition) > 0 {
                 self.duties.handovers.entry(partition).or_default();
+            } else if is_lossy && (turn.replica).drop_partition(turn.now, partition, turn.effects) {
+                // What was lost of it nobody expects here any more.
+                self.stats.partitions_dropped += 1;
             }
         }
     }

@@ -4,7 +4,8 @@
 //! object fetched and sent; it is forgotten when the target has that very object on stable media and neither the hint
 //! nor the object changed meanwhile. A target that was removed for good is replaced by all present ones.
 //!
-//! Never drops a hint of which the object was not delivered; what fails is tried again in a later pass.
+//! Never drops a hint of which the object was not delivered; what fails is tried again in a later pass. Where the object
+//! cannot be read here any more, see `rescue`.
 //!
 //! Invariants: at most [`HINTS_AT_ONCE`] are under way, at most [`TARGET_CREDIT`] for each target.
 
@@ -15,13 +16,16 @@ use crate::base::ids::{NodeId, PartitionId, Token};
 use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
-use crate::port::{Held, KeyName, Op, Outcome, Refusal};
+use crate::port::{ByteRange, Failure, Held, KeyName, Op, Outcome, Refusal};
 use crate::replica::hints::{delete_hint, read_hint_key};
 use crate::replica::records::{ReadEnd, ReadResult};
 use crate::replica::turn::Turn;
 use crate::store::format::Record;
 use crate::store::place::Place;
+use crate::version::ObjectView;
 
+use super::gather::Gather;
+use super::rescue::Rescue;
 use super::{Job, Upkeep, ask, send_object, spend};
 
 /// Hints under way at once.
@@ -53,19 +57,23 @@ struct Target {
 
 /// One hint on its way.
 pub(super) struct Delivery {
-    token: Token,
-    place: Place,
+    pub(super) token: Token,
+    pub(super) place: Place,
     fingerprint: u64,
-    /// The hint's own key.
-    name: Vec<u8>,
-    /// What is being sent.
-    object_fingerprint: u64,
-    /// Whom it was sent to and who has not answered.
-    waiting: Vec<NodeId>,
+    /// The hint's own key; none while it is not read.
+    pub(super) name: Vec<u8>,
+    /// What lay here of the object when it was sent.
+    pub(super) object_fingerprint: u64,
+    /// Who was sent it, or asked for it, and has not answered.
+    pub(super) waiting: Vec<NodeId>,
     /// Whether it goes to the partition's present nodes: its own target is gone for good, or does not keep it.
-    is_for_present: bool,
+    pub(super) is_for_present: bool,
     has_failed: bool,
-    asked_ns: u64,
+    pub(super) asked_ns: u64,
+    /// What was kept here cannot be read any more.
+    pub(super) rescue: Option<Rescue>,
+    /// The hint's own record cannot: what lies beside it.
+    pub(super) unnamed: Option<Gather>,
 }
 
 /// The state of a shard's handoff.
@@ -79,11 +87,29 @@ pub(super) struct Handoff {
     under_way: BTreeSet<Place>,
     hints_at_end: usize,
     /// Whether a hint was left that no target's `is_waiting` stands for: it or its object could not be read.
-    has_left: bool,
+    pub(super) has_left: bool,
     next_look_ns: u64,
+    /// Since when no reader has had what was kept for a hint and is lost here.
+    missed: BTreeMap<Place, (Token, u64)>,
 }
 
 impl Handoff {
+    /// Something is on its way to a node, which counts against its credit.
+    pub(super) fn sent_to(&mut self, node: NodeId) {
+        self.targets.entry(node).or_default().under_way += 1;
+    }
+
+    /// A node has answered.
+    pub(super) fn answered_by(&mut self, node: NodeId) {
+        let target = self.targets.entry(node).or_default();
+        target.under_way = target.under_way.saturating_sub(1);
+    }
+
+    /// Since when no reader has had what was kept for the hint at a place; from now on, where it was not missed before.
+    pub(super) fn missed_since(&mut self, hint: (Token, Place), now_ns: u64) -> u64 {
+        self.missed.entry(hint.1).or_insert((hint.0, now_ns)).1
+    }
+
     fn is_worth_a_pass(&self, turn: &Turn<'_>) -> bool {
         let now_ns = turn.now.mono_ns;
         let hints = turn.replica.hints();
@@ -122,6 +148,8 @@ impl Upkeep {
             for target in self.handoff.targets.values_mut() {
                 target.is_waiting = false;
             }
+            let missed = &mut self.handoff.missed;
+            missed.retain(|place, (token, _)| turn.replica.is_named(*token, *place));
         }
         for _ in 0..STEP_HINTS_MAX {
             let is_busy = self.handoff.under_way.len() >= HINTS_AT_ONCE;
@@ -192,6 +220,8 @@ impl Upkeep {
             is_for_present: false,
             has_failed: false,
             asked_ns: turn.now.mono_ns,
+            rescue: None,
+            unnamed: None,
         })));
         let found = turn.replica.read_record(token, place, turn.effects);
         let name = found.and_then(|record| record.split().map(|(_, name, _)| name.to_vec()));
@@ -206,7 +236,8 @@ impl Upkeep {
         for id in ids {
             let is_its = matches!(
                 self.jobs.get_mut(id),
-                Some(Job::Hint(delivery)) if delivery.place == end.place && delivery.name.is_empty()
+                Some(Job::Hint(delivery)) if delivery.place == end.place
+                    && delivery.name.is_empty() && delivery.unnamed.is_none()
             );
             if !is_its {
                 continue;
@@ -219,6 +250,7 @@ impl Upkeep {
             };
             match name {
                 Some(name) => self.hint_named(turn, id, name),
+                None if matches!(end.result, ReadResult::Failed) => self.hint_unnamed(turn, id),
                 None => {
                     self.handoff.has_left = true;
                     self.end_delivery(id);
@@ -265,12 +297,24 @@ impl Upkeep {
             object,
         }) = outcome
         else {
+            if let Outcome::Failed(Failure::Unknown | Failure::Corrupt { .. }) = outcome {
+                return self.bring_back(turn, id, None);
+            }
             self.stats.hints_failed += 1;
             self.handoff.has_left = true;
             return self.end_delivery(id);
         };
         delivery.object_fingerprint = fingerprint;
         let name = delivery.name.clone();
+        let lost =
+            read_hint_key(&name).and_then(|(_, bucket, key)| turn.replica.lost_print(bucket, key));
+        if lost.is_some_and(|lost| lost != fingerprint) {
+            // What is here came after what was kept was lost, which it need not have seen.
+            let own = object.map(|object| object.of(&turn.effects.bytes));
+            let own = own.and_then(|object| ObjectView::parse(object).ok());
+            let own = own.map(|view| view.to_owned());
+            return self.bring_back(turn, id, own);
+        }
         let (Some(object), Some((node, bucket, key))) = (object, read_hint_key(&name)) else {
             return self.hint_delivered(turn, id);
         };
@@ -284,13 +328,27 @@ impl Upkeep {
         } else {
             vec![node]
         };
+        self.deliver_to(turn, id, to, (key, object));
+    }
+
+    /// Sends an object to those who are to have it.
+    pub(super) fn deliver_to(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: SlotId,
+        to: Vec<NodeId>,
+        (key, object): (KeyName<&[u8]>, ByteRange),
+    ) {
+        let Some(Job::Hint(delivery)) = self.jobs.get_mut(id) else {
+            return;
+        };
         if to.contains(&turn.view.me) && to.len() == 1 || to.is_empty() {
             return self.hint_delivered(turn, id);
         }
         delivery.waiting = to.into_iter().filter(|to| *to != turn.view.me).collect();
         delivery.asked_ns = turn.now.mono_ns;
         for to in delivery.waiting.clone() {
-            self.handoff.targets.entry(to).or_default().under_way += 1;
+            self.handoff.sent_to(to);
             spend(turn, u64::from(object.end - object.start));
             send_object(turn, to, id, key, object);
         }
@@ -310,7 +368,10 @@ impl Upkeep {
         let Some(Job::Hint(delivery)) = self.jobs.get_mut(id) else {
             return;
         };
-        let Some(at) = delivery.waiting.iter().position(|node| *node == from) else {
+        // One that was sent before, and to which this answers late, was not what is waited for now.
+        let is_asking = delivery.rescue.as_ref().is_some_and(Rescue::is_asking);
+        let at = delivery.waiting.iter().position(|node| *node == from);
+        let Some(at) = at.filter(|_| !is_asking) else {
             return;
         };
         delivery.waiting.swap_remove(at);
@@ -355,8 +416,9 @@ impl Upkeep {
             let target = read_hint_key(&delivery.name).map(|(node, ..)| node);
             self.end_delivery(id);
             // A pass may have gone by since it was refused, while others had yet to answer: none comes back by itself.
-            if let Some(target) = target {
-                self.target_failed(turn, target);
+            match target {
+                Some(target) => self.target_failed(turn, target),
+                None => self.handoff.has_left = true,
             }
             return;
         }
@@ -376,10 +438,13 @@ impl Upkeep {
     }
 
     /// All have it: forgets the hint, unless it or the object changed meanwhile.
-    fn hint_delivered(&mut self, turn: &mut Turn<'_>, id: SlotId) {
+    pub(super) fn hint_delivered(&mut self, turn: &mut Turn<'_>, id: SlotId) {
         let Some(Job::Hint(delivery)) = self.jobs.get_mut(id) else {
             return;
         };
+        if delivery.unnamed.is_some() {
+            return self.unnamed_delivered(turn, id);
+        }
         let hint = turn
             .replica
             .fingerprint_of(delivery.token, delivery.place.tag15());
@@ -389,8 +454,16 @@ impl Upkeep {
             && object.unwrap_or(0) == delivery.object_fingerprint;
         if is_same {
             let (name, token) = (delivery.name.clone(), delivery.token);
+            let place = delivery.place;
+            let is_lost = delivery.rescue.as_ref().is_some_and(Rescue::is_lost);
             delete_hint(turn, &name, token);
-            self.stats.hints_delivered += 1;
+            turn.replica.forget_lost_prints(token);
+            self.handoff.missed.remove(&place);
+            if is_lost {
+                self.hint_lost(&name);
+            } else {
+                self.stats.hints_delivered += 1;
+            }
             // It is none of those that the last pass left any more. One that was kept meanwhile may have made up for it in
             // the number of hints, and must still be seen.
             let left = self.handoff.hints_at_end.saturating_sub(1);
@@ -403,12 +476,11 @@ impl Upkeep {
         self.end_delivery(id);
     }
 
-    fn end_delivery(&mut self, id: SlotId) {
+    pub(super) fn end_delivery(&mut self, id: SlotId) {
         if let Some(Job::Hint(delivery)) = self.jobs.remove(id) {
             self.handoff.under_way.remove(&delivery.place);
             for node in delivery.waiting {
-                let target = self.handoff.targets.entry(node).or_default();
-                target.under_way = target.under_way.saturating_sub(1);
+                self.handoff.answered_by(node);
             }
         }
     }
@@ -429,7 +501,12 @@ impl Upkeep {
         let ids: Vec<SlotId> = self.jobs.ids().collect();
         for id in ids {
             let waiting = match self.jobs.get_mut(id) {
-                Some(Job::Hint(delivery)) if is_over(delivery) => delivery.waiting.clone(),
+                Some(Job::Hint(delivery)) if is_over(delivery) => {
+                    // A reader that is asked is no target whose hints wait.
+                    self.handoff.has_left |=
+                        delivery.rescue.is_some() || delivery.unnamed.is_some();
+                    delivery.waiting.clone()
+                }
                 Some(_) | None => continue,
             };
             for node in waiting {
@@ -442,7 +519,7 @@ impl Upkeep {
 }
 
 /// Who is to have a token's keys now.
-fn present_nodes(turn: &Turn<'_>, token: Token) -> Vec<NodeId> {
+pub(super) fn present_nodes(turn: &Turn<'_>, token: Token) -> Vec<NodeId> {
     let row = turn.view.of_token(token);
     let numbers = row.map_or(&[][..], |row| &row.write);
     numbers

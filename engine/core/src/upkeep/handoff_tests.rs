@@ -184,3 +184,115 @@ fn a_hint_that_one_refused_before_another_answered_is_delivered_all_the_same() {
     net.run(20_000);
     assert_eq!(pending(&net, 4), 0);
 }
+
+fn lost(net: &Net, nodes: usize) -> u64 {
+    let stats = (0..nodes).flat_map(|node| net.upkeep(node));
+    stats.map(|stats| stats.hints_lost).sum()
+}
+
+fn unrepaired(net: &Net, node: usize) -> u64 {
+    net.status(node).damage_unrepaired
+}
+
+/// A fourth node stands in for one that is away; then what it keeps rots.
+fn rotten_stand_in() -> Net {
+    let mut net = Net::new(4, 3);
+    net.cut.insert(2);
+    net.dead.insert(2);
+    net.publish();
+    net.lose(2);
+    for key in 0..20u32 {
+        net.put(0, &key.to_le_bytes(), b"", b"kept for another");
+    }
+    net.run(2_000);
+    // Behind it the log goes on, so that it is no torn end.
+    for _ in 0..3 {
+        net.put(0, b"later", b"", b"");
+        net.run(100);
+    }
+    assert_eq!(pending(&net, 4), 21);
+    net.rot(3, b"kept for another");
+    net.run(2_000);
+    assert_eq!((net.root(3).1, pending(&net, 4)), (1, 21));
+    assert!(unrepaired(&net, 3) > 0);
+    net
+}
+
+#[test]
+fn what_a_stand_in_lost_is_brought_from_those_who_have_it() {
+    let mut net = rotten_stand_in();
+    net.run_by(60_000, 5);
+    assert_eq!((pending(&net, 4), lost(&net, 4)), (21, 0), "it waits");
+    comes_back(&mut net);
+    net.run(10_000);
+    assert_eq!((pending(&net, 4), lost(&net, 4)), (0, 0));
+    assert_eq!((unrepaired(&net, 3), net.root(2)), (0, net.root(0)));
+    assert!(net.reports.is_empty(), "{:?}", net.reports);
+    // It stays mended.
+    net.restart(3);
+    net.run(10_000);
+    assert_eq!((pending(&net, 4), unrepaired(&net, 3)), (0, 0));
+}
+
+#[test]
+fn what_a_stand_in_lost_and_nobody_has_is_given_up_and_said() {
+    let mut net = rotten_stand_in();
+    // The stand-in's was the only copy of these; of others there are newer ones.
+    assert_eq!(net.lose_keys(0, 2), 11);
+    assert_eq!(net.lose_keys(1, 1), 21);
+    for key in 0..5u32 {
+        net.put(0, &key.to_le_bytes(), b"", b"newer");
+    }
+    // One that might have it is away: nothing is given up.
+    net.cut.insert(1);
+    net.dead.insert(1);
+    net.cut.remove(&2);
+    net.dead.remove(&2);
+    net.publish();
+    net.lose(1);
+    net.run_by(60_000, 5);
+    let standing = net.upkeep(3)[0].hints_pending;
+    assert!(standing >= 20 && lost(&net, 4) == 0, "{standing}");
+    comes_back(&mut net);
+    net.run(20_000);
+    assert!(lost(&net, 4) == 0, "others may bring it yet");
+    net.run_by(40_000, 5);
+    let lost_here = net.upkeep(3)[0].hints_lost;
+    assert!((10..20).contains(&lost_here), "{lost_here}");
+    assert_eq!(net.status(3).hints_lost, lost_here);
+    assert_eq!((pending(&net, 4), unrepaired(&net, 3)), (0, 0));
+    let said: Vec<&String> = net.reports.iter().map(|(_, report)| report).collect();
+    assert!(
+        said.iter().any(|report| report.contains("given up")),
+        "{said:?}"
+    );
+    assert!(net.reports.iter().all(|(node, _)| *node == 3));
+    assert_eq!(net.root(2), net.root(0));
+}
+
+/// The hint's own record rots, and nobody can say for whom it was.
+#[test]
+fn what_lies_beside_a_rotten_hint_goes_to_all_who_have_its_place() {
+    let mut net = Net::new(4, 3);
+    net.cut.insert(2);
+    net.dead.insert(2);
+    net.publish();
+    net.lose(2);
+    net.put(0, b"a key of some length", b"", b"kept for another");
+    net.run(2_000);
+    for _ in 0..3 {
+        net.put(0, b"later", b"", b"");
+        net.run(100);
+    }
+    // The hint names its node before the bucket and the key.
+    let mut name = 3u64.to_le_bytes().to_vec();
+    name.extend_from_slice(&7u16.to_le_bytes());
+    name.extend_from_slice(b"defaulta");
+    net.rot(3, &name);
+    net.run(2_000);
+    assert_eq!(pending(&net, 4), 2);
+    comes_back(&mut net);
+    net.run(15_000);
+    assert_eq!((pending(&net, 4), lost(&net, 4)), (0, 0));
+    assert_eq!((unrepaired(&net, 3), net.root(2)), (0, net.root(0)));
+}

@@ -6,7 +6,7 @@
 //! it is handed the replica and the ring's view with each event, as the coordinator is.
 //!
 //! # Layout
-//! - `handoff`: hints to the nodes that they are for;
+//! - `handoff`: hints to the nodes that they are for; `rescue`: those of which what was kept is lost;
 //! - `gather`: records by their tokens, from memory or disk;
 //! - `session`, `reconcile`: what two replicas hold of one slice is made equal;
 //! - `duties`: what is to be transferred, handed over, compared, and when;
@@ -14,13 +14,14 @@
 //!
 //! Invariants:
 //! - a partition is said to be gained, or to be drained, only when all that was found missing is on stable media;
-//! - a hint is forgotten only when the very object that lies beside it is on its target's stable media.
+//! - a hint is forgotten only when the very object that lies beside it is on its target's stable media, or is counted as lost.
 
 mod duties;
 mod gather;
 mod handoff;
 mod reaper;
 mod reconcile;
+mod rescue;
 mod session;
 
 use crate::base::ids::{NodeId, PartitionId};
@@ -35,6 +36,7 @@ use duties::Duties;
 use handoff::{Delivery, Handoff};
 use reaper::{Asked, Reaper, Reaping};
 use reconcile::{Merge, Push, Served};
+use rescue::Untold;
 use session::Session;
 
 /// How often it looks at what it has under way.
@@ -53,6 +55,8 @@ pub struct UpkeepStats {
     pub hints_delivered: u64,
     /// Deliveries that were refused or not answered; each is tried again.
     pub hints_failed: u64,
+    /// Hints given up, since what was kept is damaged here and no replica has that version of it.
+    pub hints_lost: u64,
     /// Partitions that are to be gained, as far as this shard's slices go.
     pub transfers: u64,
     /// Those of them that are whole here.
@@ -119,6 +123,7 @@ pub(crate) struct Upkeep {
     duties: Duties,
     reaper: Reaper,
     sessions: u32,
+    untold: Untold,
     stats: UpkeepStats,
     step_ns: u64,
 }
@@ -187,9 +192,14 @@ impl Upkeep {
                     self.reaped(turn, from, asked, list);
                 }
             }
+            Message::Fetched { call, result, .. } => {
+                let Some(asked) = of_upkeep_call(call) else {
+                    return false;
+                };
+                self.hint_told(turn, asked, from.node, result);
+            }
             Message::Apply { .. }
             | Message::Fetch { .. }
-            | Message::Fetched { .. }
             | Message::Request { .. }
             | Message::Outcome { .. }
             | Message::Gossip { .. } => return false,
@@ -249,6 +259,7 @@ impl Upkeep {
         }
         self.hints_due(turn);
         self.deliver_hints(turn);
+        self.tell_lost_hints(turn);
         self.sessions_due(turn);
         self.duties_due(turn);
         self.reap_due(turn);

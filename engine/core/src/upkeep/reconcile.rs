@@ -312,6 +312,14 @@ impl Upkeep {
                         self.answer_pull(turn, id);
                     }
                 }
+                Some(Job::Hint(delivery)) => {
+                    if let Some(gather) = &mut delivery.unnamed
+                        && !gather.is_done()
+                    {
+                        gather.read_ended(turn, end);
+                        self.unnamed_gathered(turn, id);
+                    }
+                }
                 Some(_) | None => {}
             }
         }

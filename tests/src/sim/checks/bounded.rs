@@ -63,7 +63,7 @@ pub fn at_rest(shard: &Shard, swarm: &Swarm) -> Vec<String> {
         ("requests that wait", requests_waiting),
         ("hints to deliver", hints_pending),
     ];
-    // A hint that rotted cannot be delivered, and stays.
+    // A hint of which what was kept rotted waits for half a minute before it is given up.
     let kinds = if swarm.has_liars() { 2 } else { 3 };
     let left = left.iter().take(kinds).filter(|(_, count)| *count > 0);
     left.map(|(what, count)| format!("{count} {what} when all is over"))
