@@ -8,6 +8,7 @@
 //! - `peers`: what this shard feels of the other nodes;
 //! - `zones`: in how many failure domains an answer is, and can be;
 //! - `write`, `read`, `forward`: the three ways of a client's request;
+//! - `replicas`: whom a write goes to, and who stands in;
 //! - `gather`: counts and walks over all keys;
 //! - `once`: which forwarded writes have come already;
 //! - `serve`: questions of peers to this shard's replica.
@@ -23,6 +24,7 @@ mod gather;
 mod once;
 mod peers;
 mod read;
+mod replicas;
 mod serve;
 mod slot;
 mod write;
