@@ -8,7 +8,7 @@
 //! - `peers`: what this shard feels of the other nodes;
 //! - `zones`: in how many failure domains an answer is, and can be;
 //! - `write`, `read`, `forward`: the three ways of a client's request;
-//! - `replicas`: whom a write goes to, and who stands in;
+//! - `replicas`: whom a write goes to, and who stands in; `acknowledgement`: what these answer, and when the client is told;
 //! - `gather`: counts and walks over all keys;
 //! - `once`: which forwarded writes have come already;
 //! - `serve`: questions of peers to this shard's replica.
@@ -19,6 +19,7 @@
 //! - what was begun and missed its quorum is said to be in doubt, never rolled back;
 //! - a replica that missed a write is given a hint, here or at its stand-in, or the write is not forgotten.
 
+mod acknowledgement;
 mod forward;
 mod gather;
 mod once;
