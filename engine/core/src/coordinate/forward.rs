@@ -6,12 +6,12 @@ use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::call;
 use crate::port::{
-    CallId, Condition, ContextArg, Failure, Lane, Message, Op, Outcome, OwnedRequest, Request,
+    ByteRange, CallId, Condition, ContextArg, Failure, Lane, Message, Op, Outcome, OwnedRequest,
+    Request,
 };
 use crate::version::WriteId;
 
 use super::gather::resumed;
-use super::read::keep_outcome;
 use super::slot::{ForwardSlot, Slot};
 use super::{Coordinator, GIVE_UP_NS, Turn, client_waited, deadline_ns, doubted, fail, slot_of};
 
@@ -290,4 +290,14 @@ const fn is_elsewhere(failure: Failure) -> bool {
             | Failure::Unknown
             | Failure::ReadFailed(_)
     )
+}
+
+/// Bytes of an outcome that came with a message, kept for the client.
+fn keep_outcome(turn: &mut Turn<'_>, outcome: Outcome, bytes: &[u8]) -> Outcome {
+    outcome.map(|range: ByteRange| {
+        let part = bytes
+            .get(range.start as usize..range.end as usize)
+            .unwrap_or(&[]);
+        turn.effects.keep(part)
+    })
 }

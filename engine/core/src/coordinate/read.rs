@@ -7,8 +7,8 @@ use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::{NOBODY, Purpose, call, internal};
 use crate::port::{
-    ByteRange, CallId, Durability, Failure, Held, KeyName, Lane, Message, Op, Outcome,
-    OwnedRequest, Refusal, Request, RequestId,
+    CallId, Durability, Failure, Held, KeyName, Lane, Message, Op, Outcome, OwnedRequest, Refusal,
+    Request, RequestId,
 };
 use crate::version::{Object, ObjectView};
 
@@ -489,14 +489,4 @@ fn merge(replicas: &[ReadReplica]) -> Result<Option<Object>, ()> {
 /// Brings the own replica up.
 fn mend(turn: &mut Turn<'_>, id: RequestId, key: KeyName<&[u8]>, object: &[u8]) {
     turn.ask_own(id, key, Durability::Buffered, Op::Merge { object });
-}
-
-/// Bytes of an outcome that came with a message, kept for the client.
-pub(super) fn keep_outcome(turn: &mut Turn<'_>, outcome: Outcome, bytes: &[u8]) -> Outcome {
-    outcome.map(|range: ByteRange| {
-        let part = bytes
-            .get(range.start as usize..range.end as usize)
-            .unwrap_or(&[]);
-        turn.effects.keep(part)
-    })
 }
