@@ -59,6 +59,11 @@ pub(super) const METRICS: &[(&str, &str, Read)] = &[
         |s| s.damage_unrepaired,
     ),
     (
+        "segments_quarantined",
+        "Segments kept as they are, since something live in them does not verify or something of them is unknown.",
+        |s| s.segments_quarantined,
+    ),
+    (
         "hints_pending",
         "Hints that are to be delivered, those among them that a full disk has no room for.",
         |s| s.hints_pending,

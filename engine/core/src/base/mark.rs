@@ -65,6 +65,7 @@ marks! {
     RecordLost: "a record did not verify, or could not be read for too often, and was forgotten until replicas bring it back",
     RecordMoved: "the cleaner copied a live record",
     GraveCopied: "the cleaner copied a forgotten tombstone without its object",
+    QuarantineEnded: "nothing in a quarantined segment was needed any more",
     SegmentFreed: "a segment was given back",
     TornTailCut: "a start cut what nobody had been told of",
     LogEndCut: "a start cut a batch that depended on what another shard had lost",

@@ -13,7 +13,11 @@
 //!
 //! Invariants:
 //! - a record is copied only when it verifies and the index names its very place;
-//! - a segment in which something live does not verify is kept for the operator, never given back.
+//! - a segment in which something live does not verify is kept as it is until the index names nothing in it any more;
+//! - while anything is unknown, no segment of which something was given up is given back: a start that goes by a checkpoint
+//!   of before the loss could not tell any more that it is unknown.
+
+use std::collections::BTreeSet;
 
 use crate::base::ids::SegmentId;
 use crate::base::mark::{self, Mark};
@@ -65,6 +69,10 @@ pub(super) struct Cleaner {
     round_upto: u64,
     /// Scratch.
     stripped: Vec<u8>,
+    /// Whether no segment is quarantined.
+    is_sound: bool,
+    /// Segments of which something was given up.
+    damaged: BTreeSet<SegmentId>,
     /// A segment is not given back since its copies depend on what other shards have not on stable media yet.
     pub(super) is_awaiting_others: bool,
 }
@@ -246,19 +254,65 @@ impl Replica {
     fn finish_victim(&mut self, id: SegmentId) {
         self.cleaner.victim = None;
         let copies_in = self.log.newest();
+        let has_unknown = self.has_unknown(id);
         let segment = self.log.segments.at(id);
-        segment.state = if segment.live_bytes == 0 {
-            SegmentState::Emptied { copies_in }
-        } else {
+        let is_live = segment.live_bytes > 0;
+        segment.state = if is_live || has_unknown {
             SegmentState::Quarantined
+        } else {
+            SegmentState::Emptied { copies_in }
         };
-        if segment.state == SegmentState::Quarantined {
+        self.cleaner.is_sound = false;
+        if is_live {
             self.note_damage(id, 0);
         }
     }
 
+    /// Something in a segment is given up.
+    pub(super) fn hold_damaged(&mut self, id: SegmentId) {
+        self.cleaner.damaged.insert(id);
+    }
+
+    /// A segment is given back.
+    pub(super) fn release_damaged(&mut self, id: SegmentId) {
+        self.cleaner.damaged.remove(&id);
+    }
+
+    /// Whether something that was in a segment may still be unknown.
+    fn has_unknown(&self, id: SegmentId) -> bool {
+        !self.tainted.is_empty() && self.cleaner.damaged.contains(&id)
+    }
+
+    /// Quarantined segments in which nothing is needed any more are as any others. The cleaner goes through them once more
+    /// for the sake of graves; one whose file is missing has none.
+    fn end_quarantine(&mut self) {
+        if self.cleaner.is_sound {
+            return;
+        }
+        let copies_in = self.log.newest();
+        let is_over = |(id, segment): &(SegmentId, &Segment)| {
+            segment.state == SegmentState::Quarantined
+                && segment.live_bytes == 0
+                && !self.has_unknown(*id)
+        };
+        let over: Vec<SegmentId> = (self.log.segments.iter().filter(is_over))
+            .map(|(id, _)| id)
+            .collect();
+        for id in over {
+            mark::reach(Mark::QuarantineEnded);
+            let segment = self.log.segments.at(id);
+            segment.state = if segment.is_missing {
+                SegmentState::Emptied { copies_in }
+            } else {
+                SegmentState::Sealed
+            };
+        }
+        self.cleaner.is_sound = self.log.segments.first(SegmentState::Quarantined).is_none();
+    }
+
     /// Gives back the segments that nothing can need any more.
     fn give_back(&mut self, effects: &mut Effects) {
+        self.end_quarantine();
         let firm = self.log.firm();
         let (mut is_checkpoint_wanted, mut is_awaiting_others) = (false, false);
         let mut ready = Vec::new();
@@ -315,6 +369,7 @@ impl Replica {
                 self.stats.read_faults += 1;
                 self.note_damage(victim.id, u64::from(victim.at));
                 self.log.segments.at(victim.id).state = SegmentState::Quarantined;
+                self.cleaner.is_sound = false;
             }
         }
     }

@@ -152,6 +152,7 @@ impl Replica {
             self.lost_prints
                 .extend(print.map(|print| ((token, place.tag15()), print)));
         }
+        self.hold_damaged(self.layout.segment(place));
         self.forget_entry(token, place.tag15());
         self.taint(self.config.slices.partition_of(token));
     }

@@ -51,6 +51,7 @@ use crate::store::format::{FLAG_DROP, Record, RecordError, Spot};
 use crate::store::index::Index;
 use crate::store::log::{Appended, Log};
 use crate::store::place::{Place, PlaceLayout};
+use crate::store::segment::SegmentState;
 
 /// How far ahead of use the clock's ceiling is put on stable media. Less than the drift that peers allow, so that a
 /// start after a crash, which goes on at the ceiling, is not refused by them.
@@ -235,6 +236,10 @@ impl Replica {
             old_object: Vec::with_capacity(4096),
             new_object: Vec::with_capacity(4096),
         };
+        let damaged: Vec<SegmentId> = replica.stats.damage.iter().map(|d| d.segment).collect();
+        for id in damaged {
+            replica.hold_damaged(id);
+        }
         replica.read_marks();
         replica.trust_marks();
         let tainted: Vec<PartitionId> = replica.tainted.iter().copied().collect();
@@ -445,6 +450,7 @@ impl Replica {
             checkpoint_lag_bytes: self.log.submitted_bytes - self.checkpoints.submitted_at,
             commits: self.log.commits,
             damage_unrepaired: self.damage_unrepaired(),
+            segments_quarantined: u64::from(self.log.segments.count(SegmentState::Quarantined)),
             ..self.stats.clone()
         }
     }

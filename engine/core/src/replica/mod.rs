@@ -54,4 +54,6 @@ mod map_tests;
 #[cfg(test)]
 mod prefix_tests;
 #[cfg(test)]
+mod quarantine_tests;
+#[cfg(test)]
 mod scan_tests;

@@ -150,6 +150,8 @@ pub struct ShardStatus {
     /// What of that is not brought back: keys, partitions of which something is lost, and segments that the cleaner could not
     /// go through. 0: nothing is unknown any more.
     pub damage_unrepaired: u64,
+    /// Segments that are kept as they are, since something live in them does not verify, or something of them is unknown.
+    pub segments_quarantined: u64,
     /// Why this node takes no part in its cluster; of the shard with the control role.
     pub trouble: Option<String>,
 }

@@ -163,6 +163,7 @@ fn keep_used(segments: &mut Segments, used: &SegmentUse, file_bytes: Option<u64>
     } else if is_missing {
         segment.state = SegmentState::Quarantined;
         segment.generation = used.generation;
+        segment.is_missing = true;
     } else {
         return;
     }

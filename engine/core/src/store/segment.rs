@@ -30,7 +30,7 @@ pub enum SegmentState {
         /// The batch that the last copy went to.
         copies_in: BatchNumber,
     },
-    /// Part of it does not verify; kept for the operator, never cleaned.
+    /// Part of it does not verify, or its file is missing; kept as it is while anything in it is needed or unknown.
     Quarantined,
 }
 
@@ -63,6 +63,8 @@ pub struct Segment {
     /// Whether it may have graves: records of tombstones that the index has forgotten. They still hold off what they
     /// deleted, where a replay without any checkpoint meets that in an older segment.
     pub has_graves: bool,
+    /// Its file was missing at the start.
+    pub is_missing: bool,
     /// Its former use is left out by the surveys of generations from this on; 0: it has none.
     pub freed_at: u64,
     /// The pieces that are in memory, by offset: (offset, buffer).
@@ -80,6 +82,7 @@ impl Segment {
             before: BatchNumber(0),
             last: BatchNumber(0),
             has_graves: false,
+            is_missing: false,
             freed_at: 0,
             buffers: VecDeque::new(),
         }

@@ -27,6 +27,7 @@ impl Replica {
 
     /// A segment is given back: what was damaged in it is of no use to anybody.
     pub(in crate::replica) fn forget_damage(&mut self, id: SegmentId) {
+        self.release_damaged(id);
         if self.stats.damage.is_empty() {
             return;
         }

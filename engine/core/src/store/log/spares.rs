@@ -12,14 +12,18 @@ impl Log {
             && self.segments.files() < self.config.segments_max
     }
 
-    /// Makes an emptied segment a spare. What it holds stays on the medium until it is used anew.
+    /// Makes an emptied segment a spare, or none where its file is missing. What it holds stays on the medium until it is used anew.
     pub fn recycle(&mut self, id: SegmentId) {
         self.drop_segment_buffers(id);
         let freed_at = self.next_generation;
         let segment = self.segments.at(id);
         segment.live_bytes = 0;
         segment.used_bytes = 0;
-        segment.state = SegmentState::Ready;
+        segment.state = if core::mem::take(&mut segment.is_missing) {
+            SegmentState::Absent
+        } else {
+            SegmentState::Ready
+        };
         segment.freed_at = freed_at;
     }
 
