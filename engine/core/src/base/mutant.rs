@@ -100,6 +100,7 @@ mutants! {
     PlaceUnchecked: "a record counts wherever it lies, be it misplaced or of a former use of the place",
     PromisedUnmissed: "a batch that is missing, though it was promised, ends the log like a torn one",
     LeapFollowed: "a leap of the wall clock is followed at once, whatever others say of it",
+    LateAgrees: "a clock that was wrong is believed when fewer object, though nobody agrees with it",
     AheadGoesOn: "a node whose clock most others find too far ahead goes on",
 }
 

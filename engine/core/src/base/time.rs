@@ -134,14 +134,14 @@ impl WallClock {
         }
     }
 
-    /// Whether other nodes say that the clock is wrong. Where what the start said is forgotten, what the clock says when they
-    /// no longer object takes its place: else nothing would tell a leap between then and the first write.
-    pub fn set_wrong(&mut self, now: Now, is_wrong: bool) {
+    /// Whether other nodes say that the clock is wrong. Where what the start said is forgotten, what the clock said when
+    /// another one's agreed with it last takes its place: else nothing would tell a leap between then and the first write.
+    pub fn set_wrong(&mut self, agreed: Now, is_wrong: bool) {
         self.is_wrong = is_wrong;
         if is_wrong && !self.is_used {
             self.last = None;
         } else if !is_wrong {
-            self.last.get_or_insert(now);
+            self.last.get_or_insert(agreed);
         }
     }
 

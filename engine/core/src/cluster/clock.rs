@@ -8,7 +8,8 @@
 //! the others write, and what it dates would lose against what it follows. With as many ahead as behind, those ahead give way.
 //!
 //! Delay makes a clock look late, never early. So a node that was stopped for a while, and reads old words, is told nothing
-//! and tells nobody anything.
+//! and tells nobody anything. Only of a clock that was wrong a late word counts: it is right when most agree with it, else one
+//! that leaps from behind to ahead would be taken for right until others say so.
 
 use std::collections::BTreeMap;
 
@@ -34,9 +35,12 @@ pub(super) struct OwnClock {
     /// How far it is ahead, and until when that counts.
     told: BTreeMap<NodeId, (u64, u64)>,
     ahead_ms: Option<u64>,
-    /// How far each other node that was heard is ahead of this one, if too far, and until when that counts.
-    heard: BTreeMap<NodeId, (Option<u64>, u64)>,
+    /// How far each other node that was heard is ahead of this one, if too far (late, below zero; zero where they agree), and
+    /// until when that counts.
+    heard: BTreeMap<NodeId, (i64, u64)>,
     behind_ms: Option<u64>,
+    /// When another one's agreed with it last.
+    agreed: Option<Now>,
     /// What the shards were told last.
     told_off_ms: Option<i64>,
 }
@@ -77,7 +81,8 @@ impl OwnClock {
             return None;
         }
         self.told_off_ms = off_ms;
-        Some(Note::ClockWrong(off_ms))
+        let agreed = self.agreed.filter(|_| !mutant::is(Mutant::LateAgrees));
+        Some(Note::ClockWrong { off_ms, agreed })
     }
 
     /// How far it is ahead of the others', or behind.
@@ -87,7 +92,8 @@ impl OwnClock {
     }
 
     pub(super) fn next_deadline_ns(&self) -> Option<u64> {
-        let heard = self.heard.values().filter(|(ahead, _)| ahead.is_some());
+        let is_wrong = self.is_wrong();
+        let heard = self.heard.values().filter(|(ms, _)| is_wrong || *ms > 0);
         let heard = heard.map(|(_, until_ns)| *until_ns);
         let told = self.told.values().map(|(_, until_ns)| *until_ns);
         told.chain(heard).min()
@@ -97,10 +103,13 @@ impl OwnClock {
     fn count(&mut self, now_ns: u64, others: usize) -> bool {
         self.told.retain(|_, (_, until_ns)| *until_ns > now_ns);
         self.heard.retain(|_, (_, until_ns)| *until_ns > now_ns);
-        let mut ahead: Vec<u64> = self.heard.values().filter_map(|(ms, _)| *ms).collect();
-        ahead.sort_unstable();
+        let mut apart: Vec<i64> = self.heard.values().map(|(ms, _)| *ms).collect();
+        apart.retain(|ms| *ms != 0);
+        apart.sort_unstable();
+        let ahead = &apart[apart.partition_point(|ms| *ms < 0)..];
         // More than half of those that are heard, this node among them.
-        let is_behind = 2 * ahead.len() > self.heard.len() + 1;
+        let is_most = |count: usize| 2 * count > self.heard.len() + 1;
+        let is_behind = is_most(ahead.len());
         // Most of the others; where there are but two, the one that is ahead gives way.
         let needed = (others / 2 + 1).min(ENOUGH);
         let was_wrong = self.is_wrong();
@@ -108,7 +117,17 @@ impl OwnClock {
         all.sort_unstable();
         let is_told = all.len() >= needed && !mutant::is(Mutant::AheadGoesOn);
         self.ahead_ms = is_told.then(|| all[all.len() / 2]);
-        self.behind_ms = is_behind.then(|| ahead[ahead.len() / 2]);
+        self.behind_ms = is_behind.then(|| ahead[ahead.len() / 2].unsigned_abs());
+        let is_apart = was_wrong && is_most(apart.len()) && !mutant::is(Mutant::LateAgrees);
+        if is_apart && !self.is_wrong() {
+            let ms = apart[apart.len() / 2];
+            let side = if ms < 0 {
+                &mut self.ahead_ms
+            } else {
+                &mut self.behind_ms
+            };
+            *side = Some(ms.unsigned_abs());
+        }
         was_wrong != self.is_wrong()
     }
 }
@@ -120,10 +139,19 @@ impl Cluster {
         // By the wall clock alone: what this node absorbed from a layout may be later.
         let compared = HlcClock::default().observe(met, now.wall_ms, self.clock_drift_ms_max);
         let ahead_ms = compared.err().map(|ahead| ahead.ahead_ms);
+        let late_ms = now.wall_ms.saturating_sub(sender.wall_ms);
+        let apart_ms = match ahead_ms {
+            Some(ms) => 0i64.saturating_add_unsigned(ms),
+            None if late_ms > self.clock_drift_ms_max => 0i64.saturating_sub_unsigned(late_ms),
+            None => 0,
+        };
+        if apart_ms == 0 {
+            self.own_clock.agreed = Some(now);
+        }
         let until_ns = now.mono_ns + TOLD_NS;
         let heard = &mut self.own_clock.heard;
-        let former = heard.insert(sender.life.node, (ahead_ms, until_ns));
-        if ahead_ms.is_some() || former.is_some_and(|(ahead, _)| ahead.is_some()) {
+        heard.insert(sender.life.node, (apart_ms, until_ns));
+        if apart_ms > 0 || self.own_clock.is_wrong() {
             self.look_at_clock(now);
         }
         if ahead_ms.is_some() && self.own_clock.is_wrong() {
@@ -211,6 +239,7 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
+    use super::super::network_tests::{EPOCH_MS, MS, Network};
     use super::*;
 
     #[test]
@@ -225,7 +254,7 @@ mod tests {
         ] {
             let mut clock = OwnClock::default();
             for node in 0..others {
-                let ahead_ms = (node < ahead).then_some(1_000);
+                let ahead_ms = if node < ahead { 1_000 } else { 0 };
                 clock.heard.insert(NodeId(node), (ahead_ms, 10));
             }
             clock.count(0, 10);
@@ -233,6 +262,74 @@ mod tests {
             clock.count(10, 10);
             assert!(!clock.is_wrong(), "nobody was heard since");
         }
+    }
+
+    #[test]
+    fn a_clock_that_leaps_over_what_is_right_is_never_taken_for_right() {
+        for seed in 0..20 {
+            let mut network = Network::cluster(4, 64, seed);
+            network.nodes[3].ahead_ms = -2_000_000;
+            network.run_ms(2_000);
+            assert!(matches!(network.nodes[3].clock_notes[..], [(Some(..0), _)]));
+            network.nodes[3].ahead_ms = 3_000_000;
+            network.run_ms(5_000);
+            let notes = &network.nodes[3].clock_notes;
+            assert!(
+                notes.iter().all(|(off_ms, _)| off_ms.is_some()),
+                "{notes:?}"
+            );
+            assert!(matches!(notes.last(), Some((Some(1..), _))), "{notes:?}");
+            network.nodes[3].ahead_ms = 0;
+            network.run_until("right", 5_000, |network| {
+                matches!(network.nodes[3].clock_notes.last(), Some((None, Some(_))))
+            });
+        }
+    }
+
+    #[test]
+    fn shards_are_told_when_another_clock_agreed_with_it_last() {
+        let mut network = Network::cluster(4, 64, 31);
+        network.nodes[3].ahead_ms = 3_600_000;
+        network.run_ms(2_000);
+        network.nodes[3].ahead_ms = 0;
+        network.run_ms(2_000);
+        // It leaps anew, and nobody can say so.
+        network.side.insert(3, 1);
+        network.nodes[3].ahead_ms = 3_600_000;
+        network.run_ms(2_000);
+        let Some((None, Some(agreed))) = network.nodes[3].clock_notes.last() else {
+            panic!("{:?}", network.nodes[3].clock_notes);
+        };
+        assert_eq!(agreed.wall_ms, EPOCH_MS + agreed.mono_ns / MS);
+    }
+
+    #[test]
+    fn one_that_was_wrong_is_right_when_most_agree() {
+        let mut clock = OwnClock::default();
+        let heard = |clock: &mut OwnClock, apart_ms: [i64; 4]| {
+            for (node, ms) in (0..).map(NodeId).zip(apart_ms) {
+                clock.heard.insert(node, (ms, 10));
+            }
+            clock.count(0, 4);
+            clock.off_ms()
+        };
+        assert_eq!(heard(&mut clock, [-9_000; 4]), None, "late, as words are");
+        assert_eq!(heard(&mut clock, [7_000, 7_000, 7_000, 0]), Some(-7_000));
+        let off_ms = heard(&mut clock, [7_000, 7_000, -9_000, 0]);
+        assert_eq!(off_ms, Some(-7_000), "it has leapt over what is right");
+        assert_eq!(heard(&mut clock, [-9_000, -9_000, -9_000, 0]), Some(9_000));
+        assert_eq!(heard(&mut clock, [-9_000, -9_000, 0, 0]), None);
+        assert_eq!(heard(&mut clock, [-9_000; 4]), None);
+        // One that others said to be ahead is not right because there are more of them.
+        let told = (0..3).map(|node| (NodeId(node), (9_000, 10)));
+        clock.told.extend(told);
+        clock.count(0, 4);
+        assert_eq!(clock.off_ms(), Some(9_000));
+        clock.told.pop_first();
+        clock.count(0, 4);
+        assert_eq!(clock.off_ms(), Some(9_000));
+        clock.count(10, 4);
+        assert_eq!(clock.off_ms(), None, "nobody says anything");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::ring::{RingView, Slices};
 
 pub(super) const MS: u64 = 1_000_000;
 /// The wall clock at virtual time zero.
-const EPOCH_MS: u64 = 1_700_000_000_000;
+pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
 
 pub(super) struct Node {
     pub(super) id: NodeId,
@@ -25,7 +25,9 @@ pub(super) struct Node {
     pub(super) state: Option<Vec<u8>>,
     pub(super) start_count: u64,
     /// How far its wall clock is ahead.
-    pub(super) ahead_ms: u64,
+    pub(super) ahead_ms: i64,
+    /// What its shards were told of its clock.
+    pub(super) clock_notes: Vec<(Option<i64>, Option<Now>)>,
     pub(super) sent: u64,
     pub(super) sent_bytes: u64,
 }
@@ -87,6 +89,7 @@ impl Network {
             state: None,
             start_count: 0,
             ahead_ms: 0,
+            clock_notes: Vec::new(),
             sent: 0,
             sent_bytes: 0,
         });
@@ -145,7 +148,7 @@ impl Network {
     fn now(&self, node: usize) -> Now {
         Now {
             mono_ns: self.now_ns,
-            wall_ms: EPOCH_MS + self.now_ns / MS + self.nodes[node].ahead_ms,
+            wall_ms: (EPOCH_MS + self.now_ns / MS).saturating_add_signed(self.nodes[node].ahead_ms),
         }
     }
 
@@ -179,6 +182,11 @@ impl Network {
             if side(node) == side(to) {
                 self.queue
                     .insert((self.now_ns + delay_ns, self.made), (to, from, bytes));
+            }
+        }
+        for note in &out.notes {
+            if let Note::ClockWrong { off_ms, agreed } = *note {
+                self.nodes[node].clock_notes.push((off_ms, agreed));
             }
         }
         if out.state.is_some() {

@@ -178,7 +178,9 @@ impl Cluster {
                 self.report(now, text);
                 self.let_go_of_lost()
             }
-            Note::View(_) | Note::CompareAll | Note::ClockWrong(_) | Note::Progress { .. } => false,
+            Note::View(_) | Note::CompareAll | Note::ClockWrong { .. } | Note::Progress { .. } => {
+                false
+            }
         };
         if changed {
             self.has_news(now);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::base::ids::{PartitionId, ShardIndex};
+use crate::base::time::Now;
 use crate::port::Progress;
 use crate::ring::RingView;
 
@@ -31,9 +32,13 @@ pub enum Note {
     },
     /// From the control shard to all: an operator wants every partition compared with its other replicas now.
     CompareAll,
-    /// From the control shard to all: by how many milliseconds this node's clock is ahead of the others' (or behind, below
-    /// zero), where it is too far from them.
-    ClockWrong(Option<i64>),
+    /// From the control shard to all: whether this node's clock is too far from the others'.
+    ClockWrong {
+        /// By how many milliseconds it is ahead of them, or behind, below zero; none where it is right.
+        off_ms: Option<i64>,
+        /// When another one's agreed with it last.
+        agreed: Option<Now>,
+    },
     /// To the control shard, for people: how far the sender's background is.
     Progress {
         /// The sender.

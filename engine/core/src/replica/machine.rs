@@ -350,9 +350,9 @@ impl Replica {
                     .is_some()
     }
 
-    /// Says whether other nodes find that this node's clock is too far from theirs.
-    pub fn set_clock_wrong(&mut self, now: Now, is_wrong: bool) {
-        self.wall_clock.set_wrong(now, is_wrong);
+    /// Says whether other nodes find that this node's clock is too far from theirs, and when one agreed with it last.
+    pub fn set_clock_wrong(&mut self, agreed: Now, is_wrong: bool) {
+        self.wall_clock.set_wrong(agreed, is_wrong);
     }
 
     /// Says whether other nodes hold copies.

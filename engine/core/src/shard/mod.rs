@@ -232,9 +232,10 @@ impl Shard {
                 self.upkeep.view_changed(former.as_deref(), &mut turn);
             }
             Note::CompareAll => self.upkeep.compare_all(now.mono_ns),
-            Note::ClockWrong(off_ms) => {
+            Note::ClockWrong { off_ms, agreed } => {
                 self.clock_off_ms = off_ms;
-                self.replica.set_clock_wrong(now, off_ms.is_some());
+                let agreed = agreed.unwrap_or(now);
+                self.replica.set_clock_wrong(agreed, off_ms.is_some());
             }
             Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_) | Note::Progress { .. } => {}
         }

@@ -42,7 +42,7 @@ fn gained(net: &mut Net, node: usize) -> BTreeSet<(ShardIndex, PartitionId)> {
             Note::View(_)
             | Note::Drained { .. }
             | Note::CompareAll
-            | Note::ClockWrong(_)
+            | Note::ClockWrong { .. }
             | Note::Lost(_)
             | Note::Progress { .. } => None,
         })
