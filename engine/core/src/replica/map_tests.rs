@@ -264,3 +264,27 @@ fn a_buckets_ttl_holds_unless_the_put_says_otherwise() {
     assert_eq!(bench.get(b"a").expect("reads"), None);
     assert_eq!(bench.get(b"b").expect("reads"), Some(b"value".to_vec()));
 }
+
+/// What a server of a few keys takes of memory is a matter of how much lives, not of how much was written.
+#[test]
+fn the_tail_in_memory_is_bounded_by_what_lives() {
+    let config = crate::replica::ShardConfig {
+        memory_bytes: 1 << 30,
+        ..config(64, 4 << 20)
+    };
+    let mut bench = Bench::new(1, config);
+    let value = vec![7; 256 << 10];
+    for write in 0..600 {
+        let id = bench.put(&name(write % 10), &value, None);
+        assert!(matches!(bench.wait(id).0, Outcome::Written { .. }));
+    }
+    let tail_bytes = bench.shard.status().tail_bytes;
+    assert!(
+        tail_bytes > 16 << 20,
+        "much of what was written: {tail_bytes}"
+    );
+    assert!(
+        tail_bytes <= 64 << 20,
+        "not all 150 MiB of it: {tail_bytes}"
+    );
+}

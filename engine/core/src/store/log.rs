@@ -40,6 +40,10 @@ const SPARES: u32 = 2;
 const FIRST_FILL_BYTES: u32 = 32 << 20;
 /// Buffers kept for reuse.
 const FREE_BUFFERS_MAX: usize = 4;
+/// How many times what lives the readable tail may be: under uniform overwrites it then has 98 in 100 of all keys.
+const TAIL_OF_LIVE_MAX: u64 = 4;
+/// What it may be in any case.
+const TAIL_BYTES_MIN: usize = 64 << 20;
 /// A survey that would take more than this part of a segment is left out: with so many so short segments, a start without
 /// any checkpoint takes those that were given back for lost.
 const SURVEY_PART: usize = 8;

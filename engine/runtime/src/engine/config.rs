@@ -131,7 +131,7 @@ impl EngineConfig {
             capacity_bytes: None,
             durability: Durability::Buffered,
             commit_interval: Duration::from_millis(10),
-            commits_in_flight_max: 4,
+            commits_in_flight_max: 3,
             reads_in_flight_max: 256,
             clean_bytes_per_s: None,
             sla_p999: Duration::from_nanos(SLA_P999_NS_DEFAULT),

@@ -40,11 +40,21 @@ impl Log {
         id as u32
     }
 
+    /// How long the tail may be. Where everything that lives is smaller than what the configuration grants, most of a long
+    /// tail would be what has been overwritten.
+    fn tail_bytes_max(&self) -> usize {
+        let live_bytes: u64 = self.segments.iter().map(|(_, s)| s.live_bytes).sum();
+        let of_use = usize::try_from(live_bytes.saturating_mul(TAIL_OF_LIVE_MAX));
+        let of_use = of_use.unwrap_or(usize::MAX).max(TAIL_BYTES_MIN);
+        of_use.min(self.config.tail_bytes_max)
+    }
+
     pub(super) fn evict_tail(&mut self, room: usize) {
         if mutant::is(Mutant::TailKept) {
             return;
         }
-        while self.tail_bytes + room > self.config.tail_bytes_max {
+        let bytes_max = self.tail_bytes_max();
+        while self.tail_bytes + room > bytes_max {
             let Some(oldest) = self.tail.front().copied() else {
                 return;
             };
