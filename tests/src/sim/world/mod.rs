@@ -281,6 +281,7 @@ impl World {
             Action::PeerLost { to, life, node } => {
                 if self.nodes[to].is_up && self.nodes[to].life == life {
                     self.note_trace(1);
+                    self.note_handed_on(to);
                     for shard in 0..self.nodes[to].shards.len() {
                         self.step(to, shard, Event::PeerLost(node));
                     }

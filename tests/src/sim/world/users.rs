@@ -76,6 +76,16 @@ impl World {
         self.request(node, request);
     }
 
+    /// A connection of this node broke: what it had handed to another holder over it, since its own disk was full, say, it hands
+    /// to the next at once.
+    pub(super) fn note_handed_on(&mut self, node: usize) {
+        for (client, asked) in self.clients.iter().zip(&self.asked) {
+            if asked.1 == node {
+                client.note_retried(&mut self.history);
+            }
+        }
+    }
+
     /// A node to ask: of a live ring one that is there, whether it is a member yet or not.
     fn any_node(&mut self) -> usize {
         let present = self.nodes.iter().enumerate();
