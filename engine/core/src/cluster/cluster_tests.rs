@@ -339,6 +339,33 @@ fn a_start_that_was_counted_before_is_told_so_by_whoever_heard_the_other() {
 }
 
 #[test]
+fn a_start_that_was_counted_before_starts_anew_though_others_have_no_news_for_it() {
+    let mut network = Network::cluster(3, 64, 8);
+    let past = (network.nodes[1].state.clone(), network.nodes[1].start_count);
+    network.kill(1);
+    network.start(1);
+    network.run_ms(1_000);
+    network.kill(1);
+    (network.nodes[1].state, network.nodes[1].start_count) = past;
+    // It takes part by its own word, with the count of the other, and it is the others that lack something.
+    network.moves_data = false;
+    network.side.insert(1, 1);
+    network.start(1);
+    network.run_ms(1_500);
+    network.command(1, json!({ "command": "leave", "node": "node-2" }));
+    network.side.clear();
+    network.run_ms(3_000);
+    let mut rows = network.view(1).partitions.iter();
+    assert!(rows.all(|row| row.is_pending_here), "it holds nothing");
+    network.command(0, json!({ "command": "leave", "node": "node-2" }));
+    network.run_ms(5_000);
+    for node in 0..3 {
+        let status = network.command(node, json!({ "command": "status" }));
+        assert!(!status.to_string().contains("another process"), "{status}");
+    }
+}
+
+#[test]
 fn what_is_said_to_a_removed_node_does_not_refuse_the_next_one_at_its_address() {
     let mut network = Network::cluster(4, 64, 13);
     network.command(2, json!({ "command": "leave", "node": "node-3" }));

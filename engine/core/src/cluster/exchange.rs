@@ -202,7 +202,12 @@ impl Cluster {
             self.known.same(life, own);
         }
         if (ring, buckets, epoch) == theirs {
-            self.vouched(now);
+            if self.is_from_the_past {
+                // What they remember of it is known here, and no delta will come.
+                self.forget_held(now);
+            } else {
+                self.vouched(now);
+            }
             return;
         }
         let Some(ring) = &self.ring else { return };
