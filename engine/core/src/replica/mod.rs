@@ -21,6 +21,7 @@ mod machine;
 mod open;
 pub(crate) mod pace;
 pub(crate) mod records;
+mod replaying;
 mod scan;
 mod stages;
 mod status;

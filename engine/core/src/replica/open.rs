@@ -14,14 +14,14 @@ use crate::base::time::{Hlc, Now};
 use crate::port::{FileId, IoError, Source};
 use crate::replica::checkpoints::Checkpoints;
 use crate::replica::config::{Bucket, ShardConfig};
-use crate::replica::kept::replay_mark;
 use crate::replica::machine::{Parts, Replica};
+use crate::replica::replaying::Replaying;
 use crate::replica::status::Damage;
 use crate::store::cache::RecordCache;
 use crate::store::checkpoint::{CheckpointError, read_newest, shape};
 use crate::store::cut::{Tail, TailBatch};
 use crate::store::digest::Digest;
-use crate::store::format::{FLAG_DROP, FLAG_EXPIRES, RECORD_ALIGN, RecordHeader, owner};
+use crate::store::format::{FLAG_EXPIRES, RECORD_ALIGN, owner};
 use crate::store::frontier::Frontier;
 use crate::store::index::{Entry, Index};
 use crate::store::log::{Log, LogConfig};
@@ -206,7 +206,7 @@ impl Replica {
         .map_err(|(slot, error)| OpenError::Io(FileId::Checkpoint(slot), error))?;
         let mut loader = loader.into_inner();
         loader.flush();
-        let mut index = loader.index;
+        let index = loader.index;
         report.checkpoint_entries = index.len() as u64;
         if !newest.refused.is_empty() {
             mark::reach(Mark::CheckpointRefused);
@@ -217,33 +217,9 @@ impl Replica {
 
         let mut tainted = BTreeSet::new();
         let mut lost_at = BTreeSet::new();
-        let mut dropped = BTreeSet::new();
         let mut gone = Vec::new();
         let slices = config.slices;
-        let mut put = |index: &mut Index, id: SegmentId, offset: u32, header: &RecordHeader| {
-            let partition = slices.partition_of(header.token);
-            if replay_mark(index, partition, header) {
-                dropped.insert(partition);
-            } else if header.flags & FLAG_DROP != 0 {
-                index.remove(header.token, header.tag15);
-                return;
-            }
-            let place = layout.pack(
-                id,
-                offset,
-                header.record_bytes() as u32,
-                header.flags,
-                header.tag15,
-            );
-            index.put(
-                header.token,
-                header.tag15,
-                Entry {
-                    fingerprint: header.fingerprint,
-                    place,
-                },
-            );
-        };
+        let mut replaying = Replaying::new(index, layout, slices);
         let state = replay(source, block, owner, &from, |replayed| match replayed {
             Replayed::Surveyed(segments) => {
                 // A table, for this is asked of every key.
@@ -258,7 +234,7 @@ impl Replica {
                         report.note_damage(used.id, 0);
                     }
                 }
-                index.remove_where(|token, entry| {
+                replaying.index().remove_where(|token, entry| {
                     let id = layout.segment(entry.place);
                     let is_same_use = same_uses.get(id.0 as usize) == Some(&true);
                     if !is_same_use && !entry.place.is_tombstone() && !entry.place.expires() {
@@ -268,7 +244,7 @@ impl Replica {
                 });
             }
             Replayed::Record(id, offset, record) => {
-                put(&mut index, id, offset, &record.header);
+                replaying.record(id, offset, record.header);
                 report.records_replayed += 1;
             }
             Replayed::Frontier(segment, offset, noted) => report.tail.push(TailBatch {
@@ -277,20 +253,21 @@ impl Replica {
                 noted,
             }),
             Replayed::Lost(id, offset, header) => {
-                put(&mut index, id, offset, &header);
-                let entry = index.get(header.token, header.tag15);
+                replaying.record(id, offset, header);
+                let entry = replaying.index().get(header.token, header.tag15);
                 lost_at.extend(entry.map(|entry| (header.token, entry.place.0)));
                 report.note_damage(id, offset);
             }
             Replayed::LostKey(id, offset, key) => {
                 let entry = lost_entry(&layout, (id, offset), key);
-                index.put(key.token, key.tag15, entry);
+                replaying.index().put(key.token, key.tag15, entry);
                 lost_at.insert((key.token, entry.place.0));
                 report.note_damage(id, offset);
             }
             Replayed::Damage(id, offset) => report.note_damage(id, offset),
         })
         .map_err(|(id, error)| OpenError::Io(FileId::Segment(id), error))?;
+        let (index, dropped) = replaying.end();
         report.torn_bytes = state.torn_bytes;
         if !has_checkpoint && report.records_replayed > 0 {
             mark::reach(Mark::LogReplayedWhole);
