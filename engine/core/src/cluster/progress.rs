@@ -178,9 +178,11 @@ impl Cluster {
                 self.report(now, text);
                 self.let_go_of_lost()
             }
-            Note::View(_) | Note::CompareAll | Note::ClockWrong { .. } | Note::Progress { .. } => {
-                false
-            }
+            Note::View(_)
+            | Note::CompareAll
+            | Note::ClockWrong { .. }
+            | Note::Progress { .. }
+            | Note::Disk { .. } => false,
         };
         if changed {
             self.has_news(now);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::rng::Rng;
 use crate::base::ids::NodeId;
 use crate::base::limits::MEMBERS_MAX;
+use crate::port::ShardDisk;
 use crate::ring::Space;
 use crate::ring::bytes::{Reader, RingBytesError, Writer};
 
@@ -23,6 +24,26 @@ pub struct Vitals {
     pub capacity_bytes: u64,
     /// Whether all of it takes writes.
     pub takes_writes: bool,
+}
+
+impl Vitals {
+    /// Of the disks of so many shards, as far as they are known: the slices of all are alike, so are their parts of the
+    /// disk, and the fullest is full first. One that takes no writes speaks for all, since whoever writes to the node does
+    /// not know to which of its shards.
+    pub fn worst(disks: impl Iterator<Item = ShardDisk> + Clone, shards: u16) -> Self {
+        let fullest = disks.clone().max_by(|one, other| {
+            let of = |disk: &ShardDisk, by: &ShardDisk| {
+                u128::from(disk.live_bytes) * u128::from(by.capacity_bytes)
+            };
+            of(one, other).cmp(&of(other, one))
+        });
+        let fullest = fullest.unwrap_or_default();
+        Self {
+            live_bytes: fullest.live_bytes.saturating_mul(u64::from(shards)),
+            capacity_bytes: fullest.capacity_bytes.saturating_mul(u64::from(shards)),
+            takes_writes: disks.clone().all(|disk| disk.takes_writes),
+        }
+    }
 }
 
 /// The same with its age: later starts and higher numbers are newer.

@@ -19,7 +19,7 @@ pub use crate::base::durability::Durability;
 pub use effect::{ByteRange, Effect, Effects, LogRange};
 pub use event::{Event, FileId, IoError, IoKind, Source, Ticket};
 pub use message::{CallId, Held, KeyName, Lane, Message, Peer, Refusal, Send, TokenRange};
-pub use note::Note;
+pub use note::{Note, ShardDisk};
 pub(crate) use outcome::write_record;
 pub use outcome::{Failure, Outcome, Receipt, listed, read_record};
 pub use owned::OwnedRequest;

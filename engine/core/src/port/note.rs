@@ -7,6 +7,17 @@ use crate::base::time::Now;
 use crate::port::Progress;
 use crate::ring::RingView;
 
+/// What a shard has of its node's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ShardDisk {
+    /// Bytes of live records.
+    pub live_bytes: u64,
+    /// Bytes that its data may take.
+    pub capacity_bytes: u64,
+    /// Whether it takes writes of values.
+    pub takes_writes: bool,
+}
+
 /// One note.
 #[derive(Clone, Debug)]
 pub enum Note {
@@ -45,6 +56,13 @@ pub enum Note {
         shard: ShardIndex,
         /// How far.
         progress: Box<Progress>,
+    },
+    /// To the control shard: what the sender has of the disk, where that is news.
+    Disk {
+        /// The sender.
+        shard: ShardIndex,
+        /// What it has.
+        disk: ShardDisk,
     },
     /// To the control shard: part of the sender's slice of these partitions is lost; they are no longer held.
     Lost(Vec<PartitionId>),

@@ -35,7 +35,7 @@ use crate::base::time::{Hlc, HlcClock, Now, WallClock};
 use crate::port::ids::purpose_of;
 use crate::port::{
     Effect, Effects, Event, Failure, Foreseen, IoError, LogRange, Op, Outcome, OwnedRequest,
-    Progress, Receipt, Request, RequestId, Ticket,
+    Progress, Receipt, Request, RequestId, ShardDisk, Ticket,
 };
 use crate::replica::checkpoints::Checkpoints;
 use crate::replica::clean::Cleaner;
@@ -452,6 +452,15 @@ impl Replica {
             damage_unrepaired: self.damage_unrepaired(),
             segments_quarantined: u64::from(self.log.segments.count(SegmentState::Quarantined)),
             ..self.stats.clone()
+        }
+    }
+
+    /// What it has of the disk, for other nodes.
+    pub(crate) fn disk(&self) -> ShardDisk {
+        ShardDisk {
+            live_bytes: self.live_bytes,
+            capacity_bytes: self.config.capacity_bytes,
+            takes_writes: self.write_state() == WriteState::Open,
         }
     }
 

@@ -1,10 +1,11 @@
 //! The control role of shard 0: the cluster's machine, and its words as effects.
 
+use std::collections::BTreeMap;
+
 use crate::base::ids::ShardIndex;
 use crate::base::time::Now;
 use crate::cluster::{Boot, BootError, Cluster, Out, Vitals};
-use crate::port::{Effects, Event, Lane, Message, Note, Op, Outcome, Send};
-use crate::replica::{ShardStatus, WriteState};
+use crate::port::{Effects, Event, Lane, Message, Note, Op, Outcome, Send, ShardDisk};
 use crate::ring::Ring;
 
 /// The role.
@@ -12,9 +13,11 @@ pub(super) struct Control {
     cluster: Cluster,
     shards: u16,
     vitals_ns: u64,
+    /// What each shard has said of its part of the disk.
+    disks: BTreeMap<ShardIndex, ShardDisk>,
 }
 
-/// How often this node looks how full its disk is.
+/// How often this node says how full its disk is.
 const VITALS_NS: u64 = 1_000_000_000;
 
 impl Control {
@@ -27,6 +30,7 @@ impl Control {
             cluster,
             shards,
             vitals_ns: 0,
+            disks: BTreeMap::new(),
         };
         control.carry_out(out, effects);
         Ok(control)
@@ -63,6 +67,10 @@ impl Control {
                 self.cluster.set_progress(shard, &progress);
                 None
             }
+            Event::Note(Note::Disk { shard, disk }) => {
+                self.disks.insert(shard, disk);
+                None
+            }
             Event::Note(note @ (Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_))) => {
                 self.cluster.note(now, &note, &mut out);
                 None
@@ -91,15 +99,12 @@ impl Control {
         now.mono_ns >= self.vitals_ns
     }
 
-    /// This shard's part: the slices of all shards are alike, so are their parts of the disk.
-    pub(super) fn vitals(&mut self, now: Now, status: &ShardStatus) {
+    /// This shard's part of the disk, and the node's word on all of it.
+    pub(super) fn vitals(&mut self, now: Now, own: ShardDisk) {
         self.vitals_ns = now.mono_ns + VITALS_NS;
-        let shards = u64::from(self.shards);
-        self.cluster.set_vitals(Vitals {
-            live_bytes: status.live_bytes.saturating_mul(shards),
-            capacity_bytes: status.capacity_bytes.saturating_mul(shards),
-            takes_writes: status.writes == WriteState::Open,
-        });
+        self.disks.insert(Lane::CONTROL_SHARD, own);
+        let disks = self.disks.values().copied();
+        self.cluster.set_vitals(Vitals::worst(disks, self.shards));
     }
 
     pub(super) fn next_deadline_ns(&self) -> Option<u64> {

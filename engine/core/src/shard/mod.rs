@@ -4,6 +4,8 @@
 //! out of the effects before the outside sees them. A node that is the whole cluster goes straight to its replica.
 
 mod control;
+#[cfg(test)]
+mod control_tests;
 mod meters;
 
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::coordinate::{CoordinateStats, Coordinator, Turn};
 use crate::port::ids::{Purpose, of_upkeep_call, purpose_of};
 use crate::port::{
     Effect, Effects, Event, Failure, Foreseen, Lane, LogRange, Message, Note, Op, Outcome, Quorum,
-    Source,
+    ShardDisk, Source,
 };
 use crate::replica::Replica;
 use crate::ring::{BucketView, Ring, RingView};
@@ -43,6 +45,8 @@ pub struct Shard {
     /// By how much its node's clock is ahead of the others', where it is wrong.
     clock_off_ms: Option<i64>,
     meters: Meters,
+    /// What the control shard was last told of this one's part of the disk.
+    disk_told: Option<ShardDisk>,
 }
 
 impl Shard {
@@ -65,6 +69,7 @@ impl Shard {
             awaits_view: false,
             clock_off_ms: None,
             meters: Meters::default(),
+            disk_told: None,
         };
         Ok((shard, report))
     }
@@ -115,7 +120,7 @@ impl Shard {
         let event = match (&mut self.control, event) {
             (Some(control), event) => {
                 if control.wants_vitals(now) {
-                    control.vitals(now, &self.replica.status());
+                    control.vitals(now, self.replica.disk());
                 }
                 control.step(now, event, effects)
             }
@@ -237,7 +242,11 @@ impl Shard {
                 let agreed = agreed.unwrap_or(now);
                 self.replica.set_clock_wrong(agreed, off_ms.is_some());
             }
-            Note::Gained { .. } | Note::Drained { .. } | Note::Lost(_) | Note::Progress { .. } => {}
+            Note::Gained { .. }
+            | Note::Drained { .. }
+            | Note::Lost(_)
+            | Note::Progress { .. }
+            | Note::Disk { .. } => {}
         }
     }
 
@@ -268,7 +277,23 @@ impl Shard {
                 progress: Box::new(self.meters.progress),
             };
             effects.notes.push((Lane::CONTROL_SHARD, note));
+            self.tell_disk(effects);
         }
+    }
+
+    /// Tells the control shard what this one has of the disk, where that is news.
+    fn tell_disk(&mut self, effects: &mut Effects) {
+        let disk = self.replica.disk();
+        let had = self.disk_told.unwrap_or_default();
+        let is_alike = disk.takes_writes == had.takes_writes
+            && disk.live_bytes.abs_diff(had.live_bytes) <= had.live_bytes / 128;
+        let shard = self.config().shard;
+        if shard == Lane::CONTROL_SHARD || self.disk_told.is_some() && is_alike {
+            return;
+        }
+        self.disk_told = Some(disk);
+        let note = Note::Disk { shard, disk };
+        effects.notes.push((Lane::CONTROL_SHARD, note));
     }
 
     /// When it wants an `Event::Tick`, on the clock of `Now::mono_ns`.

@@ -44,7 +44,8 @@ fn gained(net: &mut Net, node: usize) -> BTreeSet<(ShardIndex, PartitionId)> {
             | Note::CompareAll
             | Note::ClockWrong { .. }
             | Note::Lost(_)
-            | Note::Progress { .. } => None,
+            | Note::Progress { .. }
+            | Note::Disk { .. } => None,
         })
         .collect()
 }

@@ -91,7 +91,8 @@ impl World {
     /// Gives a shard an event, and carries out what it asks.
     pub(super) fn step(&mut self, node: usize, shard: usize, event: Event<'_>) {
         let now = self.nodes[node].now(self.now_ns);
-        let is_turn_end = Node::ends_turn(&event);
+        // What a shard has of the disk is looked at when the node's word is due: no turn is wanted for it.
+        let has_turn = Node::ends_turn(&event) || matches!(event, Event::Note(Note::Disk { .. }));
         let Node {
             shards, frontiers, ..
         } = &mut self.nodes[node];
@@ -101,7 +102,7 @@ impl World {
         };
         let mut effects = Effects::default();
         frontiers.step((shard, machine), now, event, &mut effects);
-        if !is_turn_end && !host.is_turn_scheduled {
+        if !has_turn && !host.is_turn_scheduled {
             host.is_turn_scheduled = true;
             let life = self.nodes[node].life;
             let after_ns = 1_000 + self.random.below(30_000);
