@@ -61,7 +61,7 @@ pub(crate) struct Net {
     /// Of a thousand messages, so many are lost.
     pub(crate) lost_of_1000: u64,
     random: u64,
-    epoch: u64,
+    pub(crate) epoch: u64,
     /// What shards told the control shard.
     pub(crate) notes: Vec<(usize, Note)>,
     /// What nodes said in their logs.

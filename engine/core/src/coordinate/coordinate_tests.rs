@@ -3,6 +3,7 @@
 use crate::port::{Condition, ContextArg, Expiry, Failure, Op, Outcome, Put, Quorum, listed};
 
 use super::bench_tests::{Net, put_op};
+use crate::ring::PartitionView;
 
 const STRICT_ALL: Quorum = Quorum {
     n: 0,
@@ -60,6 +61,40 @@ fn no_request_fails_when_a_replica_is_silent_and_a_stand_in_or_a_hint_keeps_its_
         assert!(
             hints > 0,
             "{nodes} nodes: somebody keeps it for the one that is away"
+        );
+    }
+}
+
+#[test]
+fn a_node_that_stepped_aside_needs_as_many_answers_as_it_did_before() {
+    for epochs in [0, 1] {
+        let mut net = Net::new(2, 2);
+        let aside = PartitionView {
+            read: [1].into(),
+            write: [1, 0].into(),
+            ..net.row.clone()
+        };
+        net.tell(0, aside.clone());
+        net.cut.insert(1);
+        let id = net.send(0, b"k", Quorum::default(), put_op(b"", b"v"));
+        // By then the other holder is taken to be away.
+        net.run(1_010);
+        for _ in 0..epochs {
+            net.epoch += 1;
+            net.tell(0, aside.clone());
+        }
+        net.run(4_000);
+        let (outcome, _) = net.answer(id).expect("an answer");
+        assert!(
+            matches!(
+                outcome,
+                Outcome::Failed(Failure::Quorum {
+                    got: 1,
+                    needed: 2,
+                    ..
+                })
+            ),
+            "its own copy alone is not W = 2: {outcome:?}"
         );
     }
 }

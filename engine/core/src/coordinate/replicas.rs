@@ -243,7 +243,9 @@ impl Coordinator {
             .replicas
             .iter()
             .filter(|replica| replica.counts && replica.hint_for.is_none());
-        slot.needed = slot.wanted.min(counted.count() as u8).max(1);
+        let is_aside = slot.replicas[0].hint_for.is_some() && me.is_some_and(|me| row.is_aside(me));
+        let counted = counted.count() as u8 + u8::from(is_aside);
+        slot.needed = slot.wanted.min(counted).max(1);
         let (end, has_object) = (slot.replicas.len(), slot.object.is_some());
         for replica in first..end {
             if has_object {

@@ -80,7 +80,8 @@ impl Coordinator {
             .filter(|other| *other != number)
             .take(usize::from(n).saturating_sub(usize::from(!is_stand_in)))
             .collect();
-        let counted = others.len() as u8 + u8::from(!is_stand_in);
+        let is_place = !is_stand_in || row.is_aside(number);
+        let counted = others.len() as u8 + u8::from(is_place);
         let wanted = pick(quorum.w, bucket.w);
         // What is asked for by the request is not bounded by what there is, as the bucket's number is.
         if wanted > n || quorum.w > counted {

@@ -47,6 +47,14 @@ pub struct PartitionView {
     pub is_move_known: bool,
 }
 
+impl PartitionView {
+    /// Whether the node of this view has a copy and stepped aside: its own word does not count yet, or its clock is wrong.
+    pub(crate) fn is_aside(&self, me: u16) -> bool {
+        let moves = self.is_pending_here || self.is_draining_here;
+        !moves && !self.read.contains(&me) && self.write.contains(&me)
+    }
+}
+
 /// A bucket's rules; N, R and W are bounded by the replicas that the layout has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketView {
