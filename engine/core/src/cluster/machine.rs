@@ -19,46 +19,26 @@ use super::known::Known;
 use super::progress::Progress;
 use super::rng::Rng;
 use super::sighting::Sightings;
-use super::view::{self, Duties, Published};
+use super::view::Published;
 use super::vitals::{AllVitals, Vitals};
-use super::word::{Refusal, Sender, Word, encode};
-use crate::base::ids::{NodeId, PartitionId, ShardIndex};
+use super::word::{Refusal, Word};
+use crate::base::ids::{NodeId, ShardIndex};
 use crate::base::limits::REPLICAS_DEFAULT;
 use crate::base::time::{HlcClock, Now};
 use crate::port::{Note, RequestId};
 use crate::ring::{
-    Facts, Founding, HeldVersion, NodeView, PartitionMap, PartitionView, Plan, Ring, RingView,
+    Facts, Founding, HeldVersion, PartitionMap, PartitionView, Plan, Ring, RingView,
 };
 use crate::ring::{Shape, Slices, Stamp};
 
-/// How often a node compares with another.
-const EXCHANGE_NS: u64 = 200_000_000;
 /// How soon news are passed on, at least and at most.
-const NEWS_NS: (u64, u64) = (5_000_000, 30_000_000);
-/// How often a node that is not let in asks its seeds.
-const HAIL_NS: u64 = 300_000_000;
-/// How often a node that hears nobody asks its seeds.
-const LONELY_HAIL_NS: u64 = 2_000_000_000;
+pub(super) const NEWS_NS: (u64, u64) = (5_000_000, 30_000_000);
 /// How often opinions are looked at anew.
 const LOOK_NS: u64 = 100_000_000;
 /// For how long after a start others may remember more of this node than the first one that was asked.
 const DOUBTFUL_NS: u64 = 3_000_000_000;
 /// How long a start waits for what others know of this node before it serves by its own word.
 const VOUCH_NS: u64 = 700_000_000;
-/// The least time between two views.
-const PUBLISH_NS: u64 = 10_000_000;
-/// The same after one with a new table of partitions: while many partitions move, a table for each would take the time
-/// of a data core.
-const TABLE_NS: u64 = 40_000_000;
-/// The least time between two states that are kept, but for what lets data go.
-const KEEP_NS: u64 = 40_000_000;
-/// How long a view waits that lets shards drop data: until it is kept, and known to others, that this node holds it no
-/// more. A crash in between would have it say that it holds what it dropped.
-const LET_GO_NS: u64 = 100_000_000;
-/// Every so many exchanges one goes to a node that seems to be away, so that splits heal.
-const AWAY_EVERY: u64 = 5;
-/// Members that a start asks for what they know.
-const GREETED_MAX: usize = 3;
 /// Reports to operators that are kept.
 pub(super) const REPORTS_MAX: usize = 32;
 /// What goes on is reported anew after so long.
@@ -107,14 +87,14 @@ pub(super) struct Report {
 
 /// When things are to happen next.
 #[derive(Clone, Copy, Debug, Default)]
-struct Times {
-    exchange_ns: u64,
-    hail_ns: u64,
-    look_ns: u64,
+pub(super) struct Times {
+    pub(super) exchange_ns: u64,
+    pub(super) hail_ns: u64,
+    pub(super) look_ns: u64,
     /// When the next view may come, at the earliest.
-    publish_ns: u64,
+    pub(super) publish_ns: u64,
     /// When the next state may be kept, at the earliest.
-    keep_ns: u64,
+    pub(super) keep_ns: u64,
 }
 
 /// The control role of one node.
@@ -154,16 +134,16 @@ pub struct Cluster {
     // operators
     pub(super) plan: Option<Plan>,
     pub(super) reports: VecDeque<Report>,
-    unsaid: Vec<String>,
+    pub(super) unsaid: Vec<String>,
     pub(super) garbage: u64,
     // edges
     pub(super) published: Published,
     pub(super) table: Option<(u64, Arc<Vec<PartitionView>>)>,
-    fingerprint: Option<(u64, u64)>,
-    times: Times,
-    exchanges: u64,
+    pub(super) fingerprint: Option<(u64, u64)>,
+    pub(super) times: Times,
+    pub(super) exchanges: u64,
     pub(super) is_dirty: bool,
-    is_unkept: bool,
+    pub(super) is_unkept: bool,
 }
 
 impl Cluster {
@@ -312,26 +292,6 @@ impl Cluster {
         }
     }
 
-    /// Asks a few members for what they know, and tells all others that this node is there.
-    fn greet(&mut self, now: Now, out: &mut Out) {
-        if self.is_refused() {
-            return;
-        }
-        let mut others: Vec<NodeId> = self.others().collect();
-        for at in (1..others.len()).rev() {
-            let with = self.rng.below(at as u64 + 1);
-            others.swap(at, usize::try_from(with).unwrap_or(0));
-        }
-        for (at, node) in others.into_iter().enumerate() {
-            if at < GREETED_MAX {
-                let hello = Word::Hello(self.facts.clone());
-                self.say(now, node, &hello, out);
-            } else {
-                self.say(now, node, &Word::Ping, out);
-            }
-        }
-    }
-
     /// When the next [`Self::tick`] is due, on the clock of `Now::mono_ns`.
     pub fn next_deadline_ns(&self) -> Option<u64> {
         let mut next: Option<u64> = None;
@@ -428,7 +388,7 @@ impl Cluster {
             .filter(|node| *node != self.me)
     }
 
-    fn has_company(&self) -> bool {
+    pub(super) fn has_company(&self) -> bool {
         self.others().next().is_some()
     }
 
@@ -444,7 +404,7 @@ impl Cluster {
     }
 
     /// Whether a node's disk has room, as far as it said.
-    fn takes_values(&self, node: NodeId) -> bool {
+    pub(super) fn takes_values(&self, node: NodeId) -> bool {
         let vitals = self.vitals.get(node);
         vitals.is_none_or(|vitals| vitals.takes_writes)
     }
@@ -514,146 +474,6 @@ impl Cluster {
         });
     }
 
-    /// The ring or the buckets have changed: to be kept, published, passed on.
-    pub(super) fn has_news(&mut self, now: Now) {
-        self.is_dirty = true;
-        self.is_unkept = true;
-        let (least_ns, most_ns) = NEWS_NS;
-        let soon_ns = now.mono_ns + least_ns + self.rng.below(most_ns - least_ns);
-        self.times.exchange_ns = self.times.exchange_ns.min(soon_ns);
-        let members: Vec<NodeId> = self.others().collect();
-        let me = self.me;
-        self.vitals
-            .retain(|node| node == me || members.binary_search(&node).is_ok());
-        self.known
-            .retain(|node| members.binary_search(&node).is_ok());
-        for node in members {
-            self.detector.know(node, now.mono_ns);
-        }
-    }
-
-    // saying things
-
-    pub(super) fn sender(&self, now: Now) -> Sender {
-        Sender {
-            cluster: self.ring.as_ref().map_or(0, Ring::cluster),
-            life: Life {
-                start: self.start_count,
-                ..self.detector.life()
-            },
-            instance: self.instance,
-            wall_ms: now.wall_ms,
-            listen: self.facts.listen.clone(),
-        }
-    }
-
-    /// To a node: over its connection where it is in the view, else to where it was seen or is said to be.
-    pub(super) fn say(&mut self, now: Now, to: NodeId, word: &Word<'_>, out: &mut Out) {
-        let bytes = encode(&self.sender(now), word);
-        let seen = self.sightings.address_of(to);
-        let known = self.published.address_of(to);
-        match (known, seen) {
-            (Some(known), Some(seen)) if known != seen => {
-                out.hails.push((seen.to_owned(), bytes));
-            }
-            (Some(_), _) => out.sends.push((to, bytes)),
-            (None, Some(seen)) => out.hails.push((seen.to_owned(), bytes)),
-            (None, None) => {
-                let member = self.ring.as_ref().and_then(|ring| ring.members().get(to));
-                if let Some(member) = member {
-                    out.hails.push((member.facts().listen.clone(), bytes));
-                }
-            }
-        }
-    }
-
-    /// To whoever said something, also where two have its id.
-    pub(super) fn answer(&self, now: Now, to: &Sender, word: &Word<'_>, out: &mut Out) {
-        out.hails
-            .push((to.listen.clone(), encode(&self.sender(now), word)));
-    }
-
-    fn send_datagrams(&mut self, now: Now, out: &mut Out) {
-        for datagram in self.detector.take_datagrams() {
-            self.say(now, datagram.to, &Word::Datagram(&datagram.bytes), out);
-        }
-    }
-
-    /// Asks the seeds, while this node is outside or hears nobody.
-    fn hail(&mut self, now: Now, out: &mut Out) {
-        if self.seeds.is_empty() || now.mono_ns < self.times.hail_ns {
-            return;
-        }
-        let is_outside = self.ring.is_none();
-        let is_lonely = self.has_company()
-            && !self
-                .others()
-                .any(|node| self.detector.is_alive(node, now.mono_ns));
-        self.times.hail_ns = now.mono_ns + if is_outside { HAIL_NS } else { LONELY_HAIL_NS };
-        if !is_outside && !is_lonely {
-            return;
-        }
-        let bytes = encode(&self.sender(now), &Word::Hello(self.facts.clone()));
-        for seed in self.seeds.iter().filter(|seed| **seed != self.facts.listen) {
-            out.hails.push((seed.clone(), bytes.clone()));
-        }
-    }
-
-    /// Tells one other what everything here hashes to.
-    fn exchange(&mut self, now: Now, out: &mut Out) {
-        if now.mono_ns < self.times.exchange_ns || !self.has_company() {
-            return;
-        }
-        self.times.exchange_ns =
-            now.mono_ns + EXCHANGE_NS - EXCHANGE_NS / 8 + self.rng.below(EXCHANGE_NS / 4);
-        self.exchanges += 1;
-        let (alive, away): (Vec<NodeId>, Vec<NodeId>) = self
-            .others()
-            .partition(|node| self.detector.is_alive(*node, now.mono_ns));
-        let is_for_away = alive.is_empty() || self.exchanges.is_multiple_of(AWAY_EVERY);
-        let from = if is_for_away && !away.is_empty() {
-            &away
-        } else {
-            &alive
-        };
-        let Some(peer) = self.rng.choose(from) else {
-            return;
-        };
-        if let Standing::Vouching { .. } = self.standing {
-            // The greeting of the start, until it is answered.
-            let hello = Word::Hello(self.facts.clone());
-            self.say(now, peer, &hello, out);
-        } else if let Some(summary) = self.summary() {
-            self.say(now, peer, &summary, out);
-        }
-    }
-
-    /// Hashes of all that is known here.
-    fn summary(&mut self) -> Option<Word<'static>> {
-        let (ring, buckets, epoch) = self.hashes()?;
-        let vitals = self.vitals.sample(self.me, &mut self.rng);
-        Some(Word::Summary {
-            ring,
-            buckets,
-            epoch,
-            vitals,
-        })
-    }
-
-    /// Of the ring, of the buckets; and the epoch.
-    pub(super) fn hashes(&mut self) -> Option<(u64, u64, u64)> {
-        let ring = self.ring.as_ref()?;
-        let epoch = ring.epoch();
-        let fingerprint = match self.fingerprint {
-            Some((of, fingerprint)) if of == epoch => fingerprint,
-            Some(_) | None => ring.fingerprint(),
-        };
-        self.fingerprint = Some((epoch, fingerprint));
-        Some((fingerprint, self.buckets.fingerprint(), epoch))
-    }
-
-    // what follows
-
     /// Looks whether opinions of who is alive, or takes values, have changed.
     fn look(&mut self, now: Now) {
         let has_changed = self.published.view().is_some_and(|view| {
@@ -663,122 +483,5 @@ impl Cluster {
             })
         });
         self.is_dirty |= has_changed;
-    }
-
-    /// The next view lets shards drop data.
-    pub(super) fn let_go_later(&mut self, now: Now) {
-        self.times.publish_ns = self.times.publish_ns.max(now.mono_ns + LET_GO_NS);
-        self.times.keep_ns = now.mono_ns;
-    }
-
-    /// What is known now is kept before the news of it are heard, as far as that depends on this node.
-    pub(super) fn keep_soon(&mut self, now: Now) {
-        let soon_ns = now.mono_ns + NEWS_NS.0;
-        self.times.keep_ns = self.times.keep_ns.min(soon_ns);
-    }
-
-    /// Publishes and keeps what has changed, not more often than is useful.
-    pub(super) fn settle(&mut self, now: Now, out: &mut Out) {
-        self.send_datagrams(now, out);
-        out.reports.append(&mut self.unsaid);
-        out.notes.extend(self.own_clock.note());
-        if self.is_unkept && now.mono_ns >= self.times.keep_ns {
-            self.is_unkept = false;
-            self.times.keep_ns = now.mono_ns + KEEP_NS;
-            out.state = Some(Kept::to_bytes(
-                self.me,
-                self.start_count,
-                self.ring.as_ref(),
-                &self.buckets,
-            ));
-        }
-        if !self.is_dirty || now.mono_ns < self.times.publish_ns {
-            return;
-        }
-        self.is_dirty = false;
-        let had_epoch = self.table.as_ref().map(|(epoch, _)| *epoch);
-        let view = self.make_view(now);
-        let gap_ns = if had_epoch == Some(view.epoch) {
-            PUBLISH_NS
-        } else {
-            TABLE_NS
-        };
-        self.times.publish_ns = now.mono_ns + gap_ns;
-        if let Some(view) = self.published.replace(view) {
-            out.view = Some(view);
-        }
-    }
-
-    fn make_view(&mut self, now: Now) -> RingView {
-        let nodes = match &self.ring {
-            Some(ring) => ring.node_views(
-                |node| self.is_alive(node, now),
-                |node| self.takes_values(node),
-            ),
-            None => Vec::new(),
-        };
-        let epoch = self.ring.as_ref().map_or(0, Ring::epoch);
-        let partitions = match &self.table {
-            Some((of, table)) if *of == epoch => Arc::clone(table),
-            Some(_) | None => {
-                let table = self.make_table(&nodes, (epoch, now.mono_ns));
-                self.table = Some((epoch, Arc::clone(&table)));
-                table
-            }
-        };
-        RingView {
-            epoch,
-            cluster: self.ring.as_ref().map_or(0, Ring::cluster),
-            me: self.me,
-            slices: self.slices,
-            nodes,
-            partitions,
-            buckets: view::buckets(&self.buckets, self.ring.as_ref().map(Ring::layout)),
-        }
-    }
-
-    fn make_table(&mut self, nodes: &[NodeView], at: (u64, u64)) -> Arc<Vec<PartitionView>> {
-        let blank = || Arc::new(view::blank(self.slices));
-        let Some(ring) = &self.ring else {
-            return blank();
-        };
-        match self.standing {
-            Standing::Outside | Standing::Refused(_) | Standing::WrongPartitions { .. } => blank(),
-            Standing::Member if !self.own_clock.is_wrong() => {
-                let routes = ring.routes();
-                let mut table = ring.partition_views(self.me, &routes);
-                for (node, partition) in self.known.doubted(ring, &routes, self.me) {
-                    let number = nodes.binary_search_by_key(&node, |node| node.id).ok();
-                    let number = number.and_then(|at| u16::try_from(at).ok());
-                    let rows = Arc::make_mut(&mut table);
-                    let row = rows.get_mut(partition.0 as usize);
-                    if let (Some(row), Some(number)) = (row, number) {
-                        row.others = row.others.iter().copied().chain([number]).collect();
-                    }
-                }
-                let layout = ring.layout().id();
-                let duties = Duties::of(&table, nodes, self.me);
-                let moves = !duties.pending.is_empty() || !duties.draining.is_empty();
-                self.progress.duties(duties, layout, at);
-                if moves {
-                    let rows = Arc::make_mut(&mut table).iter_mut();
-                    for (partition, row) in (0u32..).map(PartitionId).zip(rows) {
-                        row.is_move_known = self.progress.is_known(partition);
-                    }
-                }
-                table
-            }
-            Standing::Member | Standing::Vouching { .. } => {
-                let mut table = ring.partition_views(self.me, &ring.routes());
-                let number = nodes
-                    .binary_search_by_key(&self.me, |node| node.id)
-                    .ok()
-                    .and_then(|at| u16::try_from(at).ok());
-                for row in Arc::make_mut(&mut table) {
-                    view::without(row, number);
-                }
-                table
-            }
-        }
     }
 }

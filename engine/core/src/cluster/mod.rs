@@ -8,7 +8,7 @@
 //! - `vitals`: how full disks are, as their nodes say;
 //! - `view`, `progress`: what all shards work by, and what they say of partitions that move;
 //! - `known`: what others have shown that they know, before something is taken away for good;
-//! - `machine`, `exchange`: the [`Cluster`] that joins them: time and messages in, an [`Out`] back;
+//! - `machine`, `voice`, `exchange`, `publish`: the [`Cluster`] that joins them: time and messages in, an [`Out`] back;
 //! - `command`, `status`: operators' commands and their answers, JSON.
 
 mod boot;
@@ -20,17 +20,23 @@ mod exchange;
 mod known;
 mod machine;
 mod progress;
+mod publish;
 mod rng;
 mod sighting;
 mod status;
 mod view;
 mod vitals;
+mod voice;
 mod word;
 
 #[cfg(test)]
 mod cluster_tests;
 #[cfg(test)]
+mod membership_tests;
+#[cfg(test)]
 mod network_tests;
+#[cfg(test)]
+mod starts_tests;
 
 pub use boot::{Boot, BootError, has_company};
 pub use machine::{Cluster, Out};

@@ -359,3 +359,7 @@ impl Network {
             })
     }
 }
+
+pub(super) fn serves_nothing(view: &RingView) -> bool {
+    !view.partitions.is_empty() && view.partitions.iter().all(|row| row.read.is_empty())
+}
