@@ -21,7 +21,7 @@
 //! **Gaining.** A node that is to gain a partition brings its copy up for good only when all who may coordinate writes of it
 //! have shown a layout no older than its own: from then on their writes count it among those of whom at most N − W may
 //! miss them (`coordinate::write`), and what was acknowledged before lies on enough of the holders that it compares with
-//! (`upkeep::duties`). In the same way a node that lets go hands over for good only what it had then: later writes lie on
+//! (`upkeep::transfers`). In the same way a node that lets go hands over for good only what it had then: later writes lie on
 //! enough of the targets without it. One that does not seem alive is left out after [`LEFT_OUT_NS`]: who is in touch with anybody that knows the
 //! layout hears of it well before that, so what it coordinates is acknowledged only among nodes that know it no more than
 //! it does. That is a bound in time, not a proof.

@@ -9,7 +9,7 @@
 //! - `handoff`: hints to the nodes that they are for; `rescue`: those of which what was kept is lost;
 //! - `gather`: records by their tokens, from memory or disk;
 //! - `session`, `reconcile`: what two replicas hold of one slice is made equal;
-//! - `duties`: what is to be transferred, handed over, compared, and when;
+//! - `duties`: what is to be done, and when: `transfers`, `handovers`, `rounds` of comparisons;
 //! - `reaper`: tombstones that nobody needs any more.
 //!
 //! Invariants:
@@ -19,10 +19,13 @@
 mod duties;
 mod gather;
 mod handoff;
+mod handovers;
 mod reaper;
 mod reconcile;
 mod rescue;
+mod rounds;
 mod session;
+mod transfers;
 
 use crate::base::ids::{NodeId, PartitionId};
 use crate::base::slots::{SlotId, Slots};
