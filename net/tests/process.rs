@@ -255,6 +255,32 @@ fn the_admin_server_tells_how_the_node_does() {
 }
 
 #[test]
+fn top_shows_what_a_node_does_and_fails_where_none_answers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), &[]);
+    let mut client = node.client();
+    assert_eq!(client.command(&["SET", "shown", "1"]), "+OK");
+    let top = |admin: &str, how: &str| {
+        Command::new(PROGRAM)
+            .args(["top", "--admin", admin, "--every", "0.1", how])
+            .output()
+            .expect("it runs")
+    };
+    let admin = node.admin.to_string();
+    let told: serde_json::Value =
+        serde_json::from_slice(&top(&admin, "--json").stdout).expect("JSON");
+    let shown = &told["nodes"][0];
+    assert_eq!(shown["keys"], serde_json::json!(1), "{told}");
+    assert_eq!(shown["is_serving"], serde_json::json!(true), "{told}");
+    let text = String::from_utf8(top(&admin, "--once").stdout).expect("text");
+    assert!(text.contains("serving"), "{text}");
+    drop(node);
+    let failed = top(&admin, "--once");
+    assert_eq!(failed.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains(&admin));
+}
+
+#[test]
 fn the_program_reads_and_writes_keys_of_a_node() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = Node::start(dir.path(), &[]);

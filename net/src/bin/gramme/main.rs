@@ -13,6 +13,8 @@ mod put;
 mod serve;
 mod sibling;
 mod signals;
+mod table;
+mod top;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,8 @@ enum Command {
     Cluster(cluster::Args),
     /// A data directory while no node has it: verify, stat, export, import.
     Data(data::Args),
+    /// What the nodes of a cluster do right now.
+    Top(top::Args),
     /// The latency harness: run, search, compare, limits.
     #[command(disable_help_flag = true)]
     Bench(sibling::Args),
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Command::Del(args) => del::run(&args),
         Command::Cluster(args) => cluster::run(&args),
         Command::Data(args) => data::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Bench(args) => sibling::run("gramme-bench", &args),
         Command::Tune(args) => sibling::run("gramme-tune", &args),
     }

@@ -3,7 +3,6 @@
 //! Owns the flags and how answers look. Decides nothing: each command goes to the node as JSON and comes back as JSON.
 
 mod show;
-mod table;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::table::Table;
+use crate::table::Table;
 
 /// Members and everything that wants attention.
 pub(super) fn status(answer: &Value) -> String {

@@ -1,26 +1,26 @@
 //! Aligned columns for people.
 
 /// Rows under a heading; numbers to the right, words to the left.
-pub(super) struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(super) fn new(heading: &[&str]) -> Self {
+    pub(crate) fn new(heading: &[&str]) -> Self {
         Self {
             rows: vec![heading.iter().map(|word| (*word).to_owned()).collect()],
         }
     }
 
-    pub(super) fn row(&mut self, cells: Vec<String>) {
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rows.len() < 2
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let cell = |row: &[String], column: usize| row.get(column).cloned().unwrap_or_default();
         let width = |column| {
@@ -33,10 +33,8 @@ impl Table {
         let is_number = |column| {
             self.rows.iter().skip(1).all(|row| {
                 let cell = cell(row, column);
-                !cell.is_empty()
-                    && cell
-                        .chars()
-                        .all(|letter| letter.is_ascii_digit() || letter == '.')
+                cell.chars()
+                    .all(|letter| letter.is_ascii_digit() || letter == '.')
             })
         };
         let layout: Vec<(usize, bool)> = (0..columns)
@@ -72,6 +70,10 @@ mod tests {
         let mut table = Table::new(&["node", "held"]);
         table.row(vec!["a".into(), "5".into()]);
         table.row(vec!["bcdef".into(), "1024".into()]);
-        assert_eq!(table.text(), "node   held\na         5\nbcdef  1024\n");
+        table.row(vec!["gone".into()]);
+        assert_eq!(
+            table.text(),
+            "node   held\na         5\nbcdef  1024\ngone\n"
+        );
     }
 }
