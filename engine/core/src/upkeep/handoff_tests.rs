@@ -270,6 +270,35 @@ fn what_a_stand_in_lost_and_nobody_has_is_given_up_and_said() {
     assert_eq!(net.root(2), net.root(0));
 }
 
+/// A replica keeps hints as well as a stand-in does, and no transfer ends its damage while nobody changes the view.
+#[test]
+fn what_a_replica_lost_and_has_again_holds_no_hint_back() {
+    let mut net = Net::new(3, 3);
+    net.cut.insert(2);
+    net.dead.insert(2);
+    net.publish();
+    net.lose(2);
+    for key in 0..5u32 {
+        net.put(0, &key.to_le_bytes(), b"", b"kept for another");
+    }
+    net.run(2_000);
+    for _ in 0..3 {
+        net.put(0, b"later", b"", b"");
+        net.run(100);
+    }
+    assert!(pending(&net, 3) > 0);
+    net.rot(0, b"kept for another");
+    net.run(2_000);
+    for key in 0..5u32 {
+        net.put(1, &key.to_le_bytes(), b"", b"newer");
+    }
+    net.run(2_000);
+    comes_back(&mut net);
+    net.run_by(60_000, 5);
+    assert_eq!(pending(&net, 3), 0);
+    assert_eq!(net.root(2), net.root(1));
+}
+
 /// The hint's own record rots, and nobody can say for whom it was.
 #[test]
 fn what_lies_beside_a_rotten_hint_goes_to_all_who_have_its_place() {

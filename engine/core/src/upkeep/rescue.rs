@@ -7,7 +7,7 @@
 //! a write that was acknowledged with this node in the count. So it is counted (`hints_lost`) and said, never silent.
 //!
 //! Never gives up while one of the readers is away or cannot read its own record, nor while this node is itself to bring the
-//! partition up from others: then that brings the key back, or says that it is lost.
+//! partition up from others and has nothing of the key yet: then that brings it back, or says that it is lost.
 //!
 //! Why the very version and no newer one: that a newer one has seen it cannot be told from a fingerprint, and to say that
 //! something may be lost where it is not is the lesser fault.
@@ -76,7 +76,7 @@ impl Upkeep {
             return self.leave_hint(id);
         };
         let key = key_name(bucket, key);
-        let Some(readers) = readers_of(turn, key.token) else {
+        let Some(readers) = readers_of(turn, key.token, own.is_some()) else {
             return self.leave_hint(id);
         };
         let own_print = turn.replica.fingerprint_named(bucket, key.key);
@@ -183,7 +183,7 @@ impl Upkeep {
             return;
         };
         let (token, place) = (delivery.token, delivery.place);
-        if !turn.replica.is_lost_at(token, place) || readers_of(turn, token).is_none() {
+        if !turn.replica.is_lost_at(token, place) || readers_of(turn, token, false).is_none() {
             return self.leave_hint(id);
         }
         delivery.is_for_present = true;
@@ -295,11 +295,11 @@ fn key_name<'a>(bucket: &'a [u8], key: &'a [u8]) -> KeyName<&'a [u8]> {
 }
 
 /// The other readers of a token, each alive; `None` while that cannot be said of all, or while this node's own copy is to be
-/// brought back.
-fn readers_of(turn: &Turn<'_>, token: Token) -> Option<Vec<NodeId>> {
+/// brought back and the key is not here again.
+fn readers_of(turn: &Turn<'_>, token: Token, is_back: bool) -> Option<Vec<NodeId>> {
     let me = turn.view.my_number()?;
     let row = turn.view.of_token(token)?;
-    let is_mending = is_kept(row, me) && turn.replica.is_lossy(token);
+    let is_mending = !is_back && is_kept(row, me) && turn.replica.is_lossy(token);
     if row.read.is_empty() || is_mending {
         return None;
     }
