@@ -8,6 +8,7 @@
 
 use core::fmt;
 
+use crate::base::hash;
 use crate::base::ids::{NodeId, PartitionId, ShardIndex, Token};
 use crate::port::{Outcome, Request};
 
@@ -240,6 +241,14 @@ pub struct KeyName<B> {
     pub key: B,
     /// `base::hash::token(bucket, key)`.
     pub token: Token,
+}
+
+impl<'a> KeyName<&'a [u8]> {
+    /// The name of a bucket's key.
+    pub fn of(bucket: &'a [u8], key: &'a [u8]) -> Self {
+        let token = hash::token(bucket, key);
+        Self { bucket, key, token }
+    }
 }
 
 impl TokenRange {

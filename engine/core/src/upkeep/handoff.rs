@@ -11,7 +11,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::hash;
 use crate::base::ids::{NodeId, PartitionId, Token};
 use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
@@ -279,11 +278,7 @@ impl Upkeep {
         }
         delivery.is_for_present = turn.view.number_of(node).is_none();
         let (bucket, key) = (bucket.to_vec(), key.to_vec());
-        let key = KeyName {
-            bucket: bucket.as_slice(),
-            key: key.as_slice(),
-            token: hash::token(&bucket, &key),
-        };
+        let key = KeyName::of(&bucket, &key);
         ask(turn, id, key, Op::Fetch { wants_object: true });
     }
 
@@ -318,11 +313,7 @@ impl Upkeep {
         let (Some(object), Some((node, bucket, key))) = (object, read_hint_key(&name)) else {
             return self.hint_delivered(turn, id);
         };
-        let key = KeyName {
-            bucket,
-            key,
-            token: hash::token(bucket, key),
-        };
+        let key = KeyName::of(bucket, key);
         let to = if delivery.is_for_present {
             present_nodes(turn, key.token)
         } else {
@@ -392,11 +383,7 @@ impl Upkeep {
                 delivery.is_for_present = true;
                 let name = delivery.name.clone();
                 if let Some((_, bucket, key)) = read_hint_key(&name) {
-                    let key = KeyName {
-                        bucket,
-                        key,
-                        token: hash::token(bucket, key),
-                    };
+                    let key = KeyName::of(bucket, key);
                     return ask(turn, id, key, Op::Fetch { wants_object: true });
                 }
             }

@@ -343,11 +343,7 @@ impl Upkeep {
                 session: id,
                 asked_ns: turn.now.mono_ns,
             }));
-            let key = KeyName {
-                bucket: parts.bucket,
-                key: parts.key,
-                token: hash::token(parts.bucket, parts.key),
-            };
+            let key = KeyName::of(parts.bucket, parts.key);
             let object = turn.effects.keep(parts.object);
             send_object(turn, peer, job, key, object);
         }

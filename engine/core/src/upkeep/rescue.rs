@@ -12,7 +12,6 @@
 //! Why the very version and no newer one: that a newer one has seen it cannot be told from a fingerprint, and to say that
 //! something may be lost where it is not is the lesser fault.
 
-use crate::base::hash;
 use crate::base::ids::{NodeId, Token};
 use crate::base::mark::{self, Mark};
 use crate::base::slots::SlotId;
@@ -75,7 +74,7 @@ impl Upkeep {
         let Some((_, bucket, key)) = read_hint_key(&name) else {
             return self.leave_hint(id);
         };
-        let key = key_name(bucket, key);
+        let key = KeyName::of(bucket, key);
         let Some(readers) = readers_of(turn, key.token, own.is_some()) else {
             return self.leave_hint(id);
         };
@@ -164,7 +163,7 @@ impl Upkeep {
         let (Some(joined), Some((node, bucket, key))) = (joined, read_hint_key(&name)) else {
             return self.hint_delivered(turn, id);
         };
-        let key = key_name(bucket, key);
+        let key = KeyName::of(bucket, key);
         let mut bytes = Vec::with_capacity(joined.encoded_len());
         joined.encode(&mut bytes);
         let object = turn.effects.keep(&bytes);
@@ -208,7 +207,7 @@ impl Upkeep {
         let mut rest = records.as_slice();
         let mut objects = Vec::new();
         while let Some(parts) = take_record(&mut rest) {
-            objects.push((key_name(parts.bucket, parts.key), parts.object));
+            objects.push((KeyName::of(parts.bucket, parts.key), parts.object));
         }
         // Of one token there is hardly ever a second key: it waits for the next pass.
         match objects.first() {
@@ -283,14 +282,6 @@ impl Rescue {
             Some(joined) => joined.merge(&object),
             None => object,
         });
-    }
-}
-
-fn key_name<'a>(bucket: &'a [u8], key: &'a [u8]) -> KeyName<&'a [u8]> {
-    KeyName {
-        bucket,
-        key,
-        token: hash::token(bucket, key),
     }
 }
 

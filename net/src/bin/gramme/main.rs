@@ -3,6 +3,7 @@
 //! Exit codes everywhere: 0 done, 2 wrong use or configuration, 3 failed (other codes are the subcommand's own). What
 //! failed, why, and what to do goes to stderr; what a program reads goes to stdout.
 
+mod admin;
 mod cluster;
 mod data;
 mod del;

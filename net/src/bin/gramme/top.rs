@@ -4,20 +4,15 @@
 //! lacks is left out. A node that does not answer is a line too.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::io::{IsTerminal as _, Write as _};
+use std::net::ToSocketAddrs as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::table::Table;
-use crate::{EXIT_FAILED, EXIT_USAGE, fail};
-
-/// How long a node may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// A longer answer is none.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
+use crate::{EXIT_FAILED, EXIT_USAGE, admin, fail};
 
 /// The arguments of `gramme top`.
 #[derive(clap::Args)]
@@ -112,16 +107,8 @@ fn ask(admin: &str) -> Result<Value, String> {
     let failed = |error: std::io::Error| format!("{admin} does not answer: {error}");
     let address = admin.to_socket_addrs().map_err(failed)?.next();
     let address = address.ok_or_else(|| format!("{admin} is no address"))?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
-    let request = format!("GET /status HTTP/1.0\r\nhost: {admin}\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(failed)?;
-    let mut answer = String::new();
-    let mut bounded = stream.take(ANSWER_BYTES_MAX);
-    bounded.read_to_string(&mut answer).map_err(failed)?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    serde_json::from_str(body)
+    let body = admin::get(address, "/status").map_err(failed)?;
+    serde_json::from_str(&body)
         .map_err(|_| format!("{admin} is no admin port of gramme: `/status` is no JSON"))
 }
 

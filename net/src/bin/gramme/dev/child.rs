@@ -1,8 +1,8 @@
 //! One node of `gramme dev`: its configuration, its process, and what it says.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -20,8 +20,6 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// How long a node may take to be ready before that is said; then it is said again after twice as long, and so on.
 const LATE_AFTER: Duration = Duration::from_secs(5);
-/// How long its admin server may take to say why.
-const WHY_WAIT: Duration = Duration::from_secs(2);
 
 /// Where a node is.
 #[derive(Clone, Debug)]
@@ -234,11 +232,6 @@ impl Child {
 /// What a node's admin server says of its health.
 fn health(admin: u16) -> std::io::Result<String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, admin));
-    let mut stream = TcpStream::connect_timeout(&address, WHY_WAIT)?;
-    stream.set_read_timeout(Some(WHY_WAIT))?;
-    stream.write_all(b"GET /health HTTP/1.0\r\nhost: 127.0.0.1\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let body = crate::admin::get(address, "/health")?;
     Ok(body.split_whitespace().collect::<Vec<_>>().join(" "))
 }

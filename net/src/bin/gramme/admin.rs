@@ -1,0 +1,26 @@
+//! Asking a node's admin port.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long a node may take to answer, each time it is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A longer answer is cut.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// What a node says under a path: the answer's body, whatever its status.
+///
+/// # Errors
+/// It cannot be reached, is silent for too long, or says what is no text.
+pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok(body.to_owned())
+}
