@@ -3,6 +3,7 @@
 
 use gramme_core::shard::{Shard, ShardStatus};
 
+use crate::sim::node::PARTITIONS;
 use crate::sim::swarm::Swarm;
 
 /// Buffers of the log that may be on their way to the disk, beside what is kept for reading (`replica/open.rs`).
@@ -18,6 +19,11 @@ pub fn check(shard: &Shard, swarm: &Swarm) -> Vec<String> {
     let half_bytes = swarm.memory_bytes / 2;
     // Of each key its object, a hint, and a mark of each partition.
     let entries = 3 * swarm.keys as u64 + 64;
+    let lost_marks = if swarm.has_liars() {
+        u64::from(PARTITIONS)
+    } else {
+        0
+    };
     let bounds = [
         (
             "bytes of the log's tail",
@@ -38,11 +44,12 @@ pub fn check(shard: &Shard, swarm: &Swarm) -> Vec<String> {
             // the two that may be on their way.
             u64::from(swarm.requests_max) + 3,
         ),
-        // One for each key and node; and once more where it lies in the log and a newer one found no room there.
+        // One for each key and node; and once more where it lies in the log and a newer one found no room there. Of a lost
+        // record with a hint's token nobody can tell at once whether it was a partition's mark.
         (
             "hints",
             status.hints_pending,
-            2 * swarm.keys as u64 * swarm.nodes as u64,
+            2 * swarm.keys as u64 * swarm.nodes as u64 + lost_marks,
         ),
     ];
     let beyond = bounds.iter().filter(|(_, is, most)| is > most);

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::WriteNumber;
 use super::swarm::Swarm;
+use super::world::SMALL_LEAP_MS;
 
 /// What each node showed of each key at the end: the writes of its values.
 pub type Shown = BTreeMap<(usize, usize), BTreeSet<WriteNumber>>;
@@ -29,10 +30,13 @@ const AHEAD_NS: u64 = 1_000_000_000;
 /// How far apart the times of two writes may be that are made at one moment. Whatever began so much after another ended is
 /// the later one by every clock.
 pub(super) const fn apart_ns(swarm: &Swarm) -> u64 {
+    // A small leap stays: nobody calls such a clock wrong.
+    let leap_ms = if swarm.leaps > 0 { SMALL_LEAP_MS } else { 0 };
+    let off_ns = (swarm.skew_ms + leap_ms) * 1_000_000;
     if !swarm.has_restarts() && !swarm.ends_in_blackout {
-        swarm.skew_ms * 1_000_000 + 2_000_000
+        off_ns + 2_000_000
     } else {
-        swarm.skew_ms * 1_000_000 + AHEAD_NS
+        off_ns + AHEAD_NS
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Action, World};
 
 /// How far a clock may be off without being wrong.
-const SMALL_MS: u64 = 350;
+pub(in crate::sim) const SMALL_LEAP_MS: u64 = 350;
 /// How long one is wrong: shorter than a leap that nobody objects to is doubted.
 const WRONG_NS: u64 = 4_000_000_000;
 /// Longer than that: only the others' objection keeps the node from following it.
@@ -27,7 +27,7 @@ impl World {
         };
         let for_ns = self.random.below(wrong_ns);
         match self.random.below(3) {
-            0 => self.nodes[node].skew_ms = self.random.below(SMALL_MS),
+            0 => self.nodes[node].skew_ms = self.random.below(SMALL_LEAP_MS),
             kind => {
                 let sign = if kind == 1 { 1 } else { -1 };
                 self.nodes[node].leapt_ms = sign * far_ms.cast_signed();

@@ -31,6 +31,7 @@ mod rot;
 mod users;
 mod zones;
 
+pub(super) use clocks::SMALL_LEAP_MS;
 use ring::Operation;
 
 /// How long a detector takes to see that a node is down, or up.
