@@ -4,6 +4,8 @@
 //! `gramme.sample.toml`, which a test parses; an unknown key is an error that names the nearest known one, since a
 //! misspelt setting that is silently ignored is worse than a node that does not start.
 
+mod security;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,6 +21,8 @@ use gramme_engine::{SLA_P999_RANGE, check_background_rate};
 use serde::Deserialize;
 
 use crate::peer::Place;
+use crate::secret::Source;
+pub use security::Auth;
 
 /// The file, each key optional.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -72,6 +76,8 @@ pub struct File {
     pub spin_max_us: Option<u64>,
     /// Whether addresses off the loopback may be bound without TLS.
     pub insecure: Option<bool>,
+    /// Where the secrets are.
+    pub auth: Option<Auth>,
     /// Buckets by name, with the rules that differ from the usual ones.
     pub buckets: BTreeMap<String, BucketRules>,
 }
@@ -196,6 +202,10 @@ pub struct Config {
     pub resp: SocketAddr,
     /// The admin HTTP server's address.
     pub admin: SocketAddr,
+    /// Where the password of Redis clients is, if they need one.
+    pub password: Option<Source>,
+    /// Where the token of operators' changes is, if they need one.
+    pub admin_token: Option<Source>,
     /// The settings that keep the engine's default when they are not said.
     pub file: File,
 }
@@ -271,6 +281,7 @@ impl File {
             pin_to_cores: over.pin_to_cores.or(self.pin_to_cores),
             spin_max_us: over.spin_max_us.or(self.spin_max_us),
             insecure: over.insecure.or(self.insecure),
+            auth: over.auth.or(self.auth),
             // Only the file has them.
             buckets: if over.buckets.is_empty() {
                 self.buckets
@@ -292,8 +303,11 @@ impl File {
                     .into(),
             )
         })?;
+        let auth = self.auth.clone().unwrap_or_default();
         let config = Config {
             data,
+            password: auth.password(),
+            admin_token: auth.admin_token(),
             listen: self
                 .listen
                 .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7400))),
@@ -307,20 +321,7 @@ impl File {
         };
         config.file.check_cluster(config.listen)?;
         config.file.check_pace()?;
-        if !config.file.insecure.unwrap_or(false) {
-            for (name, address) in [
-                ("listen", config.listen),
-                ("resp", config.resp),
-                ("admin", config.admin),
-            ] {
-                if !address.ip().is_loopback() {
-                    return Err(ConfigError(format!(
-                        "{name} = {address} can be reached from other machines, and gramme has no TLS or authentication yet; \
-                         use a loopback address, or say --insecure when the network is trusted"
-                    )));
-                }
-            }
-        }
+        security::check(&config)?;
         Ok(config)
     }
 

@@ -11,6 +11,7 @@ pub mod node;
 pub mod peer;
 pub mod reactor;
 pub mod resp;
+pub mod secret;
 pub mod service;
 pub mod wire;
 

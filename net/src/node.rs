@@ -23,6 +23,7 @@ use crate::peer::{Network, Place, ViewWatch};
 use crate::reactor::session::Protocol;
 use crate::reactor::{Listener, Reactor, ReactorOptions};
 use crate::resp::{RespOptions, RespProtocol};
+use crate::secret::Source;
 use crate::wire::{Ring, RingNode};
 
 /// Where a node listens; the ports that the system chose when 0 was asked for.
@@ -57,6 +58,8 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// What protects the node cannot be read; in words.
+    Security(String),
     /// The admin server's thread cannot start.
     Admin(io::Error),
     /// The shards cannot start.
@@ -66,7 +69,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the configuration is at fault, not the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Open(OpenError::Config(_)))
+        matches!(self, Self::Open(OpenError::Config(_)) | Self::Security(_))
     }
 }
 
@@ -87,6 +90,7 @@ impl fmt::Display for StartError {
                 address,
                 error,
             } => write!(f, "cannot listen on the {name} address {address}: {error}"),
+            Self::Security(why) => f.write_str(why),
             Self::Admin(error) => write!(f, "cannot start the admin server: {error}"),
             Self::Open(error) => error.fmt(f),
         }
@@ -105,12 +109,17 @@ impl Node {
     /// [`StartError`] says what is in the way; nothing runs then.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let shards = config.file.shards.unwrap_or_else(shards_default);
+        let read = |source: &Option<Source>| source.as_ref().map(Source::read).transpose();
+        let password = read(&config.password).map_err(StartError::Security)?;
+        let admin_token = read(&config.admin_token).map_err(StartError::Security)?;
+        let admin_token = admin_token.map(Arc::new);
         let sockets = Sockets::bind(config, shards)?;
         let addresses = sockets.addresses;
         let facts = Facts {
             name: config.file.name.clone(),
             zone: config.file.zone.clone(),
             addresses,
+            admin_token: admin_token.clone(),
         };
         let network = ReactorOptions::default();
         let mut engine = engine_config(config, shards);
@@ -118,12 +127,14 @@ impl Node {
         // Which node this is, the directory tells; clients that come earlier learn of it by the epoch.
         let views = Arc::new(Views::new(addresses, shards));
         let resp = Arc::new(RespProtocol::new(RespOptions {
+            password,
             value_bytes_max: engine.value_bytes_max as usize,
             port: addresses.resp.port(),
             counters: Arc::clone(&network.counters),
             ..RespOptions::default()
         }));
-        let native = Arc::new(NativeProtocol::new(Arc::clone(&views.table)));
+        let native = NativeProtocol::new(Arc::clone(&views.table));
+        let native = Arc::new(native.with_admin_token(admin_token));
         let (listeners, admin_socket) = sockets.into_listeners(resp, native);
         let admin = Admin::start(admin_socket, facts, Arc::clone(&network.counters))
             .map_err(StartError::Admin)?;

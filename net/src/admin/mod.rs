@@ -1,13 +1,16 @@
 //! The admin HTTP server: health, counters and status for people, balancers and Prometheus.
 //!
-//! Owns its thread, so that a slow scrape costs no shard more than the message that asks it. Never changes anything.
+//! Owns its thread, so that a slow scrape costs no shard more than the message that asks it. Changes nothing, unless whoever
+//! asks for it says the operators' token: everybody may look, as with any store's metrics.
 //!
 //! # Layout
 //! - `health`: whether the node serves, and why not;
 //! - `metrics`: the counters as Prometheus text;
 //! - `console.html`: the page for people;
+//! - `command`: an operator's command;
 //! - `status`: the same as JSON, with what the node is, and its cluster as it sees it; `/ring` is who has what.
 
+mod command;
 mod health;
 mod metrics;
 mod status;
@@ -24,13 +27,14 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use gramme_core::shard::ShardStatus;
 use gramme_engine::Engine;
 use tokio::sync::oneshot;
 
 use crate::node::Addresses;
 use crate::reactor::Counters;
+use crate::secret::Secret;
 
 /// How long a page waits for the control shard.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -44,6 +48,8 @@ pub struct Facts {
     pub zone: Option<String>,
     /// Where it listens.
     pub addresses: Addresses,
+    /// What operators' changes must say; none: there are no changes over HTTP.
+    pub admin_token: Option<Arc<Secret>>,
 }
 
 struct Shared {
@@ -80,6 +86,7 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/status", get(status))
             .route("/ring", get(ring))
+            .route("/cluster", post(command::cluster))
             .with_state(Arc::clone(&shared));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -218,13 +225,13 @@ async fn ring(State(shared): State<Arc<Shared>>) -> Response {
 /// Asks the control shard, off the server's own thread; none where it does not answer.
 async fn ask(
     shared: &Shared,
-    command: &'static str,
+    command: impl AsRef<[u8]> + Send + 'static,
 ) -> Result<Option<serde_json::Value>, tokio::task::JoinError> {
     let Some(engine) = shared.engine.get().cloned() else {
         return Ok(None);
     };
     let asking = tokio::task::spawn_blocking(move || {
-        let answer = engine.operate_blocking(command.as_bytes()).ok()?;
+        let answer = engine.operate_blocking(command.as_ref()).ok()?;
         serde_json::from_slice(&answer).ok()
     });
     match tokio::time::timeout(ANSWER_WAIT, asking).await {

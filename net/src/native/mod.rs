@@ -6,9 +6,11 @@
 //! # Layout
 //! - `table`: what clients download, shared by all connections of the node;
 //! - `session`: one connection;
+//! - `operator`: who may change the cluster;
 //! - `answer`: an outcome of the core as a frame's content.
 
 mod answer;
+mod operator;
 mod session;
 mod table;
 

@@ -19,7 +19,9 @@ use gramme_core::port::{self, Durability, Lane, Op, Outcome, Request};
 
 use super::RingTable;
 use super::answer::{Taken, of_outcome};
+use super::operator::permitted;
 use crate::reactor::session::{Io, Protocol, Session};
+use crate::secret::Secret;
 use crate::wire::{
     self, Effect, ErrorCode, FLAG_CHECKSUM, Frame, FrameError, Get, HEADER_BYTES, Header, Message,
     Parse, Problem, Quorum, Versions, Write,
@@ -42,12 +44,24 @@ const CONNECTION_ID: u64 = u64::MAX;
 #[derive(Clone, Debug)]
 pub struct NativeProtocol {
     table: Arc<RingTable>,
+    /// What operators' changes must say; none: everybody may.
+    admin_token: Option<Arc<Secret>>,
 }
 
 impl NativeProtocol {
     /// Hands out this table.
     pub const fn new(table: Arc<RingTable>) -> Self {
-        Self { table }
+        Self {
+            table,
+            admin_token: None,
+        }
+    }
+
+    /// The same, and operators' changes of the cluster must say this.
+    #[must_use]
+    pub fn with_admin_token(mut self, token: Option<Arc<Secret>>) -> Self {
+        self.admin_token = token;
+        self
     }
 }
 
@@ -55,6 +69,7 @@ impl Protocol for NativeProtocol {
     fn open(&self, _peer: Option<SocketAddr>) -> Box<dyn Session> {
         Box::new(NativeSession {
             table: self.table.clone(),
+            admin_token: self.admin_token.clone(),
             slots: Vec::new(),
             free: Vec::new(),
         })
@@ -89,6 +104,7 @@ fn refusal() -> &'static [u8] {
 /// One connection.
 struct NativeSession {
     table: Arc<RingTable>,
+    admin_token: Option<Arc<Secret>>,
     // per request, by tag
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -242,6 +258,10 @@ impl NativeSession {
 
     /// An operator's command, for the control shard.
     fn operate(&mut self, header: &Header, command: &[u8], io: &mut Io<'_>) {
+        let command = match permitted(self.admin_token.as_deref(), command) {
+            Ok(command) => command,
+            Err(why) => return refuse(io, header, why),
+        };
         let now_ns = io.port.now().mono_ns;
         let tag = self.slot(header, now_ns);
         let request = Request {
@@ -254,7 +274,7 @@ impl NativeSession {
             quorum: port::Quorum::default(),
             wants_object: false,
             is_forwarded: false,
-            op: Op::Cluster { command },
+            op: Op::Cluster { command: &command },
         };
         io.port.submit_to(Lane::CONTROL_SHARD, request);
     }

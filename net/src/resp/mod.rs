@@ -40,13 +40,14 @@ use gramme_core::base::limits::VALUE_BYTES_MAX_DEFAULT;
 
 use crate::reactor::Counters;
 use crate::reactor::session::{Protocol, Session};
+use crate::secret::Secret;
 pub use session::RespSession;
 
 /// What all RESP connections of a node share.
 #[derive(Debug)]
 pub struct RespOptions {
     /// What `AUTH` must say before anything else is answered; none: everybody may.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     /// A value's greatest length; longer ones are answered with `-TOOLARGE`.
     pub value_bytes_max: usize,
     /// The port, for `INFO`.

@@ -7,6 +7,7 @@ use gramme_core::port::Failure;
 use super::fake_port::FakePort;
 use super::{RespOptions, RespSession};
 use crate::reactor::session::{ConnectionId, Io, Session};
+use crate::secret::Secret;
 
 const CONNECTION: ConnectionId = ConnectionId {
     slot: 3,
@@ -391,7 +392,7 @@ impl Client {
 #[test]
 fn nothing_but_a_password_is_answered_before_it() {
     let mut client = Client::new(RespOptions {
-        password: Some("secret".to_owned()),
+        password: Some(Secret::new(b"secret").expect("a secret")),
         ..RespOptions::default()
     });
     transcript(

@@ -4,11 +4,13 @@
 
 mod show;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
 use gramme::client::{OperateError, operate};
+use gramme::secret::{ADMIN_TOKEN_VARIABLE, Source};
 use serde_json::{Map, Value, json};
 
 use crate::{EXIT_FAILED, EXIT_USAGE, fail};
@@ -27,6 +29,9 @@ pub(crate) struct Args {
         value_name = "HOST:PORT"
     )]
     node: String,
+    /// A file with the operators' token, where the nodes have one (or the environment: GRAMME_ADMIN_TOKEN).
+    #[arg(long, global = true, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
     /// Print the node's answer as JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -189,7 +194,10 @@ impl Command {
 
 /// Asks, prints, ends: 0 done, 2 wrong use, 3 failed.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let command = args.command.json().to_string();
+    let command = match with_token(args.command.json(), args.admin_token_file.as_deref()) {
+        Ok(command) => command.to_string(),
+        Err(why) => return fail(EXIT_USAGE, why),
+    };
     let answer = match operate(&args.node, command.as_bytes(), ANSWER_WAIT) {
         Ok(answer) => answer,
         Err(error @ OperateError::Unreachable { .. }) => {
@@ -217,6 +225,18 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         crate::keys::print_line(args.command.show(&answer).trim_end());
     }
     ExitCode::SUCCESS
+}
+
+/// The command with the operators' token, where there is one.
+fn with_token(mut command: Value, file: Option<&Path>) -> Result<Value, String> {
+    if let Some(source) = Source::find(ADMIN_TOKEN_VARIABLE, file) {
+        let token = source.read()?;
+        let text = token
+            .text()
+            .map_err(|error| format!("the token in {source} is no text: {error}"))?;
+        command["token"] = Value::from(text);
+    }
+    Ok(command)
 }
 
 /// The flags are checked where they are declared.

@@ -9,6 +9,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use gramme::secret::{ADMIN_TOKEN_VARIABLE, PASSWORD_VARIABLE};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::News;
@@ -179,6 +180,9 @@ impl Child {
         let mut process = Command::new(own)
             .args(self.arguments())
             .arg("--ends-with-parent")
+            // Nodes to try things out ask nobody for a password.
+            .env_remove(PASSWORD_VARIABLE)
+            .env_remove(ADMIN_TOKEN_VARIABLE)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             // Ctrl-C comes to this process, which then stops the nodes in order.
