@@ -1,7 +1,8 @@
 //! `SCAN` and `DBSIZE`: what covers all shards.
 //!
-//! A cursor is the core's own: the token of the last key looked at, whose shard the token says. A walk goes through the
-//! shards one after another; within one call it goes on to the next shard where one is through.
+//! A cursor is the core's own: the token of the last key looked at, or of the beginning of a partition, whose shard the token
+//! says. A walk goes through the shards one after another; within one call it goes on to the next shard where one is through,
+//! and past parts without any key: in a small store most partitions are empty, and each that other nodes hold is a part.
 
 use gramme_core::base::ids::Token;
 use gramme_core::port::{Op, Outcome, listed};
@@ -17,9 +18,13 @@ const COUNT_DEFAULT: u32 = 10;
 /// Entries that one call may look at, whatever it says.
 const COUNT_MAX: u32 = 100_000;
 
+/// Parts without any key that one call goes past.
+const EMPTY_PARTS_MAX: u32 = 256;
+
 /// A `SCAN` on its way through the shards.
 pub(super) struct Walk {
     shard: u16,
+    empty_parts: u32,
     /// Entries still to look at.
     count: u32,
     pattern: Option<Vec<u8>>,
@@ -83,6 +88,7 @@ impl RespSession {
         };
         let walk = Walk {
             shard,
+            empty_parts: 0,
             count,
             pattern: pattern.filter(|pattern| pattern != b"*"),
             found: 0,
@@ -116,6 +122,13 @@ impl RespSession {
                     walk.shard += 1;
                     let (shard, count) = (walk.shard, walk.count.max(1));
                     self.submit_to(io, shard, tag, Op::Scan { cursor: 0, count });
+                    return true;
+                }
+                let is_empty = keys.start == keys.end && walk.found == 0;
+                if *next_cursor != 0 && is_empty && walk.empty_parts < EMPTY_PARTS_MAX {
+                    walk.empty_parts += 1;
+                    let (shard, cursor, count) = (walk.shard, *next_cursor, walk.count.max(1));
+                    self.submit_to(io, shard, tag, Op::Scan { cursor, count });
                     return true;
                 }
                 scanned(&mut answer, *next_cursor, walk.found, &walk.keys);

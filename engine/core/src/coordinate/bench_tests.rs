@@ -50,6 +50,8 @@ pub(crate) struct Net {
     pub(crate) removed: BTreeSet<usize>,
     /// What every view says of every partition.
     pub(crate) row: PartitionView,
+    /// Partitions of which it says something else.
+    pub(crate) rows: BTreeMap<usize, PartitionView>,
     /// Nodes that are to bring their copies up.
     pub(crate) pending: BTreeSet<usize>,
     /// Nodes that are to let go.
@@ -155,6 +157,7 @@ impl Net {
                 stand_ins: (targets as u16..count).collect(),
                 ..PartitionView::default()
             },
+            rows: BTreeMap::new(),
             pending: BTreeSet::new(),
             draining: BTreeSet::new(),
             is_slow: false,
@@ -173,11 +176,11 @@ impl Net {
 
     /// What `me` knows of the cluster. Removed nodes must be the last ones, so that numbers stay.
     fn view_of(&self, me: usize) -> RingView {
-        let row = PartitionView {
+        let row = |partition| PartitionView {
             is_pending_here: self.pending.contains(&me),
             is_draining_here: self.draining.contains(&me),
             is_move_known: true,
-            ..self.row.clone()
+            ..self.rows.get(&partition).unwrap_or(&self.row).clone()
         };
         RingView {
             epoch: self.epoch,
@@ -195,7 +198,7 @@ impl Net {
                     takes_values: !self.full.contains(&node),
                 })
                 .collect(),
-            partitions: Arc::new(vec![row; 16]),
+            partitions: Arc::new((0..16).map(row).collect()),
             buckets: vec![BucketView {
                 name: b"default".to_vec(),
                 n: 3,
@@ -396,6 +399,21 @@ impl Net {
         let shards = self.nodes[node].cores.len() as u16;
         let slices = Slices::new(16, shards).expect("a power of two");
         usize::from(slices.shard_of(token).0)
+    }
+
+    /// How many nodes there are.
+    pub(crate) const fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// How many shards a node has.
+    pub(crate) fn shards(&self, node: usize) -> usize {
+        self.nodes[node].cores.len()
+    }
+
+    /// Which of a node's shards a request about a key goes to.
+    pub(crate) fn shard_of_key(&self, node: usize, key: &[u8]) -> usize {
+        self.shard_of(node, hash::token(b"default", key))
     }
 
     /// Lets so many milliseconds pass.

@@ -1,6 +1,6 @@
 //! What a client sees of several replicas.
 
-use crate::port::{Condition, ContextArg, Expiry, Failure, Op, Outcome, Put, Quorum, listed};
+use crate::port::{Condition, ContextArg, Expiry, Failure, Op, Outcome, Put, Quorum};
 
 use super::bench_tests::{Net, put_op};
 use crate::ring::PartitionView;
@@ -339,36 +339,6 @@ fn what_a_silent_node_may_have_begun_is_in_doubt_and_never_not_applied() {
         matches!(outcome, Outcome::Failed(Failure::NoHolder)),
         "{outcome:?}"
     );
-}
-
-#[test]
-fn a_count_and_a_walk_cover_the_keys_of_all_nodes() {
-    let mut net = Net::new(4, 3);
-    for k in 0..50_u8 {
-        net.put(usize::from(k % 4), &[k], b"", b"v");
-    }
-    net.run(10);
-    for node in 0..4 {
-        let (outcome, _) = net.ask(node, b"", Op::Count);
-        assert!(matches!(outcome, Outcome::Count(50)), "{node}: {outcome:?}");
-        let (mut cursor, mut keys) = (0, std::collections::BTreeSet::new());
-        loop {
-            let (outcome, bytes) = net.ask(node, b"", Op::Scan { cursor, count: 7 });
-            let Outcome::Keys {
-                next_cursor,
-                keys: found,
-            } = outcome
-            else {
-                panic!("{outcome:?}");
-            };
-            keys.extend(listed(found.of(&bytes)).map(|key| key.expect("a key").to_vec()));
-            if next_cursor == 0 {
-                break;
-            }
-            cursor = next_cursor;
-        }
-        assert_eq!(keys.len(), 50, "node {node}");
-    }
 }
 
 #[test]

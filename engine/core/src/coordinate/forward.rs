@@ -11,7 +11,7 @@ use crate::port::{
 };
 use crate::version::WriteId;
 
-use super::gather::resumed;
+use super::gather::Resume;
 use super::slot::{ForwardSlot, Slot};
 use super::{Coordinator, GIVE_UP_NS, Turn, client_waited, deadline_ns, doubted, fail, slot_of};
 
@@ -39,7 +39,12 @@ impl Coordinator {
     }
 
     /// Hands a walk to a node that holds its partition; at the end of that, it goes on at `resume`.
-    pub(super) fn forward_scan(&mut self, turn: &mut Turn<'_>, request: &Request<'_>, resume: u64) {
+    pub(super) fn forward_scan(
+        &mut self,
+        turn: &mut Turn<'_>,
+        request: &Request<'_>,
+        resume: Resume,
+    ) {
         let id = self.insert_forward(turn, request, Some(resume), false);
         self.forward_next(turn, id, Failure::NoHolder);
     }
@@ -48,7 +53,7 @@ impl Coordinator {
         &mut self,
         turn: &Turn<'_>,
         request: &Request<'_>,
-        resume: Option<u64>,
+        resume: Option<Resume>,
         may_have_happened: bool,
     ) -> SlotId {
         let slot = ForwardSlot {
@@ -225,7 +230,7 @@ impl Coordinator {
         };
         let mut outcome = keep_outcome(turn, outcome, bytes);
         if let Some(resume) = resume {
-            outcome = resumed(outcome, resume);
+            outcome = resume.after(outcome);
         }
         turn.effects.reply(client, outcome);
     }

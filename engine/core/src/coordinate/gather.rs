@@ -1,15 +1,16 @@
 //! What concerns all keys: how many there are, and the next of them. No one node may hold them all.
 //!
-//! Each partition's keys are counted by the first node of its read set that seems alive. A walk goes through the
-//! partitions that this node reads, then asks for each other one a node that does; its cursor is a token in both parts.
+//! Each partition's keys are counted by the first node of its read set that seems alive. A walk goes through the partitions
+//! in their order, whoever reads them: those in a row that this node reads in one go, each other one at a node that does. So
+//! its cursor, a token, says what is behind it also where partitions move meanwhile.
 
 use crate::base::ids::{NodeId, PartitionId, ShardIndex, Token};
 use crate::base::slots::SlotId;
-use crate::port::ids::{Purpose, call, internal};
+use crate::port::ids::call;
 use crate::port::{Failure, KeyName, Lane, Message, Op, Outcome, Request};
 use crate::ring::RingView;
 
-use super::slot::{CountSlot, ScanSlot, Slot};
+use super::slot::{CountSlot, Slot};
 use super::{Coordinator, GIVE_UP_NS, Turn, fail};
 
 impl Coordinator {
@@ -102,45 +103,12 @@ impl Coordinator {
 
     /// The next keys after a cursor.
     pub(super) fn begin_scan(&mut self, turn: &mut Turn<'_>, request: &Request<'_>, cursor: u64) {
-        let shard = turn.replica.config().shard;
-        let first_elsewhere = next_elsewhere(turn.view, None);
-        if request.is_forwarded || first_elsewhere.is_none() {
+        let partition = turn.view.slices.partition_of(Token(cursor));
+        if request.is_forwarded || turn.view.is_alone() || is_read_here(turn.view, partition) {
             return turn.ask_replica(*request);
         }
-        let partition = turn.view.slices.partition_of(Token(cursor));
-        if cursor != 0 && !is_read_here(turn.view, partition) {
-            return self.scan_elsewhere(turn, request, partition, cursor);
-        }
-        let resume = first_elsewhere.map_or(0, |partition| first_of(turn.view, partition, shard));
-        let slot = ScanSlot {
-            id: request.id,
-            resume,
-        };
-        let id = self.slots.insert(Slot::Scan(slot));
-        let own = Request {
-            id: internal(Purpose::Slot, id),
-            ..*request
-        };
-        turn.ask_replica(own);
-    }
-
-    /// The own part of a walk has answered: at its end the partitions of other nodes begin.
-    pub(super) fn scanned_here(&mut self, turn: &mut Turn<'_>, id: SlotId, outcome: Outcome) {
-        let Some(Slot::Scan(slot)) = self.slots.remove(id) else {
-            return;
-        };
-        turn.effects.reply(slot.id, resumed(outcome, slot.resume));
-    }
-
-    fn scan_elsewhere(
-        &mut self,
-        turn: &mut Turn<'_>,
-        request: &Request<'_>,
-        partition: PartitionId,
-        cursor: u64,
-    ) {
-        let shard = turn.replica.config().shard;
-        let (first, last) = turn.view.slices.slice(partition, shard);
+        let (slices, shard) = (turn.view.slices, turn.replica.config().shard);
+        let (first, last) = slices.slice(partition, shard);
         let token = Token(cursor.clamp(first.0, last.0));
         let Some(holder) = self.holders_by_cost(turn, token).first().copied() else {
             return fail(turn, request.id, Failure::NoHolder);
@@ -149,43 +117,53 @@ impl Coordinator {
         let theirs = turn
             .view
             .number_of(holder)
-            .and_then(|number| turn.view.slices.of_shards(turn.view.node(number).shards))
-            .map_or(last, |slices| {
-                slices.slice(partition, slices.shard_of(token)).1
-            });
-        let next = next_elsewhere(turn.view, Some(partition));
-        let resume = if theirs < last {
-            theirs.0
+            .and_then(|number| slices.of_shards(turn.view.node(number).shards))
+            .map_or(last, |cut| cut.slice(partition, cut.shard_of(token)).1);
+        let next = if theirs < last {
+            theirs.0 + 1
         } else {
-            next.map_or(0, |partition| first_of(turn.view, partition, shard))
+            slices
+                .partition_behind(partition)
+                .map_or(0, |next| slices.beginning(next, shard).0)
         };
-        let moved = Request { token, ..*request };
-        let named = match moved.op {
-            // The first token of a slice stands for its beginning.
-            Op::Scan { count, .. } if cursor <= first.0 => Request {
+        let named = match request.op {
+            Op::Scan { count, .. } if slices.is_beginning(Token(cursor), shard) => Request {
                 op: Op::Scan {
                     cursor: first.0.saturating_sub(1),
                     count,
                 },
-                ..moved
+                ..*request
             },
-            _ => moved,
+            _ => *request,
         };
-        self.forward_scan(turn, &named, resume);
+        let resume = Resume { last, next };
+        self.forward_scan(turn, &Request { token, ..named }, resume);
     }
 }
 
-/// A walk's answer, and where it goes on when this part is through.
-pub(super) fn resumed(outcome: Outcome, resume: u64) -> Outcome {
-    match outcome {
-        Outcome::Keys {
-            next_cursor: 0,
-            keys,
-        } => Outcome::Keys {
-            next_cursor: resume,
-            keys,
-        },
-        outcome => outcome,
+/// Of a walk that another node goes on with: how far, and where it goes on behind that.
+#[derive(Clone, Copy)]
+pub(super) struct Resume {
+    /// The last token of the slice here; theirs may be longer.
+    last: Token,
+    /// The cursor behind theirs; 0 where nothing is.
+    next: u64,
+}
+
+impl Resume {
+    /// A walk's answer, and where it goes on when this part is through.
+    pub(super) fn after(self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Keys { next_cursor, keys }
+                if next_cursor == 0 || next_cursor > self.last.0 =>
+            {
+                Outcome::Keys {
+                    next_cursor: self.next,
+                    keys,
+                }
+            }
+            outcome => outcome,
+        }
     }
 }
 
@@ -193,19 +171,6 @@ fn is_read_here(view: &RingView, partition: PartitionId) -> bool {
     let row = view.partition(partition);
     view.my_number()
         .is_some_and(|number| row.is_some_and(|row| row.read.contains(&number)))
-}
-
-/// The first partition behind `after` that this node does not read.
-fn next_elsewhere(view: &RingView, after: Option<PartitionId>) -> Option<PartitionId> {
-    let from = after.map_or(0, |partition| partition.0 + 1);
-    (from..view.slices.partitions())
-        .map(PartitionId)
-        .find(|partition| !is_read_here(view, *partition))
-}
-
-/// The cursor that stands for the beginning of a shard's slice.
-fn first_of(view: &RingView, partition: PartitionId, shard: ShardIndex) -> u64 {
-    view.slices.slice(partition, shard).0.0.max(1)
 }
 
 /// The keys of the partitions whose first reader that seems alive is this node.

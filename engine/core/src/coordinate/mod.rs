@@ -36,6 +36,8 @@ pub(crate) mod bench_tests;
 #[cfg(test)]
 mod coordinate_tests;
 #[cfg(test)]
+mod gather_tests;
+#[cfg(test)]
 mod zones_tests;
 
 use std::cmp::Reverse;
@@ -197,7 +199,6 @@ impl Coordinator {
             Some(Slot::Write(_)) => self.local_written(turn, slot, outcome),
             Some(Slot::Read(_)) => self.local_read(turn, slot, outcome),
             Some(Slot::Served(_)) => self.served(turn, slot, outcome),
-            Some(Slot::Scan(_)) => self.scanned_here(turn, slot, outcome),
             Some(Slot::Forward(_) | Slot::Count(_)) | None => {}
         }
     }
@@ -217,7 +218,7 @@ impl Coordinator {
                     self.slots.remove(id);
                 }
                 Some(Slot::Count(_)) => self.count_peer_lost(turn, id, node),
-                Some(Slot::Forward(_) | Slot::Served(_) | Slot::Scan(_)) | None => {}
+                Some(Slot::Forward(_) | Slot::Served(_)) | None => {}
             }
         }
     }
@@ -243,7 +244,7 @@ impl Coordinator {
                 Some(Slot::Forward(_)) => self.forward_due(turn, id),
                 Some(Slot::Count(_)) => self.finish_count(turn, id, true),
                 Some(Slot::Served(_)) => self.served_late(turn, id),
-                Some(Slot::Scan(_)) | None => {}
+                None => {}
             }
         }
     }

@@ -2,6 +2,7 @@
 //! waits for this shard's replica.
 
 use super::STAND_IN_AFTER_NS;
+use super::gather::Resume;
 use crate::base::ids::{NodeId, Token};
 use crate::base::mutant::{self, Mutant};
 use crate::port::{CallId, OwnedRequest, Peer, Receipt, Refusal, RequestId};
@@ -135,7 +136,7 @@ pub(super) struct ForwardSlot {
     /// Whether a node that was asked did not answer, and may have begun it.
     pub(super) may_have_happened: bool,
     /// Of a walk: where it goes on behind what that node has.
-    pub(super) resume: Option<u64>,
+    pub(super) resume: Option<Resume>,
 }
 
 /// A count of all nodes' keys.
@@ -144,13 +145,6 @@ pub(super) struct CountSlot {
     pub(super) sum: u64,
     /// One for each shard of each other node that has not answered.
     pub(super) waiting: Vec<Option<NodeId>>,
-}
-
-/// A walk's part on this shard.
-pub(super) struct ScanSlot {
-    pub(super) id: RequestId,
-    /// Where it goes on at the end.
-    pub(super) resume: u64,
 }
 
 /// A peer's question that waits for this shard's replica.
@@ -191,7 +185,6 @@ pub(super) enum Slot {
     Forward(Box<ForwardSlot>),
     Served(ServedSlot),
     Count(CountSlot),
-    Scan(ScanSlot),
 }
 
 impl Slot {
@@ -202,7 +195,7 @@ impl Slot {
             Self::Read(slot) => Some(&mut slot.due_ns),
             Self::Forward(slot) => Some(&mut slot.due_ns),
             Self::Served(slot) => Some(&mut slot.due_ns),
-            Self::Count(_) | Self::Scan(_) => None,
+            Self::Count(_) => None,
         }
     }
 }

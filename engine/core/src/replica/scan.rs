@@ -3,13 +3,14 @@
 //! Keys are not in RAM, so a scan reads records. Where one is missing from memory, all of this call's are asked of the
 //! disk at once, and what was found so far is the answer; only a call that found nothing waits.
 //!
-//! The cursor is the token of the last entry looked at: it stays valid whatever is written, and every key that is there
-//! from beginning to end of a walk is seen.
+//! The cursor is the token of the last entry looked at, or stands for the beginning of a partition's slice: it stays valid
+//! whatever is written, and every key that is there from beginning to end of a walk is seen. An own walk ends before the first
+//! partition that this node does not answer for, where the coordinator asks another node.
 //!
 //! A record that cannot be read is counted and passed over: else one rotten place would hide every key behind it for
 //! ever. The place is remembered until an answer has gone past it, so that a call which meets several comes to its end.
 
-use crate::base::ids::Token;
+use crate::base::ids::{PartitionId, Token};
 use crate::base::time::Now;
 use crate::port::{ByteRange, Effects, Failure, Op, Outcome, Request, write_record};
 use crate::replica::Replica;
@@ -36,8 +37,8 @@ impl Replica {
     ) {
         let is_of_records = matches!(request.op, Op::Records { .. });
         let count = count.clamp(1, SCAN_COUNT_MAX) as usize;
+        let (slices, shard) = (self.config.slices, self.config.shard);
         let start = effects.bytes.len() as u32;
-        let after = (cursor != 0).then_some(Token(cursor));
         let mut next_cursor = 0;
         let mut found = 0;
         // What stood before the token that is looked at: where this call ends when one of its records is missing.
@@ -45,37 +46,51 @@ impl Replica {
         let mut missing: Vec<(Place, Token)> = Vec::new();
         let mut last_token = None;
         let mut passed: Vec<Place> = Vec::new();
-        // Another node's walk is through one partition, an own one through those that this node answers for.
-        let partition_of = |token: Token| self.config.slices.partition_of(token);
-        let asked = request.is_forwarded.then(|| partition_of(request.token));
-        let after = match asked {
-            Some(asked) if after.is_none_or(|after| partition_of(after) < asked) => {
-                let (first, _) = self.config.slices.slice(asked, self.config.shard);
-                first.0.checked_sub(1).map(Token)
-            }
-            _ => after,
+        // Another node's walk is through one partition, an own one through those in a row that this node answers for.
+        let is_answered = |partition: PartitionId| {
+            let answered = self.answered.get(partition.0 as usize);
+            answered.is_none_or(|is_answered| *is_answered)
         };
-        let is_wanted = |token: Token| {
-            let partition = partition_of(token);
-            match asked {
-                Some(asked) => partition == asked,
-                None => self
-                    .answered
-                    .get(partition.0 as usize)
-                    .is_none_or(|is_answered| *is_answered),
-            }
+        let asked = request
+            .is_forwarded
+            .then(|| slices.partition_of(request.token));
+        if asked.is_some_and(|asked| !is_answered(asked)) {
+            return effects.reply(request.id, Outcome::Failed(Failure::NoHolder));
+        }
+        let end = match asked {
+            Some(asked) => slices.partition_behind(asked),
+            None if is_of_records => None,
+            None => (slices.partition_of(Token(cursor)).0..slices.partitions())
+                .map(PartitionId)
+                .find(|partition| !is_answered(*partition)),
         };
+        let begun = match asked {
+            Some(asked) if slices.partition_of(Token(cursor)) < asked => {
+                slices.beginning(asked, shard)
+            }
+            _ => Token(cursor),
+        };
+        let after = if slices.is_beginning(begun, shard) {
+            let (first, _) = slices.slice(slices.partition_of(begun), shard);
+            first.0.checked_sub(1).map(Token)
+        } else {
+            Some(begun)
+        };
+        let mut is_through = true;
         for (looked_at, (token, entry)) in self.index.scan_after(after).enumerate() {
-            if asked.is_some_and(|asked| partition_of(token) > asked) {
+            if end.is_some_and(|end| slices.partition_of(token) >= end) {
                 break;
             }
             // Entries of one token are looked at together: the cursor cannot stand between them.
             if last_token != Some(token) {
                 let is_long = effects.bytes.len() - start as usize >= SCAN_BYTES_MAX;
-                if looked_at >= count || is_long {
+                // No answer ends where its cursor would stand for a beginning.
+                let next = last_token.filter(|last| !slices.is_beginning(*last, shard));
+                if let Some(next) = next.filter(|_| looked_at >= count || is_long) {
                     if missing.is_empty() {
-                        next_cursor = last_token.map_or(0, |token: Token| token.0);
+                        next_cursor = next.0;
                     }
+                    is_through = false;
                     break;
                 }
                 token_before = last_token.replace(token);
@@ -84,7 +99,7 @@ impl Replica {
             // Of what has a hint's token, marks are tombstones and so are hints that were delivered.
             let is_listed = match (is_of_records, token.is_hint()) {
                 (true, is_hint) => !is_hint || !entry.place.is_tombstone(),
-                (false, is_hint) => !is_hint && !entry.place.is_tombstone() && is_wanted(token),
+                (false, is_hint) => !is_hint && !entry.place.is_tombstone(),
             };
             if !is_listed {
                 continue;
@@ -136,6 +151,9 @@ impl Replica {
                 .extend_from_slice(&(key.len() as u32).to_le_bytes());
             effects.bytes.extend_from_slice(key);
             found += 1;
+        }
+        if let Some(end) = end.filter(|_| is_through && missing.is_empty() && asked.is_none()) {
+            next_cursor = slices.beginning(end, shard).0;
         }
         for (place, token) in missing.iter().skip(1) {
             self.start_scan_read(*place, *token, effects);

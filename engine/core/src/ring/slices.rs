@@ -57,6 +57,27 @@ impl Slices {
         (Token((base + first) as u64), Token((base + end - 1) as u64))
     }
 
+    /// The cursor of a walk that stands for the beginning of `shard`'s slice of a partition: its first token, and never 0,
+    /// which stands for the beginning of everything.
+    pub const fn beginning(&self, partition: PartitionId, shard: ShardIndex) -> Token {
+        let (first, _) = self.slice(partition, shard);
+        if first.0 == 0 { Token(1) } else { first }
+    }
+
+    /// Whether a cursor is before every token of `shard`'s slice of its partition: what stands for its beginning.
+    pub const fn is_beginning(&self, cursor: Token, shard: ShardIndex) -> bool {
+        cursor.0 <= self.beginning(self.partition_of(cursor), shard).0
+    }
+
+    /// The partition behind one; none behind the last.
+    pub const fn partition_behind(&self, partition: PartitionId) -> Option<PartitionId> {
+        if partition.0 + 1 < self.partitions() {
+            Some(PartitionId(partition.0 + 1))
+        } else {
+            None
+        }
+    }
+
     /// The same cut into partitions, for a node of so many shards.
     #[must_use]
     pub const fn of_shards(&self, shards: u16) -> Option<Self> {

@@ -515,10 +515,16 @@ impl Index {
             .map(|slot| (Token(slot.token), slot.entry()))
     }
 
-    /// The entries after a token (from the first on without one), in token order.
+    /// The entries after a token, whoever's it is (from the first on without one), in token order.
     pub fn scan_after(&self, after: Option<Token>) -> impl Iterator<Item = (Token, Entry)> + '_ {
+        let slice_of = |token| {
+            self.slices
+                .slice(self.slices.partition_of(token), self.shard)
+        };
         let (first, from) = match after {
             None => (0, 0),
+            Some(token) if token < slice_of(token).0 => (self.table_of(token), 0),
+            Some(token) if token > slice_of(token).1 => (self.table_of(token) + 1, 0),
             Some(token) => {
                 let number = self.table_of(token);
                 let table = &self.tables[number];
