@@ -38,6 +38,7 @@ marks! {
     WriteRenewed: "a write went to nodes that a view of after its beginning names",
     WrittenAsStandIn: "a node that does not hold the key coordinated its write, since none that does could be reached",
     ForwardedAgain: "a forwarded request went to a second node",
+    RoundPaused: "a write that its holders and this node could not take rested before it was handed on again",
     ForwardedTwice: "a forwarded write came a second time, and was not carried out again",
     HintKept: "a coordinator kept a hint",
     HintAwaitsRoom: "a full disk took no hint, and it was kept in memory",

@@ -82,12 +82,11 @@ impl Coordinator {
                 | Failure::ReadFailed(_)
                 | Failure::Stopping
         );
-        let mut request = slot.request.request();
-        request.id = slot.id;
+        let request = slot.request();
         if is_this_nodes && !request.is_forwarded {
-            return self.forward_elsewhere(turn, &request, failure, slot.may_have_happened);
+            return self.forward_elsewhere(turn, &request, failure, slot.past);
         }
-        fail(turn, slot.id, doubted(failure, slot.may_have_happened));
+        fail(turn, slot.id, doubted(failure, slot.past.may_have_happened));
     }
 
     /// A peer's answer to an `Apply`.

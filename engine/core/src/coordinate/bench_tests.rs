@@ -8,8 +8,8 @@ use crate::base::hash;
 use crate::base::ids::{NodeId, ShardIndex, Token};
 use crate::base::time::Now;
 use crate::port::{
-    Condition, ContextArg, Effect, Effects, Event, Expiry, FileId, Lane, Message, Note, Op,
-    Outcome, Peer, Put, Quorum, Request, RequestId, Send,
+    Condition, ContextArg, Effect, Effects, Event, Expiry, FileId, IoError, IoKind, Lane, Message,
+    Note, Op, Outcome, Peer, Put, Quorum, Request, RequestId, Send,
 };
 use crate::replica::bench_tests::Disk;
 use crate::replica::{Bucket, ShardConfig};
@@ -38,6 +38,11 @@ pub(crate) struct Net {
     next_id: u64,
     /// Nodes that neither send nor receive.
     pub(crate) cut: BTreeSet<usize>,
+    /// Nodes at which nothing listens: whoever sends to one hears a moment later that its connection is no more.
+    pub(crate) down: BTreeSet<usize>,
+    refused: Vec<(At, NodeId)>,
+    /// Nodes whose disk gives no more space.
+    pub(crate) without_room: BTreeSet<usize>,
     /// Nodes whose messages are late: they stay on their way.
     pub(crate) late: BTreeSet<usize>,
     /// Nodes that every view calls dead.
@@ -146,6 +151,9 @@ impl Net {
             answers: BTreeMap::new(),
             next_id: 0,
             cut: BTreeSet::new(),
+            down: BTreeSet::new(),
+            refused: Vec::new(),
+            without_room: BTreeSet::new(),
             late: BTreeSet::new(),
             dead: BTreeSet::new(),
             full: BTreeSet::new(),
@@ -337,6 +345,10 @@ impl Net {
                     bytes,
                     ..
                 } => {
+                    if self.without_room.contains(&at.0) {
+                        done.push((3, ticket, Vec::new()));
+                        continue;
+                    }
                     let held = node.disk.files.entry(file).or_default();
                     held.resize(bytes as usize, 0);
                     done.push((2, ticket, Vec::new()));
@@ -369,9 +381,16 @@ impl Net {
                     ticket,
                     result: Ok(&bytes),
                 },
-                _ => Event::PrepareDone {
+                2 => Event::PrepareDone {
                     ticket,
                     result: Ok(()),
+                },
+                _ => Event::PrepareDone {
+                    ticket,
+                    result: Err(IoError {
+                        kind: IoKind::Full,
+                        errno: 28,
+                    }),
                 },
             };
             self.step(at, event);
@@ -438,6 +457,9 @@ impl Net {
                     shard.turn_took(now_ns, now_ns + self.turn_ns);
                 }
             }
+            for (at, node) in core::mem::take(&mut self.refused) {
+                self.step(at, Event::PeerLost(node));
+            }
             let mut late = VecDeque::new();
             while !self.is_slow
                 && let Some((from, send, bytes)) = self.queue.pop_front()
@@ -447,6 +469,10 @@ impl Net {
                     continue;
                 }
                 let to = (send.to.0 - 1) as usize;
+                if self.down.contains(&to) {
+                    self.refused.push((from, send.to));
+                    continue;
+                }
                 if self.cut.contains(&from.0) || self.cut.contains(&to) || self.is_lost() {
                     continue;
                 }
@@ -475,11 +501,23 @@ impl Net {
 
     /// Sends a request to a node; the id of its answer.
     pub(crate) fn send(&mut self, node: usize, key: &[u8], quorum: Quorum, op: Op<'_>) -> u64 {
+        let deadline_ns = self.now.mono_ns + 3_000_000_000;
+        self.send_until(node, key, (quorum, Some(deadline_ns)), op)
+    }
+
+    /// The same with a deadline, or without one.
+    pub(crate) fn send_until(
+        &mut self,
+        node: usize,
+        key: &[u8],
+        (quorum, deadline_ns): (Quorum, Option<u64>),
+        op: Op<'_>,
+    ) -> u64 {
         self.next_id += 1;
         let token = hash::token(b"default", key);
         let request = Request {
             id: RequestId(self.next_id),
-            deadline_ns: Some(self.now.mono_ns + 3_000_000_000),
+            deadline_ns,
             bucket: b"default",
             key,
             token,

@@ -12,8 +12,14 @@ use crate::port::{
 use crate::version::WriteId;
 
 use super::gather::Resume;
-use super::slot::{ForwardSlot, Slot};
-use super::{Coordinator, GIVE_UP_NS, Turn, client_waited, deadline_ns, doubted, fail, slot_of};
+use super::slot::{ForwardSlot, Past, Slot};
+use super::{
+    Coordinator, GIVE_UP_NS, RETRY_STEP_NS, Turn, client_waited, deadline_ns, doubted, fail,
+    slot_of,
+};
+
+/// The first pause between two rounds among those that hold a key is [`RETRY_STEP_NS`]; so often it is doubled, to 320 ms.
+const PAUSE_DOUBLINGS_MAX: u8 = 5;
 
 impl Coordinator {
     pub(super) fn begin_forward(&mut self, turn: &mut Turn<'_>, request: &Request<'_>) {
@@ -21,21 +27,49 @@ impl Coordinator {
             // The sender's ring is another one: it is told, and looks again.
             return fail(turn, request.id, Failure::NoHolder);
         }
-        self.forward_elsewhere(turn, request, Failure::NoHolder, false);
+        self.forward_elsewhere(turn, request, Failure::NoHolder, Past::default());
     }
 
-    /// Hands a request to the best other node that holds its key; without one it fails so.
+    /// Hands a request to the best other node that holds its key; without one it fails so. At once the first time: see
+    /// [`Self::pause`].
     pub(super) fn forward_elsewhere(
         &mut self,
         turn: &mut Turn<'_>,
         request: &Request<'_>,
         failure: Failure,
-        may_have_happened: bool,
+        past: Past,
     ) {
         let named = self.named(turn, request);
+        let id = self.insert_forward(turn, &named, None, past);
+        if past.rounds > 0 {
+            return self.pause(turn, id, failure);
+        }
         self.stats.forwards += 1;
-        let id = self.insert_forward(turn, &named, None, may_have_happened);
         self.forward_next(turn, id, failure);
+    }
+
+    /// All that hold the key were asked, and this node could not take the write either: the next round comes after a pause,
+    /// while there is anybody to ask. A refused connection costs no time, so rounds without a pause would follow each other as
+    /// fast as this core runs, until the deadline.
+    fn pause(&mut self, turn: &mut Turn<'_>, id: SlotId, failure: Failure) {
+        let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let (token, past, deadline_ns) = (slot.request().token, slot.past, slot.deadline_ns);
+        let at_ns = turn.now.mono_ns.saturating_add(pause_ns(past.rounds));
+        let me = turn.view.me;
+        let holders = self.holders_by_cost(turn, token);
+        let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
+            return;
+        };
+        if at_ns >= deadline_ns || holders.iter().all(|node| *node == me) {
+            let client = slot.id;
+            self.slots.remove(id);
+            return fail(turn, client, doubted(failure, past.may_have_happened));
+        }
+        slot.is_paused = true;
+        mark::reach(Mark::RoundPaused);
+        self.arm(at_ns, id);
     }
 
     /// Hands a walk to a node that holds its partition; at the end of that, it goes on at `resume`.
@@ -45,7 +79,7 @@ impl Coordinator {
         request: &Request<'_>,
         resume: Resume,
     ) {
-        let id = self.insert_forward(turn, request, Some(resume), false);
+        let id = self.insert_forward(turn, request, Some(resume), Past::default());
         self.forward_next(turn, id, Failure::NoHolder);
     }
 
@@ -54,7 +88,7 @@ impl Coordinator {
         turn: &Turn<'_>,
         request: &Request<'_>,
         resume: Option<Resume>,
-        may_have_happened: bool,
+        past: Past,
     ) -> SlotId {
         let slot = ForwardSlot {
             id: request.id,
@@ -65,7 +99,8 @@ impl Coordinator {
             to: turn.view.me,
             tried: vec![turn.view.me],
             attempt: 0,
-            may_have_happened,
+            past,
+            is_paused: false,
             resume,
         };
         self.slots.insert(Slot::Forward(Box::new(slot)))
@@ -162,8 +197,7 @@ impl Coordinator {
         let Some(Slot::Forward(slot)) = self.slots.remove(id) else {
             return;
         };
-        let mut request = slot.request.request();
-        request.id = slot.id;
+        let request = slot.request();
         // A node that knows of no holder at all is in no cluster, or was refused by it: nobody would ever get the write.
         let has_holders = turn
             .view
@@ -176,9 +210,13 @@ impl Coordinator {
             && !matches!(request.op, Op::SetExpiry { .. } | Op::Merge { .. });
         if is_sloppy {
             mark::reach(Mark::WrittenAsStandIn);
-            return self.coordinate_write(turn, &request, true, slot.may_have_happened);
+            let past = Past {
+                rounds: slot.past.rounds.saturating_add(1),
+                ..slot.past
+            };
+            return self.coordinate_write(turn, &request, true, past);
         }
-        fail(turn, slot.id, doubted(failure, slot.may_have_happened));
+        fail(turn, slot.id, doubted(failure, slot.past.may_have_happened));
     }
 
     /// The nodes that hold a token's keys and seem alive, best first. Those that were slow lately come last: they hold the
@@ -217,7 +255,7 @@ impl Coordinator {
         {
             return self.forward_next(turn, id, failure);
         }
-        let (client, resume, may_have_happened) = (slot.id, slot.resume, slot.may_have_happened);
+        let (client, resume, past) = (slot.id, slot.resume, slot.past);
         let asked_ns = slot.asked_ns;
         self.slots.remove(id);
         if resume.is_none() {
@@ -225,7 +263,7 @@ impl Coordinator {
         }
         self.peers.answered(from, took_ns, 0);
         let outcome = match outcome {
-            Outcome::Failed(failure) => Outcome::Failed(doubted(failure, may_have_happened)),
+            Outcome::Failed(failure) => Outcome::Failed(doubted(failure, past.may_have_happened)),
             outcome => outcome,
         };
         let mut outcome = keep_outcome(turn, outcome, bytes);
@@ -246,7 +284,7 @@ impl Coordinator {
             Op::SetExpiry { .. } => false,
             _ => true,
         };
-        slot.may_have_happened |= request.op.is_write() && !mutant::is(Mutant::DoubtDenied);
+        slot.past.may_have_happened |= request.op.is_write() && !mutant::is(Mutant::DoubtDenied);
         if is_repeatable {
             return self.forward_next(turn, id, Failure::NoHolder);
         }
@@ -261,14 +299,19 @@ impl Coordinator {
             return;
         };
         if slot.deadline_ns <= now_ns {
-            let (client, is_write) = (slot.id, slot.request.request().op.is_write());
+            let may_have_begun = slot.request.request().op.is_write() && !slot.is_paused;
+            let (client, past) = (slot.id, slot.past);
             self.slots.remove(id);
-            let failure = if is_write {
+            let failure = if may_have_begun {
                 Failure::InDoubt
             } else {
                 Failure::DeadlineNotApplied
             };
-            return fail(turn, client, failure);
+            return fail(turn, client, doubted(failure, past.may_have_happened));
+        }
+        if slot.is_paused {
+            slot.is_paused = false;
+            return self.forward_next(turn, id, Failure::NoHolder);
         }
         if now_ns.saturating_sub(slot.asked_ns) >= GIVE_UP_NS {
             let node = slot.to;
@@ -280,6 +323,11 @@ impl Coordinator {
             .min(slot.asked_ns.saturating_add(GIVE_UP_NS));
         self.arm(at_ns.max(now_ns + 1), id);
     }
+}
+
+/// How long a request rests before its next round.
+fn pause_ns(rounds: u8) -> u64 {
+    RETRY_STEP_NS << rounds.saturating_sub(1).min(PAUSE_DOUBLINGS_MAX)
 }
 
 /// Whether another node may do better.

@@ -36,6 +36,8 @@ pub(crate) mod bench_tests;
 #[cfg(test)]
 mod coordinate_tests;
 #[cfg(test)]
+mod forward_tests;
+#[cfg(test)]
 mod gather_tests;
 #[cfg(test)]
 mod zones_tests;

@@ -12,7 +12,7 @@ use crate::port::{
 };
 use crate::version::{Object, ObjectView};
 
-use super::slot::{ReadReplica, ReadSlot, ReadState, Slot, Then, receipt};
+use super::slot::{Past, ReadReplica, ReadSlot, ReadState, Slot, Then, receipt};
 use super::write::pick;
 use super::zones::{no_zones, zones_of};
 use super::{
@@ -311,9 +311,7 @@ impl Coordinator {
             || matches!(slot.replicas[0].state, ReadState::Failed) && merged.is_some();
         if matches!(slot.then, Then::Write) {
             if !is_mended {
-                let mut request = slot.request.request();
-                request.id = slot.id;
-                return self.coordinate_write(turn, &request, false, false);
+                return self.coordinate_write(turn, &slot.request(), false, Past::default());
             }
             let kept = slot.request.clone();
             slot.is_mending = true;
@@ -351,9 +349,7 @@ impl Coordinator {
         if let Outcome::Failed(failure) = outcome {
             return fail(turn, slot.id, failure);
         }
-        let mut request = slot.request.request();
-        request.id = slot.id;
-        self.coordinate_write(turn, &request, false, false);
+        self.coordinate_write(turn, &slot.request(), false, Past::default());
     }
 
     /// Everybody was asked, and too few answered: those that seem alive are asked again in a moment.

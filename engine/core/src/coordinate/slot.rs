@@ -5,7 +5,7 @@ use super::STAND_IN_AFTER_NS;
 use super::gather::Resume;
 use crate::base::ids::{NodeId, Token};
 use crate::base::mutant::{self, Mutant};
-use crate::port::{CallId, OwnedRequest, Peer, Receipt, Refusal, RequestId};
+use crate::port::{CallId, OwnedRequest, Peer, Receipt, Refusal, Request, RequestId};
 
 /// One replica of a write.
 #[derive(Clone, Debug)]
@@ -31,6 +31,15 @@ pub(super) enum Answer {
     Failed,
     /// It has let go of the partition, and answers no more reads of it.
     LetGo,
+}
+
+/// What came of a request on its way among the nodes so far.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Past {
+    /// Whether another node may have begun it, and did not answer: whatever becomes of it here, it is not "not applied".
+    pub(super) may_have_happened: bool,
+    /// How often all that hold the key were asked, and this node's turn came.
+    pub(super) rounds: u8,
 }
 
 /// What this shard's own replica said of a write.
@@ -67,8 +76,7 @@ pub(super) struct WriteSlot {
     /// The first is this shard's own.
     pub(super) replicas: Vec<WriteReplica>,
     pub(super) is_answered: bool,
-    /// Whether another node may have begun it, and did not answer: whatever becomes of it here, it is not "not applied".
-    pub(super) may_have_happened: bool,
+    pub(super) past: Past,
     /// For whom a hint is kept here.
     pub(super) hinted: Vec<NodeId>,
     /// Stand-ins that were tried already.
@@ -133,8 +141,9 @@ pub(super) struct ForwardSlot {
     pub(super) tried: Vec<NodeId>,
     /// Counts the tries, so that a late answer to a former one is recognised.
     pub(super) attempt: u8,
-    /// Whether a node that was asked did not answer, and may have begun it.
-    pub(super) may_have_happened: bool,
+    pub(super) past: Past,
+    /// Whether it waits for its next round, and no node is asked.
+    pub(super) is_paused: bool,
     /// Of a walk: where it goes on behind what that node has.
     pub(super) resume: Option<Resume>,
 }
@@ -211,6 +220,11 @@ pub(super) struct Tally {
 }
 
 impl WriteSlot {
+    /// The request, with the time that its client has left.
+    pub(super) fn request(&self) -> Request<'_> {
+        until(self.deadline_ns, &self.request)
+    }
+
     /// Counts the answers.
     pub(super) fn tally(&self, now_ns: u64) -> Tally {
         let mut tally = Tally {
@@ -258,7 +272,27 @@ impl WriteSlot {
     }
 }
 
+impl ForwardSlot {
+    /// The request, with the time that its client has left.
+    pub(super) fn request(&self) -> Request<'_> {
+        until(self.deadline_ns, &self.request)
+    }
+}
+
+/// A request that goes another way from here does not get more time by that, also where its client named none.
+fn until(deadline_ns: u64, request: &OwnedRequest) -> Request<'_> {
+    Request {
+        deadline_ns: Some(deadline_ns),
+        ..request.request()
+    }
+}
+
 impl ReadSlot {
+    /// The request, with the time that its client has left.
+    pub(super) fn request(&self) -> Request<'_> {
+        until(self.deadline_ns, &self.request)
+    }
+
     /// How many replicas have said what they hold.
     pub(super) fn answered(&self) -> usize {
         self.replicas

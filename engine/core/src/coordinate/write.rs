@@ -13,7 +13,7 @@ use crate::port::{Condition, Expiry, Failure, Op, OwnedRequest, Request};
 use crate::ring::PartitionView;
 
 use super::replicas::replicas_of;
-use super::slot::{Answer, Slot, Then, WriteReplica, WriteSlot};
+use super::slot::{Answer, Past, Slot, Then, WriteReplica, WriteSlot};
 use super::zones::{no_zones, within_reach};
 use super::{Coordinator, STAND_IN_AFTER_NS, Turn, deadline_ns, doubted, fail, no_quorum};
 
@@ -49,20 +49,19 @@ impl Coordinator {
         if needs_newest(&request.op) && row.read.len() > 1 {
             return self.begin_read(turn, request, Then::Write);
         }
-        self.coordinate_write(turn, request, false, false);
+        self.coordinate_write(turn, request, false, Past::default());
     }
 
-    /// Coordinates a write here; as a stand-in where no node that holds the key can be reached, of which one may have begun
-    /// it before.
+    /// Coordinates a write here; as a stand-in where no node that holds the key can be reached.
     pub(super) fn coordinate_write(
         &mut self,
         turn: &mut Turn<'_>,
         request: &Request<'_>,
         is_stand_in: bool,
-        may_have_happened: bool,
+        past: Past,
     ) {
         let refuse = |turn: &mut Turn<'_>, failure| {
-            fail(turn, request.id, doubted(failure, may_have_happened));
+            fail(turn, request.id, doubted(failure, past.may_have_happened));
         };
         let view = turn.view;
         let (Some(row), Some(number)) = (view.of_token(request.token), view.my_number()) else {
@@ -144,7 +143,7 @@ impl Coordinator {
             local: None,
             replicas,
             is_answered: false,
-            may_have_happened,
+            past,
             hinted: Vec::new(),
             stand_ins_tried: 0,
         };

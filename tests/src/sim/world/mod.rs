@@ -153,8 +153,6 @@ pub(in crate::sim) struct World {
     clogged: BTreeMap<(usize, usize), Vec<Action>>,
     /// Messages for nodes that are paused.
     held_back: BTreeMap<usize, Vec<Action>>,
-    /// How many ends of connections are on their way to a node that made them, by whom they were made to.
-    ending: BTreeMap<(usize, NodeId), u32>,
     answers: BTreeMap<u64, (Outcome, Vec<u8>)>,
     rows: Arc<Vec<PartitionView>>,
     /// When clients and faults began.
@@ -213,7 +211,6 @@ impl World {
             cut: BTreeSet::new(),
             clogged: BTreeMap::new(),
             held_back: BTreeMap::new(),
-            ending: BTreeMap::new(),
             answers: BTreeMap::new(),
             rows,
             began_ns: 0,
@@ -283,9 +280,6 @@ impl World {
         match action {
             Action::Deliver { from, to, frame } => self.deliver(from, to, frame),
             Action::PeerLost { to, life, node } => {
-                if let Some(pending) = self.ending.get_mut(&(to, node)) {
-                    *pending = pending.saturating_sub(1);
-                }
                 if self.nodes[to].is_up && self.nodes[to].life == life {
                     self.note_trace(1);
                     self.note_handed_on(to);

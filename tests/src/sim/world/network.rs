@@ -9,9 +9,6 @@ use gramme_core::port::{Event, Lane, Message, Peer, Send};
 use super::{Action, Frame, World};
 use crate::sim::membership::place_of;
 
-/// How many ends of connections from one node to another may be on their way: a real node has few connections to break.
-const ENDING_MAX: u32 = 64;
-
 impl World {
     pub(super) fn deliver(&mut self, from: Peer, to: usize, frame: Frame) {
         let sender = place_of(from.node);
@@ -67,12 +64,6 @@ impl World {
     /// The sender hears that its connection is no more.
     fn connection_ends(&mut self, sender: usize, wanted: Option<NodeId>) {
         let Some(node) = wanted else { return };
-        // Of so many the next says nothing new, and a node that sends anew on each would never end.
-        let pending = self.ending.entry((sender, node)).or_default();
-        if *pending >= ENDING_MAX {
-            return;
-        }
-        *pending += 1;
         let life = self.nodes[sender].life;
         let after_ns = self.random.delay_ns(self.swarm.net_delay_ns);
         let to = sender;
