@@ -430,3 +430,38 @@ fn an_object_that_no_segment_holds_is_refused_wherever_it_comes_from() {
         assert_eq!(is_refused, actor == 2, "{outcome:?}");
     }
 }
+
+#[test]
+fn a_hint_does_not_make_a_starts_clock_count_before_others_could_object() {
+    for is_kept in [true, false] {
+        let mut bench = Bench::new(5, config(12, 64 << 10));
+        bench.shard.set_replicated(true);
+        bench.stop();
+        let right_ms = bench.now.wall_ms;
+        bench.now.wall_ms += 3_600_000;
+        bench.reopen();
+        if is_kept {
+            bench.keep_hint(NodeId(9), b"b", KEY);
+            bench.turns(20);
+        }
+        let is_wrong = |bench: &mut Bench, is_wrong| {
+            bench.shard.set_clock_wrong(bench.now, is_wrong);
+        };
+        is_wrong(&mut bench, true);
+        bench.now.wall_ms = right_ms + 1_000;
+        is_wrong(&mut bench, false);
+        let id = bench.put(KEY, b"value", Some(Durability::One));
+        bench.wait(id);
+        let id = bench.send(KEY, Op::Get, None);
+        let (Outcome::Object { object, .. }, bytes) = bench.wait(id) else {
+            panic!("it was written");
+        };
+        let view = ObjectView::parse(object.of(&bytes)).expect("an object");
+        let dated_ms = view.max_hlc().ms();
+        assert!(
+            (right_ms..right_ms + 10_000).contains(&dated_ms),
+            "{} ms late, a hint {is_kept}",
+            dated_ms - right_ms
+        );
+    }
+}

@@ -13,7 +13,7 @@ impl Replica {
         want_context: bool,
         effects: &mut Effects,
     ) -> Result<(BatchNumber, Option<ByteRange>), NotWritten> {
-        let hlc = self.date(now);
+        let hlc = self.date(now, key.token);
         let dot = Dot::newborn(self.config.node, hlc);
         let fingerprint = Fingerprint::of_dot(key.token.0, dot).bits();
         let tombstone = if matches!(what.content, Content::Tombstone) {
@@ -87,7 +87,7 @@ impl Replica {
         if let Some(view) = &old {
             let _ = self.clock.observe(view.max_hlc(), now.wall_ms, u64::MAX);
         }
-        let dated = self.date(now);
+        let dated = self.date(now, plan.key.token);
         let input = PutInput {
             key_hash: plan.key.token.0,
             node: self.config.node,
@@ -263,9 +263,13 @@ impl Replica {
     }
 
     /// The time of a write that is made here. With the first one of a run it is known where the clock begins: behind all
-    /// that was promised, and not behind the wall clock, which may be wrong at a start and right a moment later.
-    pub(super) fn date(&mut self, now: Now) -> Hlc {
+    /// that was promised, and not behind the wall clock, which may be wrong at a start and right a moment later. A hint is no
+    /// such write: one is over as soon as another node is heard, before anybody could object to the clock, and no clock goes back.
+    pub(super) fn date(&mut self, now: Now, token: Token) -> Hlc {
         let is_first = !self.wall_clock.is_used();
+        if is_first && token.is_hint() {
+            return self.clock.tick(0);
+        }
         let Some(wall_ms) = self.wall_clock.wall_ms(now) else {
             return self.clock.tick(0);
         };
