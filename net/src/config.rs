@@ -22,6 +22,7 @@ use serde::Deserialize;
 
 use crate::peer::Place;
 use crate::secret::Source;
+use crate::tls::TlsFiles;
 pub use security::Auth;
 
 /// The file, each key optional.
@@ -74,10 +75,12 @@ pub struct File {
     pub pin_to_cores: Option<bool>,
     /// How long a shard may look on for work before it sleeps.
     pub spin_max_us: Option<u64>,
-    /// Whether addresses off the loopback may be bound without TLS.
+    /// Whether addresses off the loopback may be bound without TLS and authentication.
     pub insecure: Option<bool>,
     /// Where the secrets are.
     pub auth: Option<Auth>,
+    /// Where the certificates are; without it nothing is encrypted.
+    pub tls: Option<TlsFiles>,
     /// Buckets by name, with the rules that differ from the usual ones.
     pub buckets: BTreeMap<String, BucketRules>,
 }
@@ -282,6 +285,7 @@ impl File {
             spin_max_us: over.spin_max_us.or(self.spin_max_us),
             insecure: over.insecure.or(self.insecure),
             auth: over.auth.or(self.auth),
+            tls: over.tls.or(self.tls),
             // Only the file has them.
             buckets: if over.buckets.is_empty() {
                 self.buckets
@@ -294,7 +298,7 @@ impl File {
     /// The whole configuration, checked.
     ///
     /// # Errors
-    /// There is no data directory, an address is off the loopback without `insecure`, or what is said of the cluster
+    /// There is no data directory, an address is off the loopback without what protects it, or what is said of the cluster
     /// cannot be.
     pub fn resolve(self) -> Result<Config, ConfigError> {
         let data = self.data.clone().ok_or_else(|| {

@@ -13,6 +13,7 @@ pub mod reactor;
 pub mod resp;
 pub mod secret;
 pub mod service;
+pub mod tls;
 pub mod wire;
 
 pub use client::Client;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use gramme_core::base::ids::{NodeId, ShardIndex};
 use gramme_core::ring::{NodeView, RingView};
 use gramme_engine::{ClusterConfig, EdgeFactory, Engine, EngineConfig, OpenError};
+use rustls::ClientConfig;
 
 use crate::admin::{Admin, Facts};
 use crate::config::Config;
@@ -24,6 +25,7 @@ use crate::reactor::session::Protocol;
 use crate::reactor::{Listener, Reactor, ReactorOptions};
 use crate::resp::{RespOptions, RespProtocol};
 use crate::secret::Source;
+use crate::tls::NodeTls;
 use crate::wire::{Ring, RingNode};
 
 /// Where a node listens; the ports that the system chose when 0 was asked for.
@@ -113,6 +115,8 @@ impl Node {
         let password = read(&config.password).map_err(StartError::Security)?;
         let admin_token = read(&config.admin_token).map_err(StartError::Security)?;
         let admin_token = admin_token.map(Arc::new);
+        let tls = config.file.tls.as_ref().map(NodeTls::read).transpose();
+        let tls = tls.map_err(|error| StartError::Security(format!("tls: {error}")))?;
         let sockets = Sockets::bind(config, shards)?;
         let addresses = sockets.addresses;
         let facts = Facts {
@@ -135,13 +139,16 @@ impl Node {
         }));
         let native = NativeProtocol::new(Arc::clone(&views.table));
         let native = Arc::new(native.with_admin_token(admin_token));
-        let (listeners, admin_socket) = sockets.into_listeners(resp, native);
-        let admin = Admin::start(admin_socket, facts, Arc::clone(&network.counters))
-            .map_err(StartError::Admin)?;
+        let (listeners, admin_socket) = sockets.into_listeners(resp, native, tls.as_ref());
+        let admin_tls = tls.as_ref().map(|tls| Arc::clone(&tls.open));
+        let counters = Arc::clone(&network.counters);
+        let admin =
+            Admin::start((admin_socket, admin_tls), facts, counters).map_err(StartError::Admin)?;
         let seen = Arc::clone(&views);
         let watch: ViewWatch = Arc::new(move |view| seen.replace(view));
         engine.cluster = Some(cluster_config(config, addresses));
-        engine.edge = Some(edge_factory(listeners, network, watch));
+        let peer_tls = tls.map(|tls| tls.peer);
+        engine.edge = Some(edge_factory(listeners, network, (watch, peer_tls)));
         let engine = Engine::open(engine).map_err(StartError::Open)?;
         admin.serve(engine.clone());
         Ok(Self {
@@ -267,7 +274,9 @@ impl Sockets {
         self,
         resp: Arc<dyn Protocol>,
         native: Arc<dyn Protocol>,
+        tls: Option<&NodeTls>,
     ) -> (ShardListeners, TcpListener) {
+        let mutual = tls.map(|tls| &tls.mutual);
         let mut listeners: ShardListeners = self
             .shards
             .into_iter()
@@ -276,6 +285,7 @@ impl Sockets {
                     socket,
                     protocol: Arc::clone(&native),
                     is_dealt: false,
+                    tls: mutual.cloned(),
                 }]
             })
             .collect();
@@ -284,11 +294,13 @@ impl Sockets {
                 socket: self.resp,
                 protocol: resp,
                 is_dealt: true,
+                tls: tls.map(|tls| Arc::clone(&tls.open)),
             });
             first.push(Listener {
                 socket: self.native,
                 protocol: native,
                 is_dealt: true,
+                tls: mutual.cloned(),
             });
         }
         (listeners, self.admin)
@@ -544,7 +556,7 @@ fn set_by_profile(engine: &mut EngineConfig, config: &Config, shards: u16) {
 fn edge_factory(
     listeners: ShardListeners,
     options: ReactorOptions,
-    watch: ViewWatch,
+    (watch, peer_tls): (ViewWatch, Option<Arc<ClientConfig>>),
 ) -> EdgeFactory {
     let listeners = Mutex::new(listeners);
     Box::new(move |shard: ShardIndex| {
@@ -554,7 +566,7 @@ fn edge_factory(
             .map(std::mem::take)
             .unwrap_or_default();
         let reactor = Reactor::new(own, options.clone());
-        let network = Network::new(reactor);
+        let network = Network::new(reactor).with_tls(peer_tls.clone());
         Box::new(network.with_watch(Arc::clone(&watch)))
     })
 }

@@ -196,6 +196,7 @@ fn start_with(
         socket,
         protocol: protocol.clone(),
         is_dealt,
+        tls: None,
     };
     let mut listeners: Vec<Vec<Listener>> = own
         .into_iter()

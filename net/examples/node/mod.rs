@@ -43,6 +43,7 @@ pub(crate) fn start(dir: &Path, shards: u16) -> Result<Node, Box<dyn std::error:
         socket,
         protocol: protocol.clone(),
         is_dealt,
+        tls: None,
     };
     let mut listeners: HashMap<u16, Vec<Listener>> = (0..)
         .zip(sockets)

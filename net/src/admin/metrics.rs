@@ -351,6 +351,16 @@ pub(super) const NETWORK: &[(&str, &str, ReadNetwork)] = &[
         "Connections closed since their unfinished input was too much.",
         |c| &c.closed_input,
     ),
+    (
+        "connections_closed_strangers_total",
+        "Connections closed since they said no password in time, or their handshake took too long.",
+        |c| &c.closed_strangers,
+    ),
+    (
+        "tls_failures_total",
+        "Connections ended since the other side's TLS was none, or its certificate not of the authority.",
+        |c| &c.tls_failures,
+    ),
     ("received_bytes_total", "Bytes received.", |c| {
         &c.received_bytes
     }),

@@ -8,12 +8,14 @@
 //! - `metrics`: the counters as Prometheus text;
 //! - `console.html`: the page for people;
 //! - `command`: an operator's command;
+//! - `tls`: connections with TLS;
 //! - `status`: the same as JSON, with what the node is, and its cluster as it sees it; `/ring` is who has what.
 
 mod command;
 mod health;
 mod metrics;
 mod status;
+mod tls;
 #[cfg(test)]
 mod watch_tests;
 
@@ -30,11 +32,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use gramme_core::shard::ShardStatus;
 use gramme_engine::Engine;
+use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
 use crate::node::Addresses;
 use crate::reactor::Counters;
 use crate::secret::Secret;
+use tls::TlsListener;
 
 /// How long a page waits for the control shard.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -68,11 +72,15 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Starts the server; until [`serve`](Self::serve) it answers that the node recovers.
+    /// Starts the server, over TLS where there is one; until [`serve`](Self::serve) it answers that the node recovers.
     ///
     /// # Errors
     /// The thread or its runtime cannot be made.
-    pub fn start(socket: TcpListener, facts: Facts, network: Arc<Counters>) -> io::Result<Self> {
+    pub fn start(
+        (socket, tls): (TcpListener, Option<Arc<ServerConfig>>),
+        facts: Facts,
+        network: Arc<Counters>,
+    ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let shared = Arc::new(Shared {
             facts,
@@ -97,8 +105,14 @@ impl Admin {
             .spawn(move || {
                 let served = runtime.block_on(async {
                     let socket = tokio::net::TcpListener::from_std(socket)?;
+                    let serve = async {
+                        match tls {
+                            None => axum::serve(socket, router).await,
+                            Some(tls) => axum::serve(TlsListener::new(socket, tls), router).await,
+                        }
+                    };
                     tokio::select! {
-                        served = async { axum::serve(socket, router).await } => served,
+                        served = serve => served,
                         // A dropped sender ends it too.
                         _ = stopped => Ok(()),
                     }

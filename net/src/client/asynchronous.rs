@@ -8,14 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gramme_core::base::time::Now;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::machine::{Action, CallId, LinkId, Machine};
 use super::{
     Call, ClientError, ClientOptions, Context, Merge, Outcome, Read, RequestOptions, Written,
 };
+use crate::tls::{ClientTls, explained, node_name};
 use crate::wire::Effect;
 
 /// Tries of an update before it gives up.
@@ -50,6 +53,7 @@ impl Drop for Handle {
 struct Shared {
     began: Instant,
     connect_timeout: Duration,
+    tls: Option<ClientTls>,
     state: Mutex<State>,
     timer: Notify,
 }
@@ -93,11 +97,13 @@ impl Client {
         options: ClientOptions,
     ) -> Result<Self, ClientError> {
         let connect_timeout = options.connect_timeout;
-        let reachable = first_reachable(addresses, connect_timeout).await?;
+        let tls = options.tls.clone();
+        let reachable = first_reachable(addresses, connect_timeout, tls.as_ref()).await?;
         let machine = Machine::new(&reachable, options, fastrand::u64(..));
         let shared = Arc::new(Shared {
             began: Instant::now(),
             connect_timeout,
+            tls,
             state: Mutex::new(State {
                 machine,
                 waiters: HashMap::new(),
@@ -254,20 +260,23 @@ impl Shared {
     }
 }
 
+/// A connection to a node.
+enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
 /// One connection from its beginning to its end.
 async fn run_link(shared: Arc<Shared>, link: LinkId, address: String, outgoing: Arc<Notify>) {
-    let why = match connect_socket(&address, shared.connect_timeout).await {
-        Ok(stream) => {
-            {
-                let mut state = shared.state();
-                state.machine.connected(shared.now(), link);
-                shared.pump(&mut state);
-            }
+    let socket = connect_socket(&address, shared.connect_timeout, shared.tls.as_ref()).await;
+    let why = match socket {
+        Ok(Socket::Plain(stream)) => {
             let (reader, writer) = stream.into_split();
-            tokio::select! {
-                error = read_all(&shared, link, reader) => error,
-                error = write_all(&shared, link, writer, &outgoing) => error,
-            }
+            speak(&shared, link, (reader, writer), &outgoing).await
+        }
+        Ok(Socket::Tls(stream)) => {
+            let halves = tokio::io::split(*stream);
+            speak(&shared, link, halves, &outgoing).await
         }
         Err(error) => error,
     };
@@ -277,10 +286,28 @@ async fn run_link(shared: Arc<Shared>, link: LinkId, address: String, outgoing: 
     shared.pump(&mut state);
 }
 
+/// Carries bytes both ways until one of them ends.
+async fn speak(
+    shared: &Arc<Shared>,
+    link: LinkId,
+    (reader, writer): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    outgoing: &Notify,
+) -> std::io::Error {
+    {
+        let mut state = shared.state();
+        state.machine.connected(shared.now(), link);
+        shared.pump(&mut state);
+    }
+    tokio::select! {
+        error = read_all(shared, link, reader) => error,
+        error = write_all(shared, link, writer, outgoing) => error,
+    }
+}
+
 async fn read_all(
     shared: &Arc<Shared>,
     link: LinkId,
-    mut reader: tokio::net::tcp::OwnedReadHalf,
+    mut reader: impl AsyncRead + Unpin,
 ) -> std::io::Error {
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -299,7 +326,7 @@ async fn read_all(
 async fn write_all(
     shared: &Arc<Shared>,
     link: LinkId,
-    mut writer: tokio::net::tcp::OwnedWriteHalf,
+    mut writer: impl AsyncWrite + Unpin,
     outgoing: &Notify,
 ) -> std::io::Error {
     let mut buffer = Vec::new();
@@ -309,6 +336,10 @@ async fn write_all(
                 return error;
             }
             buffer.clear();
+        }
+        // TLS may keep what the socket did not take.
+        if let Err(error) = writer.flush().await {
+            return error;
         }
         outgoing.notified().await;
     }
@@ -342,10 +373,11 @@ async fn keep_time(shared: Weak<Shared>) {
 async fn first_reachable(
     addresses: &[String],
     timeout: Duration,
+    tls: Option<&ClientTls>,
 ) -> Result<Vec<String>, ClientError> {
     let mut failures = Vec::new();
     for (index, address) in addresses.iter().enumerate() {
-        match connect_socket(address, timeout).await {
+        match connect_socket(address, timeout, tls).await {
             Ok(_) => {
                 let mut addresses = addresses.to_vec();
                 addresses.swap(0, index);
@@ -360,12 +392,24 @@ async fn first_reachable(
     })
 }
 
-async fn connect_socket(address: &str, timeout: Duration) -> std::io::Result<TcpStream> {
-    let stream = tokio::time::timeout(timeout, TcpStream::connect(address))
+async fn connect_socket(
+    address: &str,
+    timeout: Duration,
+    tls: Option<&ClientTls>,
+) -> std::io::Result<Socket> {
+    let connect = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = tls else {
+            return Ok(Socket::Plain(stream));
+        };
+        let connector = TlsConnector::from(tls.config());
+        let stream = connector.connect(node_name(), stream).await;
+        Ok(Socket::Tls(Box::new(stream.map_err(explained)?)))
+    };
+    tokio::time::timeout(timeout, connect)
         .await
-        .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+        .map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
 }
 
 pub(super) fn now(began: Instant) -> Now {

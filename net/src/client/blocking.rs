@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::machine::{Action, CallId, LinkId, Machine};
 use super::{
     Call, ClientError, ClientOptions, Context, Merge, Outcome, Read, RequestOptions, Written,
 };
+use crate::tls::{ClientTls, Stream};
 use crate::wire::Effect;
 
 /// Calls of a pipeline on their way at once.
@@ -34,7 +35,8 @@ struct Inner {
     began: Instant,
     connect_timeout: Duration,
     machine: Machine,
-    sockets: HashMap<LinkId, TcpStream>,
+    tls: Option<ClientTls>,
+    sockets: HashMap<LinkId, Stream>,
     buffer: Vec<u8>,
 }
 
@@ -54,13 +56,14 @@ impl Client {
     pub fn connect_with(addresses: &[String], options: ClientOptions) -> Result<Self, ClientError> {
         let mut failures = Vec::new();
         for (index, address) in addresses.iter().enumerate() {
-            match connect_socket(address, options.connect_timeout) {
+            match connect_socket(address, options.connect_timeout, options.tls.as_ref()) {
                 Ok(_) => {
                     let mut addresses = addresses.to_vec();
                     addresses.swap(0, index);
                     let inner = Inner {
                         began: Instant::now(),
                         connect_timeout: options.connect_timeout,
+                        tls: options.tls.clone(),
                         machine: Machine::new(&addresses, options, fastrand::u64(..)),
                         sockets: HashMap::new(),
                         buffer: Vec::new(),
@@ -206,7 +209,7 @@ impl Inner {
         while let Some(action) = self.machine.next_action() {
             match action {
                 Action::Connect { link, address } => {
-                    match connect_socket(&address, self.connect_timeout) {
+                    match connect_socket(&address, self.connect_timeout, self.tls.as_ref()) {
                         Ok(socket) => {
                             self.sockets.insert(link, socket);
                             self.machine.connected(now(self.began), link);
@@ -259,6 +262,7 @@ impl Inner {
         };
         let mut buffer = [0; READ_BYTES];
         let read = socket
+            .socket()
             .set_read_timeout(Some(wait))
             .and_then(|()| socket.read(&mut buffer));
         let why = match read {
@@ -278,15 +282,15 @@ impl Inner {
     }
 }
 
-fn connect_socket(address: &str, timeout: Duration) -> std::io::Result<TcpStream> {
+fn connect_socket(
+    address: &str,
+    timeout: Duration,
+    tls: Option<&ClientTls>,
+) -> std::io::Result<Stream> {
     let mut last = std::io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(socket) => {
-                socket.set_nodelay(true)?;
-                socket.set_write_timeout(Some(timeout))?;
-                return Ok(socket);
-            }
+        match Stream::connect(&address, timeout, tls) {
+            Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }

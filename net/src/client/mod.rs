@@ -22,6 +22,7 @@ mod options;
 #[cfg(test)]
 mod machine_tests;
 
+pub use crate::tls::{ClientTls, TlsError};
 pub use answer::{ClientError, Context, Outcome, Read, Written};
 pub use asynchronous::Client;
 pub use call::{Call, CallOp};

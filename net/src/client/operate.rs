@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::ToSocketAddrs as _;
 use std::time::{Duration, Instant};
 
+use crate::tls::{ClientTls, Stream, hint};
 use crate::wire::{self, Message, Parse};
 
 /// Why a command has no answer.
@@ -43,13 +44,19 @@ impl fmt::Display for OperateError {
 
 impl std::error::Error for OperateError {}
 
-/// Has the node at this address (`HOST:PORT` of its native port) carry out a command; returns its answer.
+/// Has the node at this address (`HOST:PORT` of its native port) carry out a command, over TLS where
+/// there is one; returns its answer.
 ///
 /// # Errors
 /// [`OperateError`]; an answer that says that the command was refused is no error here.
-pub fn operate(node: &str, command: &[u8], wait: Duration) -> Result<Vec<u8>, OperateError> {
+pub fn operate(
+    node: &str,
+    command: &[u8],
+    wait: Duration,
+    tls: Option<&ClientTls>,
+) -> Result<Vec<u8>, OperateError> {
     let until = Instant::now() + wait;
-    let mut socket = connect(node, wait).map_err(|error| OperateError::Unreachable {
+    let mut socket = connect(node, wait, tls).map_err(|error| OperateError::Unreachable {
         node: node.to_owned(),
         error,
     })?;
@@ -78,20 +85,25 @@ pub fn operate(node: &str, command: &[u8], wait: Duration) -> Result<Vec<u8>, Op
             return Err(OperateError::Lost(io::ErrorKind::TimedOut.into()));
         }
         socket
+            .socket()
             .set_read_timeout(Some(left))
             .map_err(OperateError::Lost)?;
         match socket.read(&mut buffer).map_err(OperateError::Lost)? {
-            0 => return Err(OperateError::Lost(io::ErrorKind::UnexpectedEof.into())),
+            0 => {
+                let why = format!("it closed the connection{}", hint(&received));
+                let error = io::Error::new(io::ErrorKind::UnexpectedEof, why);
+                return Err(OperateError::Lost(error));
+            }
             read => received.extend_from_slice(&buffer[..read]),
         }
     }
 }
 
-fn connect(node: &str, wait: Duration) -> io::Result<TcpStream> {
+fn connect(node: &str, wait: Duration, tls: Option<&ClientTls>) -> io::Result<Stream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in node.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, wait) {
-            Ok(socket) => return Ok(socket),
+        match Stream::connect(&address, wait, tls) {
+            Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use gramme_core::base::limits::BUCKET_DEFAULT;
 use gramme_core::port::{Condition, Durability, Expiry};
 
+use crate::tls::ClientTls;
 use crate::wire::Quorum;
 
 /// A client's own behaviour.
@@ -27,6 +28,8 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// Send checksums with frames to loopback too; elsewhere they are always sent.
     pub checksums: bool,
+    /// Whom to trust, and what to show; without it nothing is encrypted.
+    pub tls: Option<ClientTls>,
 }
 
 impl Default for ClientOptions {
@@ -39,6 +42,7 @@ impl Default for ClientOptions {
             patience: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(2),
             checksums: false,
+            tls: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use gramme_core::port::{Lane, Message, Outcome, Peer, RequestId};
 use gramme_core::ring::{NodeView, RingView};
 use gramme_engine::edge::{Edge, EdgeMessage, PeerSend, Port};
 use gramme_engine::ring::{Completion, Ring};
+use rustls::ClientConfig;
 
 use super::counters::Counts;
 use super::links::{Links, Outgoing, Over, Target};
@@ -20,6 +21,7 @@ use super::resolver::{LOOK_NS, Resolver};
 use super::session::{Answered, Greeting, PeerSession};
 use crate::reactor::session::ConnectionId;
 use crate::reactor::{Reactor, Wrote};
+use crate::tls::NODE_NAME;
 use crate::wire::peer::{PeerFrame, encode_peer};
 use crate::wire::{self, Effect, ErrorCode, PeerHello, PeerLane, Problem, Versions};
 
@@ -46,6 +48,8 @@ pub struct Network {
     view: Option<Arc<RingView>>,
     watch: Option<ViewWatch>,
     counts: Rc<Counts>,
+    /// How other nodes are spoken with; without it nobody needs to show a certificate.
+    tls: Option<Arc<ClientConfig>>,
     /// When connections that were not answered are looked at.
     look_at_ns: Option<u64>,
     is_stopping: bool,
@@ -61,6 +65,7 @@ impl Network {
             view: None,
             watch: None,
             counts: Rc::default(),
+            tls: None,
             look_at_ns: None,
             is_stopping: false,
         }
@@ -70,6 +75,13 @@ impl Network {
     #[must_use]
     pub fn with_watch(mut self, watch: ViewWatch) -> Self {
         self.watch = Some(watch);
+        self
+    }
+
+    /// The same, and nodes speak TLS with each other: who shows no node's certificate is not taken for one.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Arc<ClientConfig>>) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -146,7 +158,10 @@ impl Network {
                 Target::Control(_) | Target::Address(_) => PeerLane::Control,
             },
         };
-        let id = match self.reactor.connect(address, Box::new(Greeting)) {
+        let id = match self
+            .reactor
+            .connect(address, Box::new(Greeting), self.tls.as_ref())
+        {
             Ok(id) => id,
             Err(error) => {
                 tracing::warn!(%address, %error, "a connection to a peer cannot be opened");
@@ -210,7 +225,11 @@ impl Network {
     /// Another node has opened a connection.
     fn greeted(&mut self, id: ConnectionId, hello: &PeerHello, port: &mut dyn Port) {
         let me = port.node();
-        let why = if let Err(why) = Versions::OWN.spoken_with(hello.versions) {
+        let why = if self.tls.is_some() && !self.reactor.is_with_node(id) {
+            Some(format!(
+                "its certificate does not bear the name `{NODE_NAME}`: it is a client's"
+            ))
+        } else if let Err(why) = Versions::OWN.spoken_with(hello.versions) {
             Some(why)
         } else if hello.from == me {
             Some(format!(

@@ -21,6 +21,7 @@ use super::address::RawAddress;
 use super::operation::{self, Operation};
 use super::pool::Pool;
 use super::session::{ConnectionId, Io, Session};
+use super::tls::{Input, Tls};
 
 /// Output that waits for the client beyond which its input waits too.
 const OUT_BYTES_HIGH: usize = 1 << 20;
@@ -61,6 +62,7 @@ pub(super) struct Connection {
     pub(super) id: ConnectionId,
     socket: TcpStream,
     session: Box<dyn Session>,
+    tls: Option<Box<Tls>>,
     pub(super) life: Life,
     connect: Connect,
     /// What its session said, until it is taken.
@@ -69,6 +71,8 @@ pub(super) struct Connection {
     is_paused: bool,
     /// Until when its session must have said something.
     speak_until_ns: Option<u64>,
+    /// Until when it must be known who the other side is.
+    known_until_ns: Option<u64>,
     /// Whether the reactor's owner is told of its end.
     pub(super) is_watched: bool,
 
@@ -97,11 +101,13 @@ impl Connection {
             id,
             socket,
             session,
+            tls: None,
             life: Life::Open,
             connect: Connect::Done,
             said: None,
             is_paused: false,
             speak_until_ns: None,
+            known_until_ns: None,
             is_watched: false,
             held: Vec::new(),
             is_receiving: false,
@@ -114,6 +120,12 @@ impl Connection {
             stalled_since_ns: 0,
             is_listed: false,
         }
+    }
+
+    /// The same, and its bytes are sealed.
+    pub(super) fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls.map(Box::new);
+        self
     }
 
     /// A connection that this side opens; the socket is not connected yet.
@@ -148,14 +160,28 @@ impl Connection {
         self.speak_until_ns = Some(at_ns);
     }
 
-    /// Whether its session has yet to say something.
-    pub(super) fn must_speak(&self) -> bool {
-        self.speak_until_ns.is_some() && self.life != Life::Closed
+    /// Closes it at this time, unless it is known by then who the other side is.
+    pub(super) const fn must_be_known_until(&mut self, at_ns: u64) {
+        self.known_until_ns = Some(at_ns);
     }
 
-    /// Whether its session should have said something.
-    pub(super) fn is_silent(&self, now_ns: u64) -> bool {
-        self.must_speak() && self.speak_until_ns.is_some_and(|at_ns| at_ns <= now_ns)
+    /// Whether it is not known yet who the other side is: before the handshake's end, or the password.
+    pub(super) fn is_stranger(&self) -> bool {
+        self.is_handshaking() || self.session.is_stranger()
+    }
+
+    /// Whether the other side has shown a node's certificate.
+    pub(super) fn is_with_node(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_with_node())
+    }
+
+    /// Until when its session must have said something, or the other side be known.
+    pub(super) fn speak_until_ns(&self) -> Option<u64> {
+        if self.life == Life::Closed {
+            return None;
+        }
+        let known_until_ns = self.known_until_ns.filter(|_| self.is_stranger());
+        self.speak_until_ns.into_iter().chain(known_until_ns).min()
     }
 
     /// What its session said.
@@ -179,7 +205,8 @@ impl Connection {
 
     /// Output that the other side has not taken.
     pub(super) fn unsent_bytes(&self) -> usize {
-        self.out.len() + self.sending.len() - self.sent_bytes
+        let unsealed_bytes = self.tls.as_ref().map_or(0, |tls| tls.unsealed_bytes());
+        self.out.len() + unsealed_bytes + self.sending.len() - self.sent_bytes
     }
 
     /// Where output is appended; none when the connection takes no more.
@@ -207,10 +234,41 @@ impl Connection {
     }
 
     /// Takes received bytes.
-    pub(super) fn received(&mut self, bytes: &[u8], port: &mut dyn Port, pool: &mut Pool) {
+    ///
+    /// # Errors
+    /// They are not as TLS has them; the connection ends.
+    pub(super) fn received(
+        &mut self,
+        bytes: &[u8],
+        port: &mut dyn Port,
+        pool: &mut Pool,
+    ) -> Result<(), rustls::Error> {
         if self.life != Life::Open {
-            return;
+            return Ok(());
         }
+        let Some(tls) = &mut self.tls else {
+            self.take(bytes, port, pool);
+            return Ok(());
+        };
+        let mut opened = pool.take();
+        let came_to = tls.open(bytes, &mut opened);
+        if !opened.is_empty() {
+            self.take(&opened, port, pool);
+        }
+        pool.give_back(opened);
+        match came_to {
+            Ok(Input::Open) => {}
+            Ok(Input::Ended) => self.receive_ended(0),
+            Err(error) => {
+                self.break_off(pool);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes input, opened where there is TLS.
+    fn take(&mut self, bytes: &[u8], port: &mut dyn Port, pool: &mut Pool) {
         if self.must_wait() {
             self.held.extend_from_slice(bytes);
             self.is_held_back = true;
@@ -299,12 +357,17 @@ impl Connection {
         if takes_input && self.is_held_back && !self.must_wait() {
             self.give_held(port, pool);
         }
-        self.send(ring, port.now().mono_ns);
+        self.send(ring, port.now().mono_ns, pool);
         if self.life == Life::InputEnded && self.session.is_idle() && !self.is_held_back {
             self.end();
         }
-        if self.life == Life::Ending && !self.is_sending && self.out.is_empty() {
-            self.close();
+        if self.life == Life::Ending && !self.is_sending && !self.has_output() {
+            if self.tls.as_mut().is_some_and(|tls| tls.end()) {
+                self.send(ring, port.now().mono_ns, pool);
+            }
+            if !self.is_sending {
+                self.close();
+            }
         }
         if self.life == Life::Open {
             self.receive(ring);
@@ -319,13 +382,38 @@ impl Connection {
 
     /// Sends what is there, then closes.
     pub(super) fn end(&mut self) {
-        if !self.is_connected() {
+        if !self.is_connected() || self.is_handshaking() {
             return self.close();
         }
         if self.life != Life::Closed {
             self.life = Life::Ending;
             self.held.clear();
             self.is_held_back = false;
+        }
+    }
+
+    /// Says why its TLS is broken: loudly where this side has opened it, since somebody waits for that node; whoever comes
+    /// from outside may send what it likes.
+    pub(super) fn tell_tls_failure(&self, error: &rustls::Error) {
+        let peer = self.peer();
+        if self.is_watched {
+            tracing::warn!(?peer, "a node is not spoken with over TLS: {error}");
+        } else {
+            tracing::debug!(?peer, "a connection ends: {error}");
+        }
+    }
+
+    /// Ends it since its TLS is broken: only what TLS has to say of that is sent.
+    fn break_off(&mut self, pool: &mut Pool) {
+        if self.life == Life::Closed {
+            return;
+        }
+        self.life = Life::Ending;
+        self.held.clear();
+        self.is_held_back = false;
+        self.out.clear();
+        if let Some(tls) = &mut self.tls {
+            tls.drop_plain(pool);
         }
     }
 
@@ -390,6 +478,9 @@ impl Connection {
             said: None,
         };
         let used = self.session.received(input, &mut io);
+        if self.known_until_ns.is_some() && !self.session.is_stranger() {
+            self.known_until_ns = None;
+        }
         if let Some(said) = io.said {
             self.said = Some(said);
             self.is_paused = true;
@@ -449,12 +540,29 @@ impl Connection {
         }
     }
 
-    fn send(&mut self, ring: &mut Ring, now_ns: u64) {
+    fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    fn has_output(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.map_or(!self.out.is_empty(), |tls| tls.has_output(&self.out))
+    }
+
+    fn send(&mut self, ring: &mut Ring, now_ns: u64, pool: &mut Pool) {
         if self.is_sending || self.life == Life::Closed {
             return;
         }
         if self.sending.is_empty() {
-            std::mem::swap(&mut self.sending, &mut self.out);
+            match &mut self.tls {
+                None => std::mem::swap(&mut self.sending, &mut self.out),
+                Some(tls) => {
+                    if let Err(error) = tls.seal(&mut self.out, &mut self.sending, pool) {
+                        tracing::warn!(peer = ?self.peer(), %error, "closed: its output cannot be sealed");
+                        return self.close();
+                    }
+                }
+            }
             self.stalled_since_ns = now_ns;
         }
         let Some(rest @ [_, ..]) = self.sending.get(self.sent_bytes..) else {

@@ -19,6 +19,10 @@ pub struct Counters {
     pub closed_unread: AtomicU64,
     /// Connections closed since their unfinished input was too much for the shard.
     pub closed_input: AtomicU64,
+    /// Connections closed since they did not say in time who they are.
+    pub closed_strangers: AtomicU64,
+    /// Connections ended since the other side's TLS was none, or its certificate not of the authority.
+    pub tls_failures: AtomicU64,
     /// Bytes received.
     pub received_bytes: AtomicU64,
     /// Bytes sent.

@@ -19,6 +19,7 @@ use gramme_core::port::{Outcome, RequestId};
 use gramme_engine::edge::{Edge, EdgeMessage, Port};
 use gramme_engine::ring::{Completion, Ring};
 use io_uring::cqueue;
+use rustls::ServerConfig;
 use slab::Slab;
 
 use super::buffers::Buffers;
@@ -26,7 +27,10 @@ use super::connection::Connection;
 use super::counters::Counters;
 use super::operation::{self, Operation};
 use super::pool::Pool;
-use super::session::{CONNECTIONS_A_SHARD_MAX, ConnectionId, Protocol, SPEAK_NS_MAX};
+use super::session::{
+    CONNECTIONS_A_SHARD_MAX, ConnectionId, Protocol, SPEAK_NS_MAX, STRANGER_NS_MAX, Session,
+};
+use super::tls::Tls;
 
 /// How long accepting rests after it failed.
 const ACCEPT_REST_NS: u64 = 100_000_000;
@@ -34,7 +38,7 @@ const ACCEPT_REST_NS: u64 = 100_000_000;
 /// Connections beyond [`ReactorOptions::connections_max`], for those that must be heard whatever clients there are.
 const BEYOND_MAX: u64 = 1024;
 
-/// How often those that do not read are looked for, while output is under way.
+/// How often those that do not read, or do not say who they are, are looked for while there may be some.
 const SWEEP_NS: u64 = 2_000_000_000;
 
 /// A bound socket, and what is spoken there.
@@ -45,6 +49,8 @@ pub struct Listener {
     pub protocol: Arc<dyn Protocol>,
     /// Whether its connections are dealt out to all shards in turn.
     pub is_dealt: bool,
+    /// Has them speak TLS.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// What a reactor is told.
@@ -80,6 +86,7 @@ struct Accepting {
 struct Accepted {
     socket: TcpStream,
     protocol: Arc<dyn Protocol>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 /// One shard's network.
@@ -176,69 +183,104 @@ impl Reactor {
         if self.is_stopping {
             return;
         }
-        let protocol = Arc::clone(&accepting.listener.protocol);
         let is_dealt = accepting.listener.is_dealt;
+        let accepted = Accepted {
+            socket,
+            protocol: Arc::clone(&accepting.listener.protocol),
+            tls: accepting.listener.tls.clone(),
+        };
         let counters = &self.options.counters;
         if counters.connections.load(Ordering::Relaxed) >= self.options.connections_max {
-            return self.accepted_beyond(socket, &*protocol, port);
+            return self.accepted_beyond(accepted, port);
         }
         Counters::add(&counters.accepted, 1);
         Counters::add(&counters.connections, 1);
         if !is_dealt {
-            return self.open(socket, &*protocol);
+            return self.open(accepted, port);
         }
         let shard = ShardIndex(self.deal_to);
         self.deal_to = (self.deal_to + 1) % port.slices().shards();
         if shard == port.shard() {
-            self.open(socket, &*protocol);
+            self.open(accepted, port);
         } else {
-            port.send(shard, Box::new(Accepted { socket, protocol }));
+            port.send(shard, Box::new(accepted));
         }
     }
 
     /// A connection more than there may be: other nodes are served however many clients there are.
-    fn accepted_beyond(&mut self, socket: TcpStream, protocol: &dyn Protocol, port: &mut dyn Port) {
+    fn accepted_beyond(&mut self, accepted: Accepted, port: &mut dyn Port) {
         let counters = &self.options.counters;
         let bound = self.options.connections_max + BEYOND_MAX;
         let is_room = counters.connections.load(Ordering::Relaxed) < bound
             && self.connections.len() < CONNECTIONS_A_SHARD_MAX;
-        let session = is_room.then(|| protocol.open_beyond()).flatten();
+        let session = is_room.then(|| accepted.protocol.open_beyond()).flatten();
         let Some(session) = session else {
             Counters::add(&counters.refused, 1);
-            return refuse(&socket, protocol);
+            return refuse(&accepted);
         };
         Counters::add(&counters.accepted, 1);
         Counters::add(&counters.connections, 1);
+        self.insert(accepted, session, Some(SPEAK_NS_MAX), port);
+    }
+
+    fn open(&mut self, accepted: Accepted, port: &mut dyn Port) {
+        if self.connections.len() >= CONNECTIONS_A_SHARD_MAX || self.is_stopping {
+            refuse(&accepted);
+            self.uncount();
+            return;
+        }
+        let session = accepted.protocol.open(accepted.socket.peer_addr().ok());
+        self.insert(accepted, session, None, port);
+    }
+
+    /// Begins with a connection that was counted; its session has so long to say something, if that is bounded.
+    fn insert(
+        &mut self,
+        accepted: Accepted,
+        session: Box<dyn Session>,
+        speak_ns_max: Option<u64>,
+        port: &mut dyn Port,
+    ) {
+        let tls = match accepted.tls.as_ref().map(Tls::accepting).transpose() {
+            Ok(tls) => tls,
+            Err(error) => {
+                tracing::warn!(%error, "a connection is closed: TLS cannot begin");
+                return self.uncount();
+            }
+        };
         // A socket that cannot is one that the other side has left.
-        let _ = socket.set_nodelay(true);
+        let _ = accepted.socket.set_nodelay(true);
         let id = self.next_id();
-        let mut connection = Connection::new(id, socket, session);
-        let until_ns = port.now().mono_ns + SPEAK_NS_MAX;
-        connection.must_speak_until(until_ns);
+        let mut connection = Connection::new(id, accepted.socket, session).with_tls(tls);
+        let now_ns = port.now().mono_ns;
+        if let Some(speak_ns_max) = speak_ns_max {
+            connection.must_speak_until(now_ns + speak_ns_max);
+        }
+        if connection.is_stranger() {
+            connection.must_be_known_until(now_ns + STRANGER_NS_MAX);
+        }
+        if let Some(until_ns) = connection.speak_until_ns() {
+            self.sweep_by(until_ns, port);
+        }
         self.connections.insert(connection);
-        self.sweep_at_ns = Some(
-            self.sweep_at_ns
-                .map_or(until_ns, |at_ns| at_ns.min(until_ns)),
-        );
         self.list(id);
     }
 
-    fn open(&mut self, socket: TcpStream, protocol: &dyn Protocol) {
-        if self.connections.len() >= CONNECTIONS_A_SHARD_MAX || self.is_stopping {
-            refuse(&socket, protocol);
-            self.options
-                .counters
-                .connections
-                .fetch_sub(1, Ordering::Relaxed);
-            return;
+    fn uncount(&self) {
+        let connections = &self.options.counters.connections;
+        connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Has connections be looked at by this time, and in any case in [`SWEEP_NS`].
+    fn sweep_by(&mut self, at_ns: u64, port: &mut dyn Port) {
+        let at_ns = at_ns.min(port.now().mono_ns + SWEEP_NS);
+        if self
+            .sweep_at_ns
+            .is_none_or(|sweep_at_ns| at_ns < sweep_at_ns)
+        {
+            self.sweep_at_ns = Some(at_ns);
+            port.wake_at(at_ns);
         }
-        // A socket that cannot is one that its client has left.
-        let _ = socket.set_nodelay(true);
-        let session = protocol.open(socket.peer_addr().ok());
-        let id = self.next_id();
-        self.connections
-            .insert(Connection::new(id, socket, session));
-        self.list(id);
     }
 
     /// The id of the connection that is inserted next.
@@ -276,7 +318,10 @@ impl Reactor {
                 (Some(buffer), Ok(bytes)) if bytes > 0 => {
                     self.received_bytes += bytes as u64;
                     let input = buffers.received(buffer, bytes);
-                    connection.received(input, port, &mut self.pool);
+                    if let Err(error) = connection.received(input, port, &mut self.pool) {
+                        Counters::add(&self.options.counters.tls_failures, 1);
+                        connection.tell_tls_failure(&error);
+                    }
                 }
                 _ => connection.receive_ended(completion.result),
             }
@@ -301,7 +346,7 @@ impl Reactor {
         self.list(id);
     }
 
-    /// Closes those whose clients read nothing.
+    /// Closes those whose clients read nothing, or do not say in time who they are.
     fn sweep(&mut self, port: &mut dyn Port) {
         let now_ns = port.now().mono_ns;
         let Some(at_ns) = self.sweep_at_ns else {
@@ -313,26 +358,35 @@ impl Reactor {
         }
         self.sweep_at_ns = None;
         let mut closed = Vec::new();
+        let mut next_ns: Option<u64> = None;
+        let counters = &self.options.counters;
         for (_, connection) in &mut self.connections {
-            if connection.is_stalled(now_ns) {
+            let speak_until_ns = connection.speak_until_ns();
+            let is_stalled = connection.is_stalled(now_ns);
+            let is_silent = speak_until_ns.is_some_and(|until_ns| until_ns <= now_ns);
+            if is_stalled {
                 tracing::warn!(peer = ?connection.peer(), "closed: the other side has read nothing for too long");
-                Counters::add(&self.options.counters.closed_unread, 1);
+                Counters::add(&counters.closed_unread, 1);
+            }
+            if is_silent && connection.is_stranger() {
+                Counters::add(&counters.closed_strangers, 1);
+            }
+            if is_stalled || is_silent {
                 self.held_bytes -= connection.held_bytes();
                 connection.close();
                 closed.push(connection.id);
+                continue;
             }
-            if connection.is_silent(now_ns) {
-                self.held_bytes -= connection.held_bytes();
-                connection.close();
-                closed.push(connection.id);
-            }
-            if connection.has_unsent() || connection.must_speak() {
-                self.sweep_at_ns = Some(now_ns + SWEEP_NS);
-            }
+            let unread_ns = connection.has_unsent().then_some(u64::MAX);
+            next_ns = next_ns
+                .into_iter()
+                .chain(speak_until_ns)
+                .chain(unread_ns)
+                .min();
         }
         closed.into_iter().for_each(|id| self.list(id));
-        if let Some(at_ns) = self.sweep_at_ns {
-            port.wake_at(at_ns);
+        if let Some(at_ns) = next_ns {
+            self.sweep_by(at_ns, port);
         }
     }
 
@@ -353,14 +407,9 @@ impl Reactor {
             }
             self.connections.remove(id.slot as usize);
             self.generations[id.slot as usize] = id.successor();
-            self.options
-                .counters
-                .connections
-                .fetch_sub(1, Ordering::Relaxed);
+            self.uncount();
         } else if self.sweep_at_ns.is_none() && connection.has_unsent() {
-            let at_ns = port.now().mono_ns + SWEEP_NS;
-            self.sweep_at_ns = Some(at_ns);
-            port.wake_at(at_ns);
+            self.sweep_by(u64::MAX, port);
         }
     }
 }
@@ -401,9 +450,9 @@ impl Edge for Reactor {
         }
     }
 
-    fn message(&mut self, message: EdgeMessage, _ring: &mut Ring, _port: &mut dyn Port) {
+    fn message(&mut self, message: EdgeMessage, _ring: &mut Ring, port: &mut dyn Port) {
         if let Ok(accepted) = message.downcast::<Accepted>() {
-            self.open(accepted.socket, &*accepted.protocol);
+            self.open(*accepted, port);
         }
     }
 
@@ -488,10 +537,14 @@ pub(super) fn get(connections: &mut Slab<Connection>, id: ConnectionId) -> Optio
         .filter(|connection| connection.id == id)
 }
 
-/// Tells a client that it is one too many; it may be gone, or read nothing.
-fn refuse(socket: &TcpStream, protocol: &dyn Protocol) {
+/// Tells a client that it is one too many; it may be gone, or read nothing. With TLS it is only closed: a handshake to
+/// say so is what there is no room for.
+fn refuse(accepted: &Accepted) {
     use std::io::Write;
+    if accepted.tls.is_some() {
+        return;
+    }
+    let mut socket = &accepted.socket;
     let _ = socket.set_nonblocking(true);
-    let mut socket = socket;
-    let _ = socket.write(protocol.refusal());
+    let _ = socket.write(accepted.protocol.refusal());
 }

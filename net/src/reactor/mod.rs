@@ -10,6 +10,7 @@
 //! - `address`: an address as the kernel reads it;
 //! - `buffers`: the receive buffers lent to the kernel;
 //! - `pool`: output buffers;
+//! - `tls`: what seals and opens a connection's bytes;
 //! - `connection`: one client, or another node;
 //! - `owner`: what whoever owns a reactor does with its connections;
 //! - `edge`: the reactor itself, an [`Edge`](gramme_engine::edge::Edge).
@@ -23,6 +24,7 @@ mod operation;
 mod owner;
 mod pool;
 pub mod session;
+mod tls;
 
 pub use counters::Counters;
 pub use edge::{Listener, Reactor, ReactorOptions};

@@ -4,15 +4,18 @@
 use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustls::ClientConfig;
 
 use super::address::RawAddress;
 use super::connection::Connection;
 use super::counters::Counters;
 use super::edge::{Reactor, get};
 use super::session::{CONNECTIONS_A_SHARD_MAX, ConnectionId, Session};
+use super::tls::Tls;
 
 /// When a quiet connection between nodes is asked whether it still is one, how often, and how many silences end it: a
 /// machine that lost its power says nothing.
@@ -32,7 +35,7 @@ pub enum Wrote {
 }
 
 impl Reactor {
-    /// Opens a connection. It may be written to at once; what is written is sent when it is connected. Its end is told
+    /// Opens a connection, to another node. It may be written to at once; what is written is sent when it is connected. Its end is told
     /// by [`take_over`](Self::take_over), also when it never was.
     ///
     /// # Errors
@@ -41,6 +44,7 @@ impl Reactor {
         &mut self,
         address: SocketAddr,
         session: Box<dyn Session>,
+        tls: Option<&Arc<ClientConfig>>,
     ) -> io::Result<ConnectionId> {
         if self.connections.len() >= CONNECTIONS_A_SHARD_MAX || self.is_stopping {
             return Err(io::Error::other("no connections are opened now"));
@@ -52,13 +56,15 @@ impl Reactor {
         let socket =
             rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         let socket = TcpStream::from(socket);
+        let tls = tls.map(Tls::connecting).transpose();
+        let tls = tls.map_err(io::Error::other)?;
         socket.set_nodelay(true)?;
         keep_alive(&socket)?;
         Counters::add(&self.options.counters.connections, 1);
         let id = self.next_id();
         let peer = (session, RawAddress::new(address));
         self.connections
-            .insert(Connection::connecting(id, socket, peer));
+            .insert(Connection::connecting(id, socket, peer).with_tls(tls));
         self.list(id);
         Ok(id)
     }
@@ -67,6 +73,12 @@ impl Reactor {
     pub fn is_connected(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(id.slot as usize);
         connection.is_some_and(|connection| connection.id == id && connection.is_connected())
+    }
+
+    /// Whether its other side has shown a node's certificate.
+    pub fn is_with_node(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id.slot as usize);
+        connection.is_some_and(|connection| connection.id == id && connection.is_with_node())
     }
 
     /// Appends to a connection's output, unless so much waits there already.

@@ -22,6 +22,9 @@ pub const CONNECTIONS_A_SHARD_MAX: usize = 1 << 18;
 /// How long a connection beyond the bound may take to say that it must be heard.
 pub const SPEAK_NS_MAX: u64 = 2_000_000_000;
 
+/// How long a connection may take until it is known who the other side is: the handshake of TLS, and the password.
+pub const STRANGER_NS_MAX: u64 = 10_000_000_000;
+
 /// Tags wrap at this number.
 pub const TAGS: u32 = 1 << TAG_BITS;
 
@@ -95,6 +98,11 @@ pub trait Session {
     /// Whether all its requests were answered: when the client's input ends, the connection is closed once this holds.
     fn is_idle(&self) -> bool {
         true
+    }
+
+    /// Whether the other side has yet to say a password: it has [`STRANGER_NS_MAX`] for that.
+    fn is_stranger(&self) -> bool {
+        false
     }
 
     /// Whether input is taken however much output waits. Two nodes that each wait for the other to read would wait for

@@ -356,4 +356,8 @@ impl Session for RespSession {
     fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.running.is_none()
     }
+
+    fn is_stranger(&self) -> bool {
+        !self.is_known
+    }
 }

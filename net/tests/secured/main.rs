@@ -5,6 +5,9 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod auth;
+#[path = "../../src/tls/fixture.rs"]
+mod fixture;
 mod node;
 #[path = "../ports/mod.rs"]
 mod ports;
+mod tls;

@@ -10,6 +10,8 @@ use gramme::client::{ClientError, ClientOptions, Context, Read, RequestOptions, 
 use gramme_core::port::{Durability, Receipt};
 use serde_json::{Value, json};
 
+use crate::tls::TlsArgs;
+
 /// The key has no value.
 pub(crate) const EXIT_NOT_FOUND: u8 = 1;
 /// The arguments cannot be meant.
@@ -49,6 +51,8 @@ pub(crate) struct KeyArgs {
     /// Any node's native address
     #[arg(long, default_value = "127.0.0.1:7400", value_name = "HOST:PORT")]
     node: String,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Print JSON, with the receipt
     #[arg(long)]
     pub(crate) json: bool,
@@ -78,7 +82,9 @@ impl From<ClientError> for Failed {
 impl KeyArgs {
     /// A connected client with these rules.
     pub(crate) fn client(&self) -> Result<blocking::Client, Failed> {
+        let tls = self.tls.read().map_err(ClientError::Usage)?;
         let options = ClientOptions {
+            tls,
             connect_timeout: self.deadline.min(Duration::from_secs(2)),
             ..ClientOptions::default()
         };

@@ -15,6 +15,7 @@ mod serve;
 mod sibling;
 mod signals;
 mod table;
+mod tls;
 mod top;
 
 use std::process::ExitCode;

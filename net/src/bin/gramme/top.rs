@@ -9,9 +9,11 @@ use std::net::ToSocketAddrs as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use gramme::client::ClientTls;
 use serde_json::{Value, json};
 
 use crate::table::Table;
+use crate::tls::TlsArgs;
 use crate::{EXIT_FAILED, EXIT_USAGE, admin, fail};
 
 /// The arguments of `gramme top`.
@@ -29,6 +31,8 @@ pub(crate) struct Args {
     /// One look, as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// What one node said, by its admin address.
@@ -38,13 +42,18 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     if !(0.1..=3600.0).contains(&args.every) {
         return fail(EXIT_USAGE, "--every takes 0.1 to 3600 seconds");
     }
+    let tls = match args.tls.read() {
+        Ok(tls) => tls,
+        Err(why) => return fail(EXIT_USAGE, why),
+    };
+    let tls = tls.as_ref();
     let every = Duration::from_secs_f64(args.every);
     let is_live = !args.once && !args.json && std::io::stdout().is_terminal();
-    let mut before = ask_all(&args.admin);
+    let mut before = ask_all(&args.admin, tls);
     let mut asked = Instant::now();
     loop {
         std::thread::sleep(every);
-        let now = ask_all(&args.admin);
+        let now = ask_all(&args.admin, tls);
         let seconds = asked.elapsed().as_secs_f64();
         asked = Instant::now();
         if !is_live && now.values().all(Result::is_err) {
@@ -68,8 +77,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 /// Asks the nodes at these addresses, and those that they name.
-fn ask_all(admins: &[String]) -> Answers {
-    let mut answers = ask_each(admins.to_vec());
+fn ask_all(admins: &[String], tls: Option<&ClientTls>) -> Answers {
+    let mut answers = ask_each(admins.to_vec(), tls);
     let mut named: Vec<String> = Vec::new();
     for answer in answers.values().flatten() {
         let members = answer["members"].as_array().into_iter().flatten();
@@ -85,15 +94,15 @@ fn ask_all(admins: &[String]) -> Answers {
     named.retain(|admin| !answers.contains_key(admin) && !own.contains(&admin.as_str()));
     named.sort();
     named.dedup();
-    answers.extend(ask_each(named));
+    answers.extend(ask_each(named, tls));
     answers
 }
 
-fn ask_each(admins: Vec<String>) -> Answers {
+fn ask_each(admins: Vec<String>, tls: Option<&ClientTls>) -> Answers {
     std::thread::scope(|scope| {
         let asked: Vec<_> = admins
             .into_iter()
-            .map(|admin| scope.spawn(move || (admin.clone(), ask(&admin))))
+            .map(|admin| scope.spawn(move || (admin.clone(), ask(&admin, tls))))
             .collect();
         asked
             .into_iter()
@@ -103,11 +112,11 @@ fn ask_each(admins: Vec<String>) -> Answers {
 }
 
 /// A node's `/status`.
-fn ask(admin: &str) -> Result<Value, String> {
+fn ask(admin: &str, tls: Option<&ClientTls>) -> Result<Value, String> {
     let failed = |error: std::io::Error| format!("{admin} does not answer: {error}");
     let address = admin.to_socket_addrs().map_err(failed)?.next();
     let address = address.ok_or_else(|| format!("{admin} is no address"))?;
-    let body = admin::get(address, "/status").map_err(failed)?;
+    let body = admin::get(address, "/status", tls).map_err(failed)?;
     serde_json::from_str(&body)
         .map_err(|_| format!("{admin} is no admin port of gramme: `/status` is no JSON"))
 }

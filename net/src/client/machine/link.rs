@@ -55,7 +55,8 @@ impl Link {
     pub(super) fn fail(&mut self, now_ns: u64, why: &str) {
         self.state = LinkState::Idle;
         self.retry_at_ns = now_ns + RETRY_AFTER_NS;
-        self.failure = Some(format!("{}: {why}", self.address));
+        let hint = crate::tls::hint(&self.incoming);
+        self.failure = Some(format!("{}: {why}{hint}", self.address));
         self.outgoing.clear();
         self.incoming.clear();
     }

@@ -13,6 +13,7 @@ use gramme::client::{OperateError, operate};
 use gramme::secret::{ADMIN_TOKEN_VARIABLE, Source};
 use serde_json::{Map, Value, json};
 
+use crate::tls::TlsArgs;
 use crate::{EXIT_FAILED, EXIT_USAGE, fail};
 
 /// How long a node may take to answer.
@@ -32,6 +33,8 @@ pub(crate) struct Args {
     /// A file with the operators' token, where the nodes have one (or the environment: GRAMME_ADMIN_TOKEN).
     #[arg(long, global = true, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Print the node's answer as JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -198,7 +201,11 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Ok(command) => command.to_string(),
         Err(why) => return fail(EXIT_USAGE, why),
     };
-    let answer = match operate(&args.node, command.as_bytes(), ANSWER_WAIT) {
+    let tls = match args.tls.read() {
+        Ok(tls) => tls,
+        Err(why) => return fail(EXIT_USAGE, why),
+    };
+    let answer = match operate(&args.node, command.as_bytes(), ANSWER_WAIT, tls.as_ref()) {
         Ok(answer) => answer,
         Err(error @ OperateError::Unreachable { .. }) => {
             return fail(

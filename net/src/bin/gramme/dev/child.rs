@@ -236,6 +236,6 @@ impl Child {
 /// What a node's admin server says of its health.
 fn health(admin: u16) -> std::io::Result<String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, admin));
-    let body = crate::admin::get(address, "/health")?;
+    let body = crate::admin::get(address, "/health", None)?;
     Ok(body.split_whitespace().collect::<Vec<_>>().join(" "))
 }

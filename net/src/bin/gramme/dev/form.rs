@@ -77,7 +77,7 @@ fn members(status: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn ask(node: &str, command: &Value) -> Result<Value, String> {
-    let answer = operate(node, command.to_string().as_bytes(), ANSWER_WAIT)
+    let answer = operate(node, command.to_string().as_bytes(), ANSWER_WAIT, None)
         .map_err(|error| error.to_string())?;
     let answer: Value = serde_json::from_slice(&answer)
         .map_err(|error| format!("{node} answers what is not JSON: {error}"))?;
