@@ -287,7 +287,10 @@ impl Cluster {
         let Some(ring) = &mut self.ring else { return };
         self.progress.kept_version = ring.held(me).map(|held| held.version());
         match ring.announce(me, facts, start_count, stamp) {
-            Ok(_) => self.has_news(now),
+            Ok(_) => {
+                self.let_go_of_lost();
+                self.has_news(now);
+            }
             Err(_) => self.refuse(now, Refusal::Removed),
         }
     }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::machine::Cluster;
+use super::machine::{Cluster, Standing};
 use super::view::{Concerned, Duties};
 use crate::base::ids::{NodeId, PartitionId, ShardIndex};
 use crate::base::mutant::{self, Mutant};
@@ -139,6 +139,7 @@ impl Cluster {
         let shards = self.slices.shards();
         let me = self.me;
         let is_newest = self.is_table_newest();
+        let is_vouching = matches!(self.standing, Standing::Vouching { .. });
         let Some(ring) = &mut self.ring else { return };
         let changed = match note {
             Note::Gained {
@@ -166,7 +167,8 @@ impl Cluster {
             Note::Lost(partitions) => {
                 for partition in partitions {
                     self.progress.gaining.remove(partition);
-                    if ring.held(me).is_some_and(|held| held.contains(*partition)) {
+                    // A start may yet hear from others that it holds more than it kept.
+                    if is_vouching || ring.held(me).is_some_and(|held| held.contains(*partition)) {
                         self.progress.lost.insert(*partition);
                     }
                 }
@@ -203,12 +205,20 @@ impl Cluster {
         shards.reduce(port::Progress::beside)
     }
 
-    /// What was lost here is no longer said to be held as soon as anyone else holds it. Returns whether anything changed.
+    /// What was lost here is no longer said to be held as soon as anyone else holds it, and not before the start's own word on
+    /// what it holds: until then it takes others' for its own. Returns whether anything changed.
     pub(super) fn let_go_of_lost(&mut self) -> bool {
         let me = self.me;
-        let Some(ring) = &mut self.ring else {
+        let Some(ring) = self
+            .ring
+            .as_mut()
+            .filter(|_| self.standing == Standing::Member)
+        else {
             return false;
         };
+        let held = ring.held(me);
+        let lost = &mut self.progress.lost;
+        lost.retain(|partition| held.is_some_and(|held| held.contains(*partition)));
         let others: Vec<_> = ring
             .members()
             .iter()

@@ -4,6 +4,8 @@
 use serde_json::json;
 
 use super::network_tests::{Network, serves_nothing};
+use crate::base::ids::PartitionId;
+use crate::port::Note;
 
 #[test]
 fn a_directory_from_the_past_holds_nothing_until_others_brought_it_up() {
@@ -363,4 +365,37 @@ fn a_directory_with_another_number_of_partitions_is_not_let_in() {
         "{status}"
     );
     assert_eq!(network.view(0).nodes.len(), 3);
+}
+
+#[test]
+fn what_a_start_finds_lost_is_not_held_though_others_remember_that_it_was() {
+    for is_late in [false, true] {
+        let mut network = Network::cluster(3, 64, 8);
+        let kept_before = network.nodes[1].state.clone();
+        let lost = vec![PartitionId(3), PartitionId(4)];
+        let note = Note::Lost(lost.clone());
+        // Others hear that it holds all again; the file that says so is lost.
+        network.with(1, |machine, now, out| machine.note(now, &note, out));
+        network.run_until("settled", 3_000, Network::is_settled);
+        network.kill(1);
+        network.run_ms(500);
+        network.nodes[1].state = kept_before;
+        network.moves_data = false;
+        network.start(1);
+        if is_late {
+            network.run_ms(300);
+        }
+        network.with(1, |machine, now, out| machine.note(now, &note, out));
+        network.run_ms(1_500);
+        assert!(network.is_agreed());
+        for partition in &lost {
+            let readers = network
+                .view(0)
+                .partition(*partition)
+                .map(|row| row.read.len());
+            assert_eq!(readers, Some(2), "{partition:?}, late {is_late}");
+            let own = network.view(1).partition(*partition);
+            assert!(own.is_some_and(|row| row.is_pending_here));
+        }
+    }
 }
