@@ -59,6 +59,10 @@ impl Coordinator {
                 });
                 self.settle_write(turn, id);
             }
+            // Nothing was begun here, and its client was told at the deadline that it is in doubt.
+            _ if slot.is_answered => {
+                self.slots.remove(id);
+            }
             Outcome::Failed(failure) => self.local_refused(turn, id, failure),
             outcome => {
                 let client = slot.id;

@@ -43,6 +43,8 @@ pub(crate) struct Net {
     refused: Vec<(At, NodeId)>,
     /// Nodes whose disk gives no more space.
     pub(crate) without_room: BTreeSet<usize>,
+    /// Nodes whose disk answers no read.
+    pub(crate) stuck: BTreeSet<usize>,
     /// Nodes whose messages are late: they stay on their way.
     pub(crate) late: BTreeSet<usize>,
     /// Nodes that every view calls dead.
@@ -154,6 +156,7 @@ impl Net {
             down: BTreeSet::new(),
             refused: Vec::new(),
             without_room: BTreeSet::new(),
+            stuck: BTreeSet::new(),
             late: BTreeSet::new(),
             dead: BTreeSet::new(),
             full: BTreeSet::new(),
@@ -337,6 +340,9 @@ impl Net {
                 } => {
                     let held = node.disk.files.entry(file).or_default();
                     let end = held.len().min((offset + u64::from(bytes)) as usize);
+                    if self.stuck.contains(&at.0) {
+                        continue;
+                    }
                     done.push((1, ticket, held[(offset as usize).min(end)..end].to_vec()));
                 }
                 Effect::Prepare {

@@ -272,6 +272,25 @@ fn a_condition_is_decided_on_the_newest() {
 }
 
 #[test]
+fn a_client_is_answered_once_though_its_deadline_comes_before_the_own_replica_has_read() {
+    let mut net = Net::new(3, 3);
+    let first = net.put(0, b"k", b"", b"first");
+    net.put(0, b"k", &first, b"second");
+    net.run(100);
+    net.restart(0);
+    net.stuck.insert(0);
+    let id = net.send(0, b"k", Quorum::default(), put_op(&first, b"sibling"));
+    net.run(3_100);
+    let (outcome, _) = net.answer(id).expect("answered by its deadline");
+    assert!(
+        matches!(outcome, Outcome::Failed(_)),
+        "nothing was written: {outcome:?}"
+    );
+    net.run(1_000);
+    assert!(net.answer(id).is_none(), "and no other answer came");
+}
+
+#[test]
 fn a_delete_leaves_its_tombstone_on_every_replica() {
     let mut net = Net::new(3, 3);
     net.put(0, b"k", b"", b"v");
