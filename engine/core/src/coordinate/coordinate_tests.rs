@@ -272,6 +272,38 @@ fn a_condition_is_decided_on_the_newest() {
 }
 
 #[test]
+fn a_condition_is_not_decided_by_a_node_that_does_not_hold_the_key() {
+    let mut net = Net::new(4, 3);
+    net.put(0, b"k", b"", b"there");
+    net.dead.extend([0, 1, 2]);
+    net.publish();
+    let put = Put {
+        context: ContextArg::Latest,
+        value: b"x",
+        expiry: Expiry::Never,
+        condition: Condition::Always,
+        want_previous: false,
+        want_context: false,
+        write_id: None,
+    };
+    let if_absent = Put {
+        condition: Condition::IfAbsent,
+        ..put
+    };
+    let with_former = Put {
+        want_previous: true,
+        ..put
+    };
+    for put in [if_absent, with_former] {
+        let (outcome, _) = net.ask(3, b"k", Op::Put(put));
+        assert!(
+            matches!(outcome, Outcome::Failed(Failure::NoHolder)),
+            "it knows nothing of the value that is there: {outcome:?}"
+        );
+    }
+}
+
+#[test]
 fn a_client_is_answered_once_though_its_deadline_comes_before_the_own_replica_has_read() {
     let mut net = Net::new(3, 3);
     let first = net.put(0, b"k", b"", b"first");

@@ -13,6 +13,7 @@ use crate::version::WriteId;
 
 use super::gather::Resume;
 use super::slot::{ForwardSlot, Past, Slot};
+use super::write::needs_newest;
 use super::{
     Coordinator, GIVE_UP_NS, RETRY_STEP_NS, Turn, client_waited, deadline_ns, doubted, fail,
     slot_of,
@@ -192,7 +193,8 @@ impl Coordinator {
         self.arm(at_ns, id);
     }
 
-    /// No node that holds the key can be reached: a write is taken here, with hints for all of them.
+    /// No node that holds the key can be reached: a write is taken here, with hints for all of them. Not one that is made from
+    /// what is there, of which this node may know nothing.
     fn forward_exhausted(&mut self, turn: &mut Turn<'_>, id: SlotId, failure: Failure) {
         let Some(Slot::Forward(slot)) = self.slots.remove(id) else {
             return;
@@ -207,14 +209,15 @@ impl Coordinator {
             && has_holders
             && request.op.is_write()
             && !request.quorum.is_strict
-            && !matches!(request.op, Op::SetExpiry { .. } | Op::Merge { .. });
+            && !needs_newest(&request.op)
+            && !matches!(request.op, Op::Merge { .. });
         if is_sloppy {
             mark::reach(Mark::WrittenAsStandIn);
             let past = Past {
                 rounds: slot.past.rounds.saturating_add(1),
                 ..slot.past
             };
-            return self.coordinate_write(turn, &request, true, past);
+            return self.coordinate_write(turn, &request, past);
         }
         fail(turn, slot.id, doubted(failure, slot.past.may_have_happened));
     }

@@ -75,6 +75,40 @@ fn a_full_node_asks_holders_that_are_down_again_with_longer_and_longer_pauses() 
 }
 
 #[test]
+fn a_holder_whose_disk_has_room_again_needs_as_many_answers_as_any() {
+    let mut net = net_with_full(0);
+    net.dead.insert(3);
+    net.publish();
+    net.down.extend([1, 2]);
+    let all = Quorum { w: 3, ..ONE };
+    let id = net.send(0, b"k", all, put_op(b"", b"v"));
+    net.run(20);
+    net.without_room.clear();
+    for _ in 0..200 {
+        net.run(5);
+        if net.held(0, b"k") != 0 {
+            break;
+        }
+    }
+    assert!(net.held(0, b"k") != 0, "it took the write itself");
+    net.down.remove(&1);
+    net.run(2_000);
+    assert!(net.held(1, b"k") != 0, "and so did the one that came back");
+    let (outcome, _) = net.answer(id).expect("an answer");
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Failed(Failure::Quorum {
+                got: 2,
+                needed: 3,
+                is_in_doubt: true
+            })
+        ),
+        "two copies are not three: {outcome:?}"
+    );
+}
+
+#[test]
 fn a_holder_that_is_back_takes_the_write_that_went_round() {
     let mut net = net_with_full(3);
     net.down.extend([0, 1, 2]);

@@ -311,7 +311,7 @@ impl Coordinator {
             || matches!(slot.replicas[0].state, ReadState::Failed) && merged.is_some();
         if matches!(slot.then, Then::Write) {
             if !is_mended {
-                return self.coordinate_write(turn, &slot.request(), false, Past::default());
+                return self.coordinate_write(turn, &slot.request(), Past::default());
             }
             let kept = slot.request.clone();
             slot.is_mending = true;
@@ -349,7 +349,7 @@ impl Coordinator {
         if let Outcome::Failed(failure) = outcome {
             return fail(turn, slot.id, failure);
         }
-        self.coordinate_write(turn, &slot.request(), false, Past::default());
+        self.coordinate_write(turn, &slot.request(), Past::default());
     }
 
     /// Everybody was asked, and too few answered: those that seem alive are asked again in a moment.

@@ -19,7 +19,7 @@ use super::{Coordinator, STAND_IN_AFTER_NS, Turn, deadline_ns, doubted, fail, no
 
 /// Whether a write must know the newest object before it decides: what it writes or answers is made from what is there,
 /// and an older copy would undo what this node missed.
-fn needs_newest(op: &Op<'_>) -> bool {
+pub(super) fn needs_newest(op: &Op<'_>) -> bool {
     match op {
         Op::SetExpiry { .. } => true,
         Op::Put(put) => {
@@ -49,15 +49,14 @@ impl Coordinator {
         if needs_newest(&request.op) && row.read.len() > 1 {
             return self.begin_read(turn, request, Then::Write);
         }
-        self.coordinate_write(turn, request, false, Past::default());
+        self.coordinate_write(turn, request, Past::default());
     }
 
-    /// Coordinates a write here; as a stand-in where no node that holds the key can be reached.
+    /// Coordinates a write here; as a stand-in where this node does not hold the key, and none that does can be reached.
     pub(super) fn coordinate_write(
         &mut self,
         turn: &mut Turn<'_>,
         request: &Request<'_>,
-        is_stand_in: bool,
         past: Past,
     ) {
         let refuse = |turn: &mut Turn<'_>, failure| {
@@ -70,6 +69,7 @@ impl Coordinator {
         let Some(bucket) = view.bucket(request.bucket) else {
             return refuse(turn, Failure::NoBucket);
         };
+        let is_stand_in = !row.read.contains(&number);
         let quorum = request.quorum;
         let n = pick(quorum.n, bucket.n);
         let others: Vec<u16> = row
@@ -95,7 +95,7 @@ impl Coordinator {
             + if quorum.is_strict {
                 0
             } else {
-                stand_ins_alive(turn, row)
+                other_stand_ins_alive(turn, row, number)
             };
         if reachable < usize::from(needed) || quorum.is_strict && is_stand_in {
             return refuse(turn, no_quorum(reachable as u8, needed));
@@ -171,9 +171,9 @@ pub(super) const fn pick(asked: u8, bucket: u8) -> u8 {
     if asked == 0 { bucket } else { asked }
 }
 
-fn stand_ins_alive(turn: &Turn<'_>, row: &PartitionView) -> usize {
+fn other_stand_ins_alive(turn: &Turn<'_>, row: &PartitionView, me: u16) -> usize {
     row.stand_ins
         .iter()
-        .filter(|number| turn.view.node(**number).is_alive)
+        .filter(|number| **number != me && turn.view.node(**number).is_alive)
         .count()
 }
