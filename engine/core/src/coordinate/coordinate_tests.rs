@@ -4,6 +4,7 @@ use crate::port::{Condition, ContextArg, Expiry, Failure, Op, Outcome, Put, Quor
 
 use super::bench_tests::{Net, put_op};
 use crate::ring::PartitionView;
+use crate::shard::bench_tests::DiskIs;
 
 const STRICT_ALL: Quorum = Quorum {
     n: 0,
@@ -310,7 +311,7 @@ fn a_client_is_answered_once_though_its_deadline_comes_before_the_own_replica_ha
     net.put(0, b"k", &first, b"second");
     net.run(100);
     net.restart(0);
-    net.stuck.insert(0);
+    net.set_disk(0, DiskIs::Silent);
     let id = net.send(0, b"k", Quorum::default(), put_op(&first, b"sibling"));
     net.run(3_100);
     let (outcome, _) = net.answer(id).expect("answered by its deadline");

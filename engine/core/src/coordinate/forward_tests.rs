@@ -2,6 +2,7 @@
 
 use crate::port::{Failure, Outcome, Quorum};
 use crate::ring::PartitionView;
+use crate::shard::bench_tests::DiskIs;
 
 use super::bench_tests::{Net, put_op};
 
@@ -16,7 +17,7 @@ const ONE: Quorum = Quorum {
 /// Four nodes, of which three hold everything, and the disk of this one is full.
 fn net_with_full(full: usize) -> Net {
     let mut net = Net::new(4, 3);
-    net.without_room.insert(full);
+    net.set_disk(full, DiskIs::Full);
     let others: Vec<usize> = (0..4).filter(|node| *node != full).collect();
     net.dead.extend(others);
     net.publish();
@@ -83,7 +84,7 @@ fn a_holder_whose_disk_has_room_again_needs_as_many_answers_as_any() {
     let all = Quorum { w: 3, ..ONE };
     let id = net.send(0, b"k", all, put_op(b"", b"v"));
     net.run(20);
-    net.without_room.clear();
+    net.set_disk(0, DiskIs::Well);
     for _ in 0..200 {
         net.run(5);
         if net.held(0, b"k") != 0 {

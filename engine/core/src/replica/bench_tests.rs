@@ -97,7 +97,7 @@ impl Source for Disk {
 }
 
 impl Disk {
-    fn write(&mut self, file: FileId, offset: usize, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, file: FileId, offset: usize, bytes: &[u8]) {
         let held = self.files.entry(file).or_default();
         if held.len() < offset + bytes.len() {
             held.resize(offset + bytes.len(), 0);

@@ -1,54 +1,23 @@
 //! What a node with several shards says of its disk: the worst of what they have.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
 use crate::base::hash;
-use crate::base::ids::{NodeId, ShardIndex};
+use crate::base::ids::NodeId;
 use crate::base::time::Now;
 use crate::cluster::Boot;
 use crate::coordinate::bench_tests::put_op;
-use crate::port::{
-    Effect, Effects, Event, IoError, IoKind, Note, Op, Outcome, Quorum, Request, RequestId,
-};
-use crate::replica::bench_tests::Disk;
-use crate::replica::{Bucket, ShardConfig};
-use crate::ring::Slices;
-use crate::shard::Shard;
+use crate::port::{Effects, Event, Op, Outcome, Quorum, Request, RequestId};
+use crate::shard::bench_tests::{Core, DiskIs, Outside, config, slices};
 
-const SHARDS: u16 = 2;
+const SHARDS: usize = 2;
 
 /// One node that is a whole cluster.
 struct Node {
-    shards: Vec<(Shard, Disk)>,
+    shards: Vec<Core>,
     now: Now,
     next_id: u64,
-    /// Shards whose disk fails every write.
-    broken: BTreeSet<usize>,
     answer: Option<Vec<u8>>,
-}
-
-fn config(shard: usize) -> ShardConfig {
-    ShardConfig {
-        node: NodeId(1),
-        shard: ShardIndex(shard as u16),
-        slices: Slices::new(16, SHARDS).expect("a power of two"),
-        tag_seed: 1,
-        buckets: vec![Bucket::new(b"default")],
-        segment_bytes: 1 << 20,
-        block_bytes: 4096,
-        read_align_bytes: 512,
-        capacity_bytes: 64 << 20,
-        memory_bytes: 8 << 20,
-        commit_interval_ns: 1_000_000,
-        commits_in_flight_max: 4,
-        checkpoint_bytes: 1 << 40,
-        requests_max: 10_000,
-        value_bytes_max: 1 << 16,
-        clock_drift_ms_max: 500,
-        clean_bytes_per_s: 128 << 20,
-    }
 }
 
 impl Node {
@@ -58,16 +27,14 @@ impl Node {
             wall_ms: 1_700_000_000_000,
         };
         let open = |shard| {
-            let mut disk = Disk::default();
-            let (mut opened, _) = Shard::open(config(shard), now, &mut disk).expect("it opens");
-            opened.await_view();
-            (opened, disk)
+            let mut core = Core::new(config(NodeId(1), shard, SHARDS), now);
+            core.shard.await_view();
+            core
         };
         let mut node = Self {
-            shards: (0..usize::from(SHARDS)).map(open).collect(),
+            shards: (0..SHARDS).map(open).collect(),
             now,
             next_id: 0,
-            broken: BTreeSet::new(),
             answer: None,
         };
         let boot = Boot {
@@ -77,7 +44,7 @@ impl Node {
             listen: "127.0.0.1:1".into(),
             resp: String::new(),
             admin: String::new(),
-            slices: Slices::new(16, SHARDS).expect("a power of two"),
+            slices: slices(SHARDS),
             weight: 1,
             start_count: 1,
             state: None,
@@ -87,46 +54,29 @@ impl Node {
             random_seed: 1,
         };
         let mut effects = Effects::default();
-        let control = node.shards[0].0.take_control(boot, now, &mut effects);
+        let first = &mut node.shards[0];
+        let control = first.shard.take_control(boot, now, &mut effects);
         control.expect("it boots");
-        node.carry_out(0, effects);
+        let mut outside = Outside::default();
+        first.carry_out(now, effects, &mut outside);
+        node.take(outside);
         node.run(3_000);
         node
     }
 
     fn step(&mut self, shard: usize, event: Event<'_>) {
-        let mut effects = Effects::default();
-        self.shards[shard].0.step(self.now, event, &mut effects);
-        self.carry_out(shard, effects);
+        let mut outside = Outside::default();
+        self.shards[shard].step(self.now, event, &mut outside);
+        self.take(outside);
     }
 
-    fn carry_out(&mut self, shard: usize, mut effects: Effects) {
-        let result = if self.broken.contains(&shard) {
-            Err(IoError {
-                kind: IoKind::Failed,
-                errno: 5,
-            })
-        } else {
-            Ok(())
-        };
-        for effect in effects.list.drain(..) {
-            match effect {
-                Effect::Write { ticket, .. } => {
-                    self.step(shard, Event::WriteDone { ticket, result });
-                }
-                Effect::Prepare { ticket, .. } => {
-                    let result = Ok(());
-                    self.step(shard, Event::PrepareDone { ticket, result });
-                }
-                Effect::Reply {
-                    outcome: Outcome::Cluster(answer),
-                    ..
-                } => self.answer = Some(answer.of(&effects.bytes).to_vec()),
-                _ => {}
+    fn take(&mut self, outside: Outside) {
+        for (_, outcome, bytes) in outside.replies {
+            if let Outcome::Cluster(answer) = outcome {
+                self.answer = Some(answer.of(&bytes).to_vec());
             }
         }
-        let notes: Vec<(ShardIndex, Note)> = effects.notes.drain(..).collect();
-        for (to, note) in notes {
+        for (to, note) in outside.notes {
             self.step(usize::from(to.0), Event::Note(note));
         }
     }
@@ -136,7 +86,7 @@ impl Node {
             self.now.mono_ns += 5_000_000;
             self.now.wall_ms += 5;
             for shard in 0..self.shards.len() {
-                let due = self.shards[shard].0.next_deadline_ns();
+                let due = self.shards[shard].shard.next_deadline_ns();
                 if due.is_some_and(|at_ns| at_ns <= self.now.mono_ns) {
                     self.step(shard, Event::Tick);
                 }
@@ -164,7 +114,7 @@ impl Node {
 
     /// Puts so many values into a shard.
     fn fill(&mut self, shard: usize, values: usize) {
-        let slices = Slices::new(16, SHARDS).expect("a power of two");
+        let slices = slices(SHARDS);
         let is_its = |key: &u32| {
             usize::from(
                 slices
@@ -190,7 +140,7 @@ impl Node {
 
 #[test]
 fn a_node_takes_no_writes_where_one_of_its_shards_takes_none() {
-    for broken in 0..usize::from(SHARDS) {
+    for broken in 0..SHARDS {
         let mut node = Node::start();
         node.fill(broken, 3);
         let status = node.status();
@@ -198,7 +148,7 @@ fn a_node_takes_no_writes_where_one_of_its_shards_takes_none() {
             !status["warnings"].to_string().contains("takes no writes"),
             "{status}"
         );
-        node.broken.insert(broken);
+        node.shards[broken].disk_is = DiskIs::Broken;
         node.fill(broken, 3);
         node.run(5_000);
         let status = node.status();
@@ -211,7 +161,7 @@ fn a_node_takes_no_writes_where_one_of_its_shards_takes_none() {
 
 #[test]
 fn a_node_is_as_full_as_its_fullest_shard() {
-    for full in 0..usize::from(SHARDS) {
+    for full in 0..SHARDS {
         let mut node = Node::start();
         node.fill(full, 100);
         node.run(3_000);

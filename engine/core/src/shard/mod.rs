@@ -3,6 +3,8 @@
 //! Owns the order in which the parts see an event, and the shard's own requests to its replica: their answers are taken
 //! out of the effects before the outside sees them. A node that is the whole cluster goes straight to its replica.
 
+#[cfg(test)]
+pub(crate) mod bench_tests;
 mod control;
 #[cfg(test)]
 mod control_tests;
