@@ -61,6 +61,8 @@ pub struct File {
     pub sla_p999_ms: Option<u64>,
     /// What the background of all shards may move between nodes.
     pub background_bytes_per_s: Option<u64>,
+    /// How many days a pass through everything on the disk takes; 0: there is none.
+    pub scrub_days: Option<u64>,
     /// The greatest value accepted.
     pub value_bytes_max: Option<u32>,
     /// Log bytes between checkpoints, for each shard.
@@ -171,6 +173,8 @@ impl BucketRules {
 
 /// Answers of a read and acknowledgements of a write unless configured otherwise.
 const QUORUM_DEFAULT: u8 = 2;
+/// More is as good as never.
+const SCRUB_DAYS_MAX: u64 = 36_500;
 
 /// A durability as people write it.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, clap::ValueEnum)]
@@ -276,6 +280,7 @@ impl File {
             commit_interval_ms: over.commit_interval_ms.or(self.commit_interval_ms),
             sla_p999_ms: over.sla_p999_ms.or(self.sla_p999_ms),
             background_bytes_per_s: over.background_bytes_per_s.or(self.background_bytes_per_s),
+            scrub_days: over.scrub_days.or(self.scrub_days),
             value_bytes_max: over.value_bytes_max.or(self.value_bytes_max),
             checkpoint_bytes: over.checkpoint_bytes.or(self.checkpoint_bytes),
             requests_max: over.requests_max.or(self.requests_max),
@@ -416,6 +421,12 @@ impl File {
     /// The p99.9 that clients are promised, if said.
     pub fn sla_p999(&self) -> Option<Duration> {
         self.sla_p999_ms.map(Duration::from_millis)
+    }
+
+    /// How long a pass through everything on the disk takes, if said; at most a century.
+    pub fn scrub_interval(&self) -> Option<Duration> {
+        let days = self.scrub_days?.min(SCRUB_DAYS_MAX);
+        Some(Duration::from_secs(days * 24 * 3600))
     }
 
     /// The greatest time to look on for work, if said.

@@ -518,6 +518,7 @@ pub fn engine_config(config: &Config, shards: u16) -> EngineConfig {
     set(&mut engine.durability, file.durability.map(Into::into));
     set(&mut engine.commit_interval, file.commit_interval());
     set(&mut engine.sla_p999, file.sla_p999());
+    set(&mut engine.scrub_interval, file.scrub_interval());
     engine.background_bytes_per_s = file.background_bytes_per_s;
     set(&mut engine.value_bytes_max, file.value_bytes_max);
     set(&mut engine.checkpoint_bytes, file.checkpoint_bytes);

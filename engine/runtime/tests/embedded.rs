@@ -204,6 +204,85 @@ fn everything_is_there_after_a_stop_and_a_start() {
     }
 }
 
+/// The file and the place where the only copy of some bytes lies on the disk.
+fn place_of(dir: &std::path::Path, wanted: &[u8]) -> (std::path::PathBuf, u64) {
+    let mut found = Vec::new();
+    let mut left = vec![dir.to_path_buf()];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).expect("listed");
+            left.extend(entries.map(|entry| entry.expect("listed").path()));
+            continue;
+        }
+        let bytes = std::fs::read(&path).expect("read");
+        let at = bytes.windows(wanted.len()).position(|part| part == wanted);
+        found.extend(at.map(|at| (path, at as u64)));
+    }
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn what_rots_at_rest_is_told_without_anybody_asking_for_it() {
+    use std::os::unix::fs::FileExt;
+    let dir = directory();
+    let engine = Engine::open(config(&dir, 1)).expect("opened");
+    // More than a segment, so that the first ones are at rest.
+    let value = |key: u32| format!("value {key} {}", "x".repeat(2000));
+    let mut pipeline = engine.pipeline(512);
+    for key in 0..2000_u32 {
+        while !pipeline.has_room() {
+            pipeline.wait(1, |reply| assert!(reply.written().is_ok()));
+        }
+        pipeline
+            .put(
+                u64::from(key),
+                &key.to_le_bytes(),
+                value(key).as_bytes(),
+                &PLAIN,
+            )
+            .expect("taken");
+    }
+    pipeline.wait(usize::MAX, |reply| assert!(reply.written().is_ok()));
+    drop(pipeline);
+    engine.stop().expect("stopped");
+    drop(engine);
+
+    let (path, at) = place_of(dir.path(), b"value 17 x");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(path)
+        .expect("a segment");
+    file.write_all_at(b"V", at).expect("written");
+    drop(file);
+
+    let engine = Engine::open(EngineConfig {
+        scrub_interval: Duration::from_secs(1),
+        ..config(&dir, 1)
+    })
+    .expect("opened again");
+    let told = (0..600).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        let status = engine.status().remove(0).expect("it answers");
+        (status.scrubs > 1).then_some(status)
+    });
+    let told = told.expect("two passes within a minute");
+    assert_eq!(
+        (told.damage.len(), told.damage_unrepaired),
+        (1, 1),
+        "{told:?}"
+    );
+    assert_eq!(told.gets, 0);
+    let rotted = engine.get_blocking(&17_u32.to_le_bytes(), &PLAIN);
+    assert!(
+        matches!(
+            rotted,
+            Err(Error::Failed(Failure::Corrupt { .. } | Failure::Unknown))
+        ),
+        "{rotted:?}"
+    );
+}
+
 #[test]
 fn a_durable_write_says_that_it_is_on_stable_media() {
     let dir = directory();

@@ -228,6 +228,16 @@ pub(super) const METRICS: &[(&str, &str, Read)] = &[
         |s| s.cleaned_bytes,
     ),
     (
+        "scrubbed_bytes_total",
+        "Bytes that were read at rest, to see whether they are whole.",
+        |s| s.scrubbed_bytes,
+    ),
+    (
+        "scrubs_total",
+        "Whole passes through what lies on the disk.",
+        |s| s.scrubs,
+    ),
+    (
         "checkpoint_bytes_total",
         "Bytes of checkpoints written.",
         |s| s.checkpoint_bytes,

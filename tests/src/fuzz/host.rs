@@ -35,6 +35,7 @@ pub(super) fn config() -> ShardConfig {
         commit_interval_ns: 1_000_000,
         commits_in_flight_max: 2,
         clean_bytes_per_s: 128 << 20,
+        scrub_ns: 0,
         checkpoint_bytes: 48 << 10,
         requests_max: 1_000,
         value_bytes_max: 1 << 14,

@@ -194,6 +194,7 @@ impl Node {
             value_bytes_max: 1 << 16,
             clock_drift_ms_max: 500,
             clean_bytes_per_s: 128 << 20,
+            scrub_ns: 0,
         }
     }
 

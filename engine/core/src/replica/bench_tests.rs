@@ -226,6 +226,7 @@ pub(crate) fn config(segments: u64, segment_bytes: u32) -> ShardConfig {
         commit_interval_ns: 10_000_000,
         commits_in_flight_max: 3,
         clean_bytes_per_s: 128 << 20,
+        scrub_ns: 0,
         checkpoint_bytes: 256 << 10,
         requests_max: 1000,
         value_bytes_max: 1 << 20,

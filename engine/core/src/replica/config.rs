@@ -63,6 +63,8 @@ pub struct ShardConfig {
     pub commits_in_flight_max: u32,
     /// How fast the cleaner reads while space is not short.
     pub clean_bytes_per_s: u64,
+    /// How long a pass through everything on the disk takes, which finds what rotted there; 0: there is none.
+    pub scrub_ns: u64,
     /// Log bytes after which a checkpoint is written.
     pub checkpoint_bytes: u64,
     /// Requests that may wait at once (for the disk, a commit, a slot); beyond it: `Overloaded`.

@@ -44,6 +44,7 @@ use crate::replica::hints::HINT_BUCKET;
 use crate::replica::hints::RefusedHints;
 use crate::replica::pace::{BackgroundPace, PaceConfig};
 use crate::replica::records::{ReadEnd, ReadResult};
+use crate::replica::scrub::Scrubber;
 use crate::replica::status::{Damage, ShardStatus, WriteState};
 use crate::store::cache::RecordCache;
 use crate::store::digest::Digest;
@@ -129,6 +130,7 @@ pub struct Replica {
     /// How fast it may go.
     pub(crate) background: BackgroundPace,
     pub(super) cleaner: Cleaner,
+    pub(super) scrubber: Scrubber,
     pub(super) checkpoints: Checkpoints,
     // state
     pub(super) admission: Admission,
@@ -210,6 +212,7 @@ impl Replica {
             is_awaiting_others: false,
             background: BackgroundPace::default(),
             cleaner: Cleaner::default(),
+            scrubber: Scrubber::default(),
             checkpoints: parts.checkpoints,
             admission: Admission::Go,
             is_read_only: false,
@@ -302,6 +305,7 @@ impl Replica {
             others,
             self.log.prepare_retry_ns(),
             self.cleaner.next_ns(),
+            self.scrubber.next_ns(),
             self.checkpoint_next_ns(),
         ]
         .into_iter()

@@ -5,7 +5,7 @@
 //! - `machine`: the state, and an event in, effects out;
 //! - `open`: a start;
 //! - `get`, `write`, `scan`: what requests do;
-//! - `clean`, `checkpoints`: what happens behind them;
+//! - `clean`, `scrub`, `checkpoints`: what happens behind them;
 //! - `stages`, `foreground`, `pace`: where clients' time goes, what they feel, and how fast the background may go;
 //! - `records`, `kept`, `hints`: what the background needs of it: ranges, marks of what is whole, hints;
 //! - `turn`: what those who stand on it handle an event with.
@@ -23,6 +23,7 @@ pub(crate) mod pace;
 pub(crate) mod records;
 mod replaying;
 mod scan;
+mod scrub;
 mod stages;
 mod status;
 pub(crate) mod turn;
@@ -58,3 +59,5 @@ mod prefix_tests;
 mod quarantine_tests;
 #[cfg(test)]
 mod scan_tests;
+#[cfg(test)]
+mod scrub_tests;

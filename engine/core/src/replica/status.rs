@@ -62,6 +62,10 @@ pub struct ShardStatus {
     pub written_bytes: u64,
     /// Bytes that the cleaner copied forward.
     pub cleaned_bytes: u64,
+    /// Bytes that were read at rest, to see whether they are whole.
+    pub scrubbed_bytes: u64,
+    /// Whole passes of that since the start.
+    pub scrubs: u64,
     /// Bytes of checkpoints written.
     pub checkpoint_bytes: u64,
     /// Segments freed by the cleaner.

@@ -70,6 +70,7 @@ pub(crate) fn config(node: NodeId, shard: usize, shards: usize) -> ShardConfig {
         value_bytes_max: 1 << 16,
         clock_drift_ms_max: 500,
         clean_bytes_per_s: 128 << 20,
+        scrub_ns: 0,
     }
 }
 

@@ -58,6 +58,7 @@ impl Rig {
             commit_interval_ns: 1_000_000,
             commits_in_flight_max: 4,
             clean_bytes_per_s: 128 << 20,
+            scrub_ns: 0,
             checkpoint_bytes: 1 << 40,
             requests_max: 10_000,
             value_bytes_max: 1 << 20,

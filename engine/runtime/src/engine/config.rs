@@ -82,6 +82,9 @@ pub struct EngineConfig {
     pub reads_in_flight_max: u32,
     /// How fast the cleaners of all shards together read while space is not short. None: 128 MiB a second each.
     pub clean_bytes_per_s: Option<u64>,
+    /// How long a pass through everything on the disk takes: each record is read and verified once in that time, and one
+    /// that rotted is told, and brought back from other replicas, before anybody asks for it. Zero: never.
+    pub scrub_interval: Duration,
     /// The p99.9 that clients are promised, from 1 ms to 60 s: before it is missed the background (cleaner, hints,
     /// comparing, transfer) slows down. Shorter makes that take longer under load, longer makes clients feel it.
     pub sla_p999: Duration,
@@ -134,6 +137,7 @@ impl EngineConfig {
             commits_in_flight_max: 3,
             reads_in_flight_max: 256,
             clean_bytes_per_s: None,
+            scrub_interval: Duration::from_secs(7 * 24 * 3600),
             sla_p999: Duration::from_nanos(SLA_P999_NS_DEFAULT),
             background_bytes_per_s: None,
             value_bytes_max: VALUE_BYTES_MAX_DEFAULT as u32,

@@ -100,6 +100,7 @@ impl Starting {
             clean_bytes_per_s: config
                 .clean_bytes_per_s
                 .map_or(CLEAN_BYTES_PER_S, |all_shards| all_shards / shards),
+            scrub_ns: nanoseconds(config.scrub_interval),
             checkpoint_bytes: config.checkpoint_bytes,
             requests_max: config.requests_max,
             value_bytes_max: config.value_bytes_max,

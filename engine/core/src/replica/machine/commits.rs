@@ -150,6 +150,7 @@ impl Replica {
         self.admission = self.find_admission();
         self.checkpoint_step(now, effects);
         self.clean_step(now, effects);
+        self.scrub_step(now, effects);
         match self.admission {
             Admission::Go => {
                 for _ in 0..self.stalled.len() {

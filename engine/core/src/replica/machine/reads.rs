@@ -183,7 +183,9 @@ impl Replica {
         effects: &mut Effects,
     ) {
         let Some(read) = self.reads.remove(&ticket) else {
-            self.cleaner_read_done(now, ticket, result, effects);
+            if !self.scrub_read_done(ticket, &result) {
+                self.cleaner_read_done(now, ticket, result, effects);
+            }
             return;
         };
         self.reading.remove(&read.place.0);
