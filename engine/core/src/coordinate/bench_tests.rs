@@ -200,6 +200,15 @@ impl Net {
         self.note(me, &Note::View(view));
     }
 
+    /// Gives one node a view in which it is the whole cluster.
+    pub(crate) fn leave_alone(&mut self, node: usize) {
+        let view = RingView {
+            partitions: Arc::default(),
+            ..self.view_of(node)
+        };
+        self.note(node, &Note::View(Arc::new(view)));
+    }
+
     /// Gives one node a view of its own, with this row for every partition.
     pub(crate) fn tell(&mut self, node: usize, row: PartitionView) {
         let usual = core::mem::replace(&mut self.row, row);

@@ -198,3 +198,29 @@ fn a_read_whose_other_zone_fails_asks_the_next_one_there() {
     };
     assert_eq!(receipt.zones, 2);
 }
+
+#[test]
+fn a_node_that_is_alone_refuses_what_one_replica_cannot_do_also_while_it_is_busy() {
+    let mut net = Net::new(3, 3);
+    net.cut.extend([1, 2]);
+    let busy = net.send(0, b"k", Quorum::default(), put_op(b"", b"v"));
+    net.leave_alone(0);
+    assert!(net.answer(busy).is_none(), "it is under way");
+    let quorum = Quorum {
+        w: 2,
+        ..Quorum::default()
+    };
+    let id = net.send(0, b"k", quorum, put_op(b"", b"v"));
+    let (outcome, _) = net.answer(id).expect("at once");
+    assert!(
+        matches!(
+            outcome,
+            Outcome::Failed(Failure::Quorum {
+                got: 1,
+                needed: 2,
+                is_in_doubt: false
+            })
+        ),
+        "{outcome:?}"
+    );
+}

@@ -140,13 +140,16 @@ impl Shard {
             self.measure(now, effects);
         }
         let is_alone = self.view.as_ref().is_none_or(|view| view.is_alone());
+        if is_alone
+            && let Event::Request(request) = &event
+            && let Some(failure) = beyond_one(request.quorum)
+        {
+            return effects.reply(request.id, Outcome::Failed(failure));
+        }
         if is_alone && self.coordinator.len() == 0 && self.upkeep.is_idle() {
             return match event {
                 Event::Note(note) => self.note(now, note, effects),
                 Event::Message { .. } | Event::PeerLost(_) => {}
-                Event::Request(request) if let Some(failure) = beyond_one(request.quorum) => {
-                    effects.reply(request.id, Outcome::Failed(failure));
-                }
                 event => self.replica.step(now, event, effects),
             };
         }
