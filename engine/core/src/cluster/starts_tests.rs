@@ -4,24 +4,49 @@
 use serde_json::json;
 
 use super::network_tests::{Network, serves_nothing};
-use crate::base::ids::PartitionId;
+use crate::base::ids::{PartitionId, ShardIndex};
 use crate::port::Note;
+
+/// A machine's directory as it was at a moment.
+struct Directory {
+    state: Option<Vec<u8>>,
+    start_count: u64,
+}
+
+impl Directory {
+    fn of(network: &Network, node: usize) -> Self {
+        let own = &network.nodes[node];
+        Self {
+            state: own.state.clone(),
+            start_count: own.start_count,
+        }
+    }
+
+    /// The machine's next start is from it.
+    fn put_back(self, network: &mut Network, node: usize) {
+        let own = &mut network.nodes[node];
+        (own.state, own.start_count) = (self.state, self.start_count);
+    }
+}
+
+/// Two starts of a node, of which an older directory knows nothing.
+fn start_twice(network: &mut Network, node: usize) {
+    for _ in 0..2 {
+        network.kill(node);
+        network.run_ms(500);
+        network.start(node);
+        network.run_ms(1_000);
+    }
+}
 
 #[test]
 fn a_directory_from_the_past_holds_nothing_until_others_brought_it_up() {
     let mut network = Network::cluster(3, 64, 8);
-    let backup = network.nodes[1].state.clone();
-    let backup_count = network.nodes[1].start_count;
-    for _ in 0..2 {
-        network.kill(1);
-        network.run_ms(500);
-        network.start(1);
-        network.run_ms(1_000);
-    }
+    let past = Directory::of(&network, 1);
+    start_twice(&mut network, 1);
     network.kill(1);
     network.run_ms(500);
-    network.nodes[1].state = backup;
-    network.nodes[1].start_count = backup_count;
+    past.put_back(&mut network, 1);
     network.moves_data = false;
     network.start(1);
     network.run_ms(1_500);
@@ -45,9 +70,9 @@ fn a_directory_from_the_past_holds_nothing_until_others_brought_it_up() {
     let view = network.nodes[1].view.clone().expect("has one");
     for (partition, _) in (0u32..).zip(view.partitions.iter()) {
         for shard in 0..2 {
-            let note = crate::port::Note::Gained {
-                shard: crate::base::ids::ShardIndex(shard),
-                partition: crate::base::ids::PartitionId(partition),
+            let note = Note::Gained {
+                shard: ShardIndex(shard),
+                partition: PartitionId(partition),
                 epoch: view.epoch,
             };
             network.with(1, |machine, now, out| machine.note(now, &note, out));
@@ -59,23 +84,13 @@ fn a_directory_from_the_past_holds_nothing_until_others_brought_it_up() {
 #[test]
 fn a_directory_from_the_past_is_told_so_by_whoever_remembers() {
     let mut network = Network::cluster(3, 64, 8);
-    let past = [0, 1].map(|node| {
-        (
-            network.nodes[node].state.clone(),
-            network.nodes[node].start_count,
-        )
-    });
-    for _ in 0..2 {
-        network.kill(1);
-        network.run_ms(500);
-        network.start(1);
-        network.run_ms(1_000);
-    }
+    let past = [0, 1].map(|node| Directory::of(&network, node));
+    start_twice(&mut network, 1);
     (0..3).for_each(|node| network.kill(node));
     network.run_ms(500);
     network.moves_data = false;
-    for (node, (state, start_count)) in past.into_iter().enumerate() {
-        (network.nodes[node].state, network.nodes[node].start_count) = (state, start_count);
+    for (node, past) in past.into_iter().enumerate() {
+        past.put_back(&mut network, node);
         network.start(node);
     }
     // Each vouches for the other, and both take part.
@@ -95,18 +110,15 @@ fn a_directory_from_the_past_is_told_so_by_whoever_remembers() {
 #[test]
 fn a_start_that_was_counted_before_is_told_so_by_whoever_heard_the_other() {
     let mut network = Network::cluster(3, 64, 8);
-    let past = [0, 1].map(|node| {
-        let own = &network.nodes[node];
-        (own.state.clone(), own.start_count)
-    });
+    let past = [0, 1].map(|node| Directory::of(&network, node));
     network.kill(1);
     network.start(1);
     network.run_ms(1_000);
     [0, 1].into_iter().for_each(|node| network.kill(node));
     network.moves_data = false;
     network.side = [(0, 1), (1, 1), (2, 0)].into();
-    for (node, (state, start_count)) in past.into_iter().enumerate() {
-        (network.nodes[node].state, network.nodes[node].start_count) = (state, start_count);
+    for (node, past) in past.into_iter().enumerate() {
+        past.put_back(&mut network, node);
         network.start(node);
     }
     // The first is from the past as well, and vouches for it.
@@ -127,12 +139,12 @@ fn a_start_that_was_counted_before_is_told_so_by_whoever_heard_the_other() {
 #[test]
 fn a_start_that_was_counted_before_starts_anew_though_others_have_no_news_for_it() {
     let mut network = Network::cluster(3, 64, 8);
-    let past = (network.nodes[1].state.clone(), network.nodes[1].start_count);
+    let past = Directory::of(&network, 1);
     network.kill(1);
     network.start(1);
     network.run_ms(1_000);
     network.kill(1);
-    (network.nodes[1].state, network.nodes[1].start_count) = past;
+    past.put_back(&mut network, 1);
     // It takes part by its own word, with the count of the other, and it is the others that lack something.
     network.moves_data = false;
     network.side.insert(1, 1);
@@ -193,7 +205,7 @@ fn what_is_said_to_a_removed_node_does_not_refuse_the_next_one_at_its_address() 
 #[test]
 fn a_start_that_never_came_into_the_ring_is_no_other_process() {
     let mut network = Network::cluster(3, 64, 8);
-    let past = (network.nodes[1].state.clone(), network.nodes[1].start_count);
+    let past = Directory::of(&network, 1);
     network.kill(1);
     // It speaks, and is not let in.
     network.nodes[1].ahead_ms = 60_000;
@@ -201,7 +213,7 @@ fn a_start_that_never_came_into_the_ring_is_no_other_process() {
     network.run_ms(1_000);
     network.kill(1);
     network.nodes[1].ahead_ms = 0;
-    (network.nodes[1].state, network.nodes[1].start_count) = past;
+    past.put_back(&mut network, 1);
     network.moves_data = false;
     network.start(1);
     network.run_ms(3_000);
