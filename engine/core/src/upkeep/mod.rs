@@ -8,7 +8,7 @@
 //! # Layout
 //! - `handoff`: hints to the nodes that they are for; `rescue`: those of which what was kept is lost;
 //! - `gather`: records by their tokens, from memory or disk;
-//! - `session`, `reconcile`: what two replicas hold of one slice is made equal;
+//! - `session`, `reconcile`: what two replicas hold of one slice is made equal; `serve`: the other side of that;
 //! - `duties`: what is to be done, and when: `transfers`, `handovers`, `rounds` of comparisons;
 //! - `reaper`: tombstones that nobody needs any more.
 //!
@@ -24,6 +24,7 @@ mod reaper;
 mod reconcile;
 mod rescue;
 mod rounds;
+mod serve;
 mod session;
 mod transfers;
 
@@ -38,8 +39,9 @@ use crate::ring::RingView;
 use duties::Duties;
 use handoff::{Delivery, Handoff};
 use reaper::{Asked, Reaper, Reaping};
-use reconcile::{Merge, Push, Served};
+use reconcile::{Merge, Push};
 use rescue::Untold;
+use serve::Served;
 use session::Session;
 
 /// How often it looks at what it has under way.

@@ -1,8 +1,8 @@
-//! The driver of sessions, and the answers to those of peers.
+//! The driver of this shard's own sessions. Those of peers are answered in `serve`.
 //!
 //! Invariants:
 //! - of each session one comparison and one pull is under way, and at most [`PUSHES_MAX`] pushes;
-//! - a peer answers only for what it holds: silence is no evidence that it has nothing.
+//! - silence is no evidence that the peer has nothing.
 
 use crate::base::hash;
 use crate::base::ids::{NodeId, PartitionId, ShardIndex, Token};
@@ -10,17 +10,16 @@ use crate::base::mark::{self, Mark};
 use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::upkeep_call;
-use crate::port::{CallId, KeyName, Lane, Message, Op, Outcome, Peer, Refusal, TokenRange};
+use crate::port::{KeyName, Lane, Message, Op, Outcome, Refusal, TokenRange};
 use crate::replica::records::{RangeSum, ReadEnd};
 use crate::replica::turn::Turn;
-use crate::ring::PartitionView;
 
 use super::gather::{Gather, RecordParts, take_record};
-use super::session::{Asked, Ended, Kind, LIST_KEYS_MAX, Session, read_pairs, write_pairs};
+use super::session::{Asked, Ended, Kind, Session, read_pairs};
 use super::{Job, Upkeep, WALKED_KEY_BYTES, ask, send_object, spend};
 
 /// Tokens of one pull.
-const PULL_TOKENS_MAX: usize = 256;
+pub(super) const PULL_TOKENS_MAX: usize = 256;
 /// Pushes under way of one session: the receiver's credit.
 const PUSHES_MAX: u32 = 32;
 /// Merges under way of one session, beyond which nothing more is pulled.
@@ -32,8 +31,6 @@ const SILENT_NS_MAX: u64 = 1_000_000_000;
 const TRIES_MAX: u32 = 4;
 /// How long a push may be unanswered.
 const PUSH_SILENT_NS_MAX: u64 = 5_000_000_000;
-/// Pulls of peers that are served at once; more are not heard, and asked again.
-const SERVED_MAX: usize = 32;
 
 /// A push that waits for its answer.
 pub(super) struct Push {
@@ -44,22 +41,6 @@ pub(super) struct Push {
 /// A merge that waits for this shard's replica.
 pub(super) struct Merge {
     session: SlotId,
-}
-
-/// A peer's pull.
-pub(super) struct Served {
-    peer: Peer,
-    call: CallId,
-    tokens: Vec<Token>,
-    /// None while it waits for its turn: the peer goes at the pace of this shard's background, whose disk it is.
-    gather: Option<Gather>,
-}
-
-/// Whether a row says that this node holds the partition.
-pub(super) fn holds(turn: &Turn<'_>, row: &PartitionView) -> bool {
-    let me = turn.view.my_number();
-    me.is_some_and(|me| row.read.contains(&me) || row.write.contains(&me) && !row.is_pending_here)
-        || row.is_draining_here
 }
 
 impl Upkeep {
@@ -419,127 +400,6 @@ impl Upkeep {
             }
         }
     }
-
-    /// A peer compares.
-    pub(super) fn serve_compare(
-        &mut self,
-        turn: &mut Turn<'_>,
-        (from, call): (Peer, CallId),
-        range: TokenRange,
-        theirs: RangeSum,
-    ) {
-        let Some(part) = turn.replica.own_part(range) else {
-            return;
-        };
-        let partition = turn.view.slices.partition_of(part.first);
-        let is_held = turn
-            .view
-            .partition(partition)
-            .is_some_and(|row| holds(turn, row));
-        if !is_held || turn.replica.tainted().any(|tainted| tainted == partition) {
-            return;
-        }
-        let held = turn.replica.sum_of(part);
-        spend_walk(turn, part, held);
-        let is_narrow = part.last.0 - part.first.0 < 16;
-        let is_equal = part == range && held == theirs;
-        let is_listed = !is_equal && (held.count <= LIST_KEYS_MAX || is_narrow);
-        let mut list = Vec::new();
-        if is_listed {
-            let pairs = turn.replica.pairs(part);
-            write_pairs(
-                &mut list,
-                pairs.map(|(token, entry)| (token, entry.fingerprint)),
-            );
-        }
-        spend(turn, list.len() as u64);
-        let list = turn.effects.keep(&list);
-        let message = Message::Compared {
-            call,
-            range: part,
-            sum: held.sum,
-            count: held.count,
-            list,
-        };
-        turn.answer_peer(from, message);
-    }
-
-    /// A peer pulls.
-    pub(super) fn serve_pull(
-        &mut self,
-        turn: &mut Turn<'_>,
-        (from, call): (Peer, CallId),
-        tokens: &[u8],
-    ) {
-        let mut served = 0;
-        for id in self.jobs.ids().collect::<Vec<_>>() {
-            if let Some(Job::Served(other)) = self.jobs.get_mut(id) {
-                // Asked again while it waits or is read.
-                if other.peer == from && other.call == call {
-                    return;
-                }
-                served += 1;
-            }
-        }
-        if served >= SERVED_MAX {
-            return;
-        }
-        let (eights, _) = tokens.as_chunks::<8>();
-        let is_held = eights.first().is_some_and(|eight| {
-            let row = turn.view.of_token(Token(u64::from_le_bytes(*eight)));
-            row.is_some_and(|row| holds(turn, row))
-        });
-        if !is_held {
-            return;
-        }
-        let tokens: Vec<Token> = eights
-            .iter()
-            .take(PULL_TOKENS_MAX)
-            .map(|eight| Token(u64::from_le_bytes(*eight)))
-            .collect();
-        let id = self.jobs.insert(Job::Served(Box::new(Served {
-            peer: from,
-            call,
-            tokens,
-            gather: None,
-        })));
-        self.begin_pull(turn, id);
-    }
-
-    /// Begins to answer a pull, if it is time.
-    fn begin_pull(&mut self, turn: &mut Turn<'_>, id: SlotId) {
-        if let Some(Job::Served(served)) = self.jobs.get_mut(id)
-            && served.gather.is_none()
-            && turn.replica.background.is_open(turn.now.mono_ns)
-        {
-            let gather = Gather::begin(turn, &served.tokens);
-            spend(turn, gather.bytes_upper);
-            served.gather = Some(gather);
-            self.answer_pull(turn, id);
-        }
-    }
-
-    fn answer_pull(&mut self, turn: &mut Turn<'_>, id: SlotId) {
-        let is_done = matches!(
-            self.jobs.get_mut(id),
-            Some(Job::Served(served)) if served.gather.as_ref().is_some_and(Gather::is_done)
-        );
-        if !is_done {
-            return;
-        }
-        if let Some(Job::Served(served)) = self.jobs.remove(id)
-            && let Some(gather) = served.gather
-        {
-            let records = turn.effects.keep(&gather.records);
-            let message = Message::Records {
-                call: served.call,
-                tokens_answered: gather.tokens_answered as u32,
-                records,
-                is_incomplete: gather.is_incomplete,
-            };
-            turn.answer_peer(served.peer, message);
-        }
-    }
 }
 
 /// Whether to ask again; too often, and the session has failed.
@@ -570,7 +430,7 @@ fn push_what_merged(turn: &Turn<'_>, session: &mut Session) {
 }
 
 /// Pays for adding up a range; the sum of a whole slice is there.
-fn spend_walk(turn: &mut Turn<'_>, range: TokenRange, sum: RangeSum) {
+pub(super) fn spend_walk(turn: &mut Turn<'_>, range: TokenRange, sum: RangeSum) {
     let partition = turn.view.slices.partition_of(range.first);
     if turn.replica.slice(partition) != range {
         spend(turn, sum.count.saturating_mul(WALKED_KEY_BYTES));
