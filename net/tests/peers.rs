@@ -655,6 +655,39 @@ fn a_node_that_is_not_the_one_wanted_or_of_another_cluster_is_refused() {
 }
 
 #[test]
+fn what_a_refused_node_had_said_is_not_counted_against_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = ReactorOptions {
+        held_bytes_max: 64 << 10,
+        ..ReactorOptions::default()
+    };
+    let side = start_with(dir.path(), (1, None), options);
+    let address = SocketAddr::new(side.address.ip(), side.address.port() + 1);
+    for _ in 0..20 {
+        let wrong = PeerHello {
+            to: NodeId(5),
+            ..hello(&side)
+        };
+        let mut bytes = Vec::new();
+        wire::encode(&mut bytes, u64::MAX, false, &wire::Message::Peer(wrong));
+        // What follows a hello at once, as of a node that is sure of itself.
+        bytes.resize(bytes.len() + 8_000, 0);
+        let mut raw = Raw(TcpStream::connect(address).expect("connected"));
+        raw.0.write_all(&bytes).expect("written");
+        assert!(raw.answer().contains("not"));
+        assert!(raw.has_ended());
+    }
+    let mut client = Raw(TcpStream::connect(address).expect("connected"));
+    let mut ping = Vec::new();
+    wire::encode(&mut ping, 1, false, &wire::Message::Ping);
+    let (first, rest) = ping.split_at(5);
+    client.0.write_all(first).expect("written");
+    std::thread::sleep(Duration::from_millis(100));
+    client.0.write_all(rest).expect("written");
+    assert_eq!(client.answer(), "Pong");
+}
+
+#[test]
 fn what_waits_for_a_peer_that_never_reads_is_bounded_and_it_is_given_up() {
     let dir = tempfile::tempdir().expect("a directory");
     let side = start(dir.path(), 1, None);

@@ -7,15 +7,15 @@
 //! - `health`: whether the node serves, and why not;
 //! - `metrics`: the counters as Prometheus text;
 //! - `console.html`: the page for people;
+//! - `connections`: how many there are, with TLS or without;
 //! - `command`: an operator's command;
-//! - `tls`: connections with TLS;
 //! - `status`: the same as JSON, with what the node is, and its cluster as it sees it; `/ring` is who has what.
 
 mod command;
+mod connections;
 mod health;
 mod metrics;
 mod status;
-mod tls;
 #[cfg(test)]
 mod watch_tests;
 
@@ -26,7 +26,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -35,10 +35,11 @@ use gramme_engine::Engine;
 use rustls::ServerConfig;
 use tokio::sync::oneshot;
 
+use crate::native::COMMAND_BYTES_MAX;
 use crate::node::Addresses;
 use crate::reactor::Counters;
 use crate::secret::Secret;
-use tls::TlsListener;
+use connections::Connections;
 
 /// How long a page waits for the control shard.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -95,6 +96,7 @@ impl Admin {
             .route("/status", get(status))
             .route("/ring", get(ring))
             .route("/cluster", post(command::cluster))
+            .layer(DefaultBodyLimit::max(COMMAND_BYTES_MAX))
             .with_state(Arc::clone(&shared));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -105,12 +107,8 @@ impl Admin {
             .spawn(move || {
                 let served = runtime.block_on(async {
                     let socket = tokio::net::TcpListener::from_std(socket)?;
-                    let serve = async {
-                        match tls {
-                            None => axum::serve(socket, router).await,
-                            Some(tls) => axum::serve(TlsListener::new(socket, tls), router).await,
-                        }
-                    };
+                    let connections = Connections::new(socket, tls);
+                    let serve = async { axum::serve(connections, router).await };
                     tokio::select! {
                         served = serve => served,
                         // A dropped sender ends it too.

@@ -17,5 +17,6 @@ mod table;
 #[cfg(test)]
 mod session_tests;
 
+pub(crate) use operator::COMMAND_BYTES_MAX;
 pub use session::{IN_FLIGHT_MAX, NativeProtocol, REQUEST_BYTES_MAX};
 pub use table::RingTable;

@@ -12,11 +12,17 @@ use crate::secret::Secret;
 /// Where a command has its token.
 pub(crate) const TOKEN_FIELD: &str = "token";
 
+/// The longest command; a longer one is none.
+pub(crate) const COMMAND_BYTES_MAX: usize = 64 << 10;
+
 /// What is handed on of an operator's command; or why nothing is.
 pub(super) fn permitted<'a>(
     token: Option<&Secret>,
     command: &'a [u8],
 ) -> Result<Cow<'a, [u8]>, &'static str> {
+    if command.len() > COMMAND_BYTES_MAX {
+        return Err("a command is not as long as this");
+    }
     // What is no command, the core says.
     let Ok(mut said) = serde_json::from_slice::<Map<String, Value>>(command) else {
         return Ok(Cow::Borrowed(command));
@@ -81,6 +87,15 @@ mod tests {
         for wrong in ["\"wrong\"", "7", "null"] {
             assert!(asked(&format!(r#"{{"command":"commit","token":{wrong}}}"#)).is_err());
         }
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_command_is_not_looked_at() {
+        let long = format!(
+            r#"{{"command":"status","x":"{}"}}"#,
+            "x".repeat(COMMAND_BYTES_MAX)
+        );
+        assert!(permitted(None, long.as_bytes()).is_err_and(|why| why.contains("long")));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::os::fd::AsRawFd;
 use gramme_engine::edge::Port;
 use gramme_engine::ring::Ring;
 
-use super::address::RawAddress;
+use super::connect::Connect;
 use super::operation::{self, Operation};
 use super::pool::Pool;
 use super::session::{ConnectionId, Io, Session};
@@ -45,26 +45,13 @@ pub(super) enum Life {
     Closed,
 }
 
-/// How far a connection of this side's has come.
-enum Connect {
-    /// The kernel is to be asked.
-    Asked(RawAddress),
-    /// It was; it reads the address.
-    UnderWay {
-        _address: RawAddress,
-        is_cancelled: bool,
-    },
-    /// It is connected, or failed and closed.
-    Done,
-}
-
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
-    socket: TcpStream,
+    pub(super) socket: TcpStream,
     session: Box<dyn Session>,
     tls: Option<Box<Tls>>,
     pub(super) life: Life,
-    connect: Connect,
+    pub(super) connect: Connect,
     /// What its session said, until it is taken.
     said: Option<Box<dyn Any>>,
     /// No input is given until it is resumed.
@@ -126,33 +113,6 @@ impl Connection {
     pub(super) fn with_tls(mut self, tls: Option<Tls>) -> Self {
         self.tls = tls.map(Box::new);
         self
-    }
-
-    /// A connection that this side opens; the socket is not connected yet.
-    pub(super) fn connecting(
-        id: ConnectionId,
-        socket: TcpStream,
-        (session, address): (Box<dyn Session>, RawAddress),
-    ) -> Self {
-        Self {
-            connect: Connect::Asked(address),
-            is_watched: true,
-            ..Self::new(id, socket, session)
-        }
-    }
-
-    /// Whether the other side has taken it; true also once it was lost again.
-    pub(super) const fn is_connected(&self) -> bool {
-        matches!(self.connect, Connect::Done)
-    }
-
-    /// The connect has ended.
-    pub(super) fn connected(&mut self, result: i32) {
-        self.connect = Connect::Done;
-        if result < 0 {
-            tracing::debug!(error = %std::io::Error::from_raw_os_error(-result), "a peer cannot be reached");
-            self.close();
-        }
     }
 
     /// Closes it at this time, unless it was resumed by then.
@@ -218,9 +178,10 @@ impl Connection {
         Some(&mut self.out)
     }
 
-    /// Bytes of input that it holds.
+    /// Bytes of input that it holds, a handshake's among them; none once it ends.
     pub(super) fn held_bytes(&self) -> usize {
-        self.held.len()
+        let tls = self.tls.as_ref().filter(|_| self.life == Life::Open);
+        self.held.len() + tls.map_or(0, |tls| tls.handshake_bytes())
     }
 
     /// Whether it is closed and nothing of it is under way.
@@ -425,6 +386,7 @@ impl Connection {
         self.life = Life::Closed;
         self.held = Vec::new();
         self.out = Vec::new();
+        self.tls = None;
         // It may be shut by the client already.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
@@ -491,36 +453,6 @@ impl Connection {
         }
         self.is_held_back = self.must_wait();
         used
-    }
-
-    /// Has the kernel connect it, or give that up; returns whether it is connected, or lost.
-    fn connect(&mut self, ring: &mut Ring) -> bool {
-        match &mut self.connect {
-            Connect::Done => return true,
-            Connect::Asked(_) if self.life == Life::Closed => {
-                self.connect = Connect::Done;
-                return true;
-            }
-            Connect::Asked(address) => {
-                // SAFETY: the address is on the heap, and is kept until the completion: the connection is not removed
-                // before.
-                unsafe { operation::connect(ring, self.id, self.socket.as_raw_fd(), address) };
-                let asked = std::mem::replace(&mut self.connect, Connect::Done);
-                if let Connect::Asked(address) = asked {
-                    self.connect = Connect::UnderWay {
-                        _address: address,
-                        is_cancelled: false,
-                    };
-                }
-            }
-            Connect::UnderWay { is_cancelled, .. } => {
-                if self.life == Life::Closed && !*is_cancelled {
-                    *is_cancelled = true;
-                    operation::cancel(ring, Operation::Connect(self.id));
-                }
-            }
-        }
-        false
     }
 
     fn take_buffer(&mut self, pool: &mut Pool) {

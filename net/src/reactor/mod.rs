@@ -12,11 +12,15 @@
 //! - `pool`: output buffers;
 //! - `tls`: what seals and opens a connection's bytes;
 //! - `connection`: one client, or another node;
+//! - `connect`: one that this side opens, until it is connected;
+//! - `accept`: from a listener to a connection;
 //! - `owner`: what whoever owns a reactor does with its connections;
 //! - `edge`: the reactor itself, an [`Edge`](gramme_engine::edge::Edge).
 
+mod accept;
 mod address;
 mod buffers;
+mod connect;
 mod connection;
 pub mod counters;
 mod edge;
@@ -26,6 +30,7 @@ mod pool;
 pub mod session;
 mod tls;
 
+pub use accept::Listener;
 pub use counters::Counters;
-pub use edge::{Listener, Reactor, ReactorOptions};
+pub use edge::{Reactor, ReactorOptions};
 pub use owner::Wrote;

@@ -133,6 +133,8 @@ impl Reactor {
     /// Closes a connection when its output was sent.
     pub fn end(&mut self, id: ConnectionId) {
         if let Some(connection) = get(&mut self.connections, id) {
+            // What it holds is forgotten.
+            self.held_bytes -= connection.held_bytes();
             connection.end();
             self.list(id);
         }

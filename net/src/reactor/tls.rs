@@ -75,6 +75,15 @@ impl Tls {
         self.state.is_handshaking()
     }
 
+    /// What the other side has sent of a handshake that is not over.
+    pub(super) fn handshake_bytes(&self) -> usize {
+        if self.is_handshaking() {
+            self.handshake_bytes
+        } else {
+            0
+        }
+    }
+
     /// Whether the other side has shown a node's certificate.
     pub(super) fn is_with_node(&self) -> bool {
         let shown = self.state.peer_certificates().and_then(<[_]>::first);

@@ -1,8 +1,9 @@
 //! Passwords and tokens, without TLS: on the loopback.
 
 use std::fs;
+use std::io::{ErrorKind, Read as _};
 
-use crate::node::{Node, complaint, run};
+use crate::node::{Node, complaint, connect, run};
 
 const PASSWORD: &str = "a-password-of-this-test";
 const TOKEN: &str = "a-token-of-this-test";
@@ -38,6 +39,29 @@ fn a_redis_client_says_the_password_first_and_nothing_shows_it() {
     for shown in [status, metrics, config, said] {
         assert!(!shown.contains(PASSWORD), "{shown}");
     }
+}
+
+#[test]
+fn who_does_not_say_the_password_in_time_is_closed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), "", &[("GRAMME_PASSWORD", PASSWORD)]);
+    let mut known = node.redis();
+    assert_eq!(known.say(&format!("AUTH {PASSWORD}")), "+OK");
+    let mut asking = node.redis();
+    assert_eq!(asking.say("PING"), NOAUTH);
+    // The admin server says to everybody how the node does, but waits for nobody to ask.
+    for mut stranger in [node.redis().0, asking.0, connect(&node.admin())] {
+        let mut rest = Vec::new();
+        let read = stranger.read_to_end(&mut rest);
+        assert!(
+            !read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+            "it was kept"
+        );
+    }
+    // Known once is known, also when it starts afresh much later.
+    assert_eq!(known.say("RESET"), "+RESET");
+    assert_eq!(known.say("PING"), NOAUTH);
+    assert_eq!(known.say(&format!("AUTH {PASSWORD}")), "+OK");
 }
 
 #[test]
