@@ -21,8 +21,11 @@ use super::{
 
 /// The first pause between two rounds among those that hold a key is [`RETRY_STEP_NS`]; so often it is doubled, to 320 ms.
 const PAUSE_DOUBLINGS_MAX: u8 = 5;
+/// How many nodes are asked in one round.
+const TRIES_MAX: u8 = 8;
 
 impl Coordinator {
+    /// This node does not hold the key: the request is coordinated at one that does.
     pub(super) fn begin_forward(&mut self, turn: &mut Turn<'_>, request: &Request<'_>) {
         if request.is_forwarded {
             // The sender's ring is another one: it is told, and looks again.
@@ -144,7 +147,7 @@ impl Coordinator {
         let token = slot.request.request().token;
         let is_write = slot.request.request().op.is_write();
         let tried = slot.tried.clone();
-        let is_done = slot.attempt >= 8;
+        let is_done = slot.attempt >= TRIES_MAX;
         let mut holders = self.holders_by_cost(turn, token);
         if is_write {
             // One that takes no values would only say so.
@@ -276,16 +279,25 @@ impl Coordinator {
         turn.effects.reply(client, outcome);
     }
 
-    /// The node that was asked is away. What may have begun there is only asked again where that changes nothing.
+    /// The node that was asked is away. What may have begun there is only asked again where the answer is as true after that:
+    /// not what depends on what is there, or answers with it.
     pub(super) fn forward_failed(&mut self, turn: &mut Turn<'_>, id: SlotId) {
         let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
             return;
         };
         let request = slot.request.request();
         let is_repeatable = match request.op {
-            Op::Put(put) => put.condition == Condition::Always,
+            Op::Put(put) => put.condition == Condition::Always && !put.want_previous,
+            Op::Delete { want_previous, .. } => !want_previous,
             Op::SetExpiry { .. } => false,
-            _ => true,
+            Op::Get
+            | Op::Exists
+            | Op::Fetch { .. }
+            | Op::Merge { .. }
+            | Op::Scan { .. }
+            | Op::Records { .. }
+            | Op::Count
+            | Op::Cluster { .. } => true,
         };
         slot.past.may_have_happened |= request.op.is_write() && !mutant::is(Mutant::DoubtDenied);
         if is_repeatable {

@@ -1,6 +1,6 @@
 //! A write that nobody can take for now: it goes round among the nodes that hold its key, with pauses.
 
-use crate::port::{Failure, Outcome, Quorum};
+use crate::port::{ContextArg, Failure, Op, Outcome, Quorum};
 use crate::ring::PartitionView;
 use crate::shard::bench_tests::DiskIs;
 
@@ -164,6 +164,28 @@ fn what_all_refused_was_not_applied_and_says_why() {
         (10..=45).contains(&sent),
         "{sent} messages in three seconds"
     );
+}
+
+#[test]
+fn what_answers_with_a_former_value_is_not_asked_for_twice() {
+    let mut net = Net::new(4, 3);
+    net.put(0, b"k", b"", b"v");
+    let take = Op::Delete {
+        context: ContextArg::Latest,
+        want_previous: true,
+        want_context: false,
+        write_id: None,
+    };
+    // Whoever is asked has deleted it, and its answer does not come.
+    net.late.extend([0, 1, 2]);
+    let id = net.send(3, b"k", Quorum::default(), take);
+    net.run(1_500);
+    let (outcome, _) = net.answer(id).expect("answered when it counts as silent");
+    assert!(
+        matches!(outcome, Outcome::Failed(Failure::InDoubt)),
+        "the next one might say that nothing was there: {outcome:?}"
+    );
+    assert_eq!(handed_on(&net), 1);
 }
 
 /// Redis clients name no deadline: theirs is five seconds, for the whole of it.
