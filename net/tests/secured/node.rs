@@ -67,29 +67,31 @@ impl Node {
         );
         fs::create_dir_all(dir).expect("made");
         fs::write(dir.join("gramme.toml"), text).expect("written");
-        let log = fs::File::create(dir.join("log")).expect("a log");
-        let process = Command::new(PROGRAM)
-            .args(["serve", "--config"])
-            .arg(dir.join("gramme.toml"))
-            .env("GRAMME_LOG", "debug")
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("it starts");
         let mut node = Self {
             dir: dir.to_path_buf(),
             host: host.to_owned(),
             port,
-            process,
+            process: spawn(dir, environment),
         };
-        until("a node that is ready", || {
-            let ended = node.process.try_wait().expect("ours");
-            assert!(ended.is_none(), "it ended: {}", node.said());
-            node.said().lines().any(|line| line.starts_with("ready "))
-        });
+        node.wait_until_ready();
         node
+    }
+
+    /// Kills it, and starts it again where it was.
+    pub(crate) fn kill_and_start(&mut self, between: impl FnOnce()) {
+        self.process.kill().expect("it ran");
+        self.process.wait().expect("ours");
+        between();
+        self.process = spawn(&self.dir, &[]);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&mut self) {
+        until("a node that is ready", || {
+            let ended = self.process.try_wait().expect("ours");
+            assert!(ended.is_none(), "it ended: {}", self.said());
+            self.said().lines().any(|line| line.starts_with("ready "))
+        });
     }
 
     /// All that it said so far.
@@ -137,6 +139,21 @@ impl Node {
         );
         self.said()
     }
+}
+
+/// Its process; what it says goes to a log of its own.
+fn spawn(dir: &Path, environment: &[(&str, &str)]) -> Child {
+    let log = fs::File::create(dir.join("log")).expect("a log");
+    Command::new(PROGRAM)
+        .args(["serve", "--config"])
+        .arg(dir.join("gramme.toml"))
+        .env("GRAMME_LOG", "debug")
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("it starts")
 }
 
 impl Drop for Node {

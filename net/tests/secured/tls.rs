@@ -214,7 +214,7 @@ fn garbage_and_half_handshakes_end_only_their_own_connections() {
     }
     assert_eq!(served.say("GET k"), "v", "who was known stays");
     let tls = client_tls(&secured.client);
-    let status = status(node, &tls);
+    let status = status(&node.admin(), &tls);
     assert_eq!(
         status["network"]["connections_closed_strangers"], 4,
         "{status}"
@@ -225,9 +225,18 @@ fn garbage_and_half_handshakes_end_only_their_own_connections() {
     );
 }
 
+/// What these keep for others.
+fn nodes_hints(admins: &[String], tls: &ClientTls) -> u64 {
+    let kept = admins.iter().map(|admin| {
+        let status = status(admin, tls);
+        status["hints_pending"].as_u64().unwrap_or(u64::MAX)
+    });
+    kept.fold(0, u64::saturating_add)
+}
+
 /// A node's `/status`.
-fn status(node: &Node, tls: &ClientTls) -> serde_json::Value {
-    let address = node.admin().parse().expect("an address");
+fn status(admin: &str, tls: &ClientTls) -> serde_json::Value {
+    let address = admin.parse().expect("an address");
     let mut stream = Stream::connect(&address, WAIT, Some(tls)).expect("connected");
     stream
         .write_all(b"GET /status HTTP/1.0\r\n\r\n")
@@ -285,6 +294,34 @@ fn three_nodes_with_certificates_form_a_cluster_and_a_client_cannot_join_it() {
         let client = blocking::Client::connect_with(&[node.native()], options(Some(tls.clone())));
         let read = client.expect("let in").get(b"k").expect("read");
         assert_eq!(read.latest(), Some(b"v".as_slice()));
+    }
+    let first_two = [nodes[0].admin(), nodes[1].admin()];
+    // One is killed; what it misses comes to it over new connections when it is back.
+    let values: Vec<Vec<u8>> = (0..100_u8).map(|number| vec![number; 100_000]).collect();
+    nodes[2].kill_and_start(|| {
+        let rules = gramme::client::RequestOptions::default().quorum(3, 1, 2);
+        let client = client.with(rules);
+        for (number, value) in values.iter().enumerate() {
+            client
+                .put(&number.to_be_bytes(), value, None)
+                .expect("written");
+        }
+        let hints: u64 = nodes_hints(&first_two, &tls);
+        assert!(hints > 0, "nobody has kept anything for it");
+    });
+    until("nothing kept for it any more", || {
+        nodes_hints(&first_two, &tls) == 0
+    });
+    let rules = gramme::client::RequestOptions::default()
+        .quorum(3, 3, 3)
+        .strict();
+    let all = client.with(rules);
+    for (number, value) in values.iter().enumerate() {
+        let read = all.get(&number.to_be_bytes()).expect("read by three");
+        assert!(
+            read.latest() == Some(&value[..]),
+            "{number} came back otherwise"
+        );
     }
     // Whoever has a client's certificate may read and write, but is no node.
     let mut stream = Stream::connect(&first.parse().expect("an address"), WAIT, Some(&tls));
