@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The walk-through of WALKTHROUGH.md on one host: three machines are three network namespaces with a bridge between them.
 # Prints each command as one would type it on that machine, and what it answered. Needs root, `ip`, curl, redis-cli and
-# the three programs: `three-machines.sh DIR_OF_PROGRAMS`. Leaves nothing behind.
+# the three programs: `three-machines.sh DIR_OF_PROGRAMS`. Leaves nothing behind. With CERTIFICATES=1 the nodes trust
+# certificates and a password instead of the network (section 8); that needs openssl.
 set -euo pipefail
 programs="$(realpath "${1:?the directory of gramme, gramme-tune and gramme-bench}")"
 root="$(mktemp -d)"
@@ -28,6 +29,27 @@ clean() {
 }
 trap clean EXIT
 
+# Section 8's authority, and a certificate of it: its name, and by which names the other side knows it.
+certificates="${CERTIFICATES:-}"
+issue() {
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj "/CN=$1" -addext "subjectAltName=$2" \
+        -keyout "$root/$1.key" -out "$root/$1.csr"
+    openssl x509 -req -in "$root/$1.csr" -CA "$root/ca.pem" -CAkey "$root/ca.key" -days 365 -copy_extensions copy \
+        -out "$root/$1.pem"
+}
+redis=(redis-cli)
+health="http://127.0.0.1:7480/health"
+if [ -n "$certificates" ]; then
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 3650 -subj "/CN=our gramme" \
+        -keyout "$root/ca.key" -out "$root/ca.pem" 2>/dev/null
+    issue operator DNS:operator 2>/dev/null
+    (umask 077; echo 'a password' > "$root/password")
+    export GRAMME_TLS_CA="$root/ca.pem" GRAMME_TLS_CERT="$root/operator.pem" GRAMME_TLS_KEY="$root/operator.key"
+    export REDISCLI_AUTH='a password' CURL_CA_BUNDLE="$root/ca.pem"
+    redis+=(--tls --cacert ../ca.pem)
+    health="https://127.0.0.1:7480/health"
+fi
+
 ip netns add "$net-sw"
 ip -n "$net-sw" link add name sw0 type bridge
 ip -n "$net-sw" link set sw0 up
@@ -46,8 +68,14 @@ for machine in 0 1 2; do
         echo "zone = \"rack-${names[$machine]}\""
         echo "listen = \"$(address $machine):7400\""
         echo "resp = \"$(address $machine):7379\""
-        echo 'insecure = true'
+        [ -n "$certificates" ] || echo 'insecure = true'
         [ "$machine" = 0 ] || echo "join = [\"$(address 0):7400\"]"
+        if [ -n "$certificates" ]; then
+            name="${names[$machine]}"
+            issue "$name" "DNS:gramme-node,IP:$(address $machine),IP:127.0.0.1" 2>/dev/null
+            printf '[tls]\ncert = "../%s.pem"\nkey = "../%s.key"\nca = "../ca.pem"\n' "$name" "$name"
+            printf '[auth]\npassword_file = "../password"\n'
+        fi
     } > "$root/$machine/gramme.toml"
 done
 
@@ -58,7 +86,7 @@ start() {
         >> "$root/$1/out" 2>> "$root/$1/err" &
     pids[$1]=$!
     for _ in $(seq 100); do
-        on "$1" curl -fsS 127.0.0.1:7480/health >/dev/null 2>&1 && break
+        on "$1" curl -fsS "$health" >/dev/null 2>&1 && break
         sleep 0.1
     done
     printf '%s$ journalctl -u gramme -n 1\n' "${names[$1]}"
@@ -96,19 +124,19 @@ sleep 3
 say 0 gramme cluster --node "$(address 0):7400" status
 
 echo; echo '## 3. Use it from any machine'
-say 0 redis-cli -h "$(address 0)" -p 7379 set greeting hello
-say 1 redis-cli -h "$(address 1)" -p 7379 get greeting
+say 0 "${redis[@]}" -h "$(address 0)" -p 7379 set greeting hello
+say 1 "${redis[@]}" -h "$(address 1)" -p 7379 get greeting
 say 2 gramme get --node "$(address 2):7400" greeting --json
 
 echo; echo '## 4. A machine dies, and comes back'
 stop 1 KILL
-say 0 redis-cli -h "$(address 0)" -p 7379 set greeting 'still here'
-say 2 redis-cli -h "$(address 2)" -p 7379 get greeting
+say 0 "${redis[@]}" -h "$(address 0)" -p 7379 set greeting 'still here'
+say 2 "${redis[@]}" -h "$(address 2)" -p 7379 get greeting
 sleep 1
 say 2 gramme cluster --node "$(address 2):7400" status
 start 1
 sleep 3
-say 1 redis-cli -h "$(address 1)" -p 7379 get greeting
+say 1 "${redis[@]}" -h "$(address 1)" -p 7379 get greeting
 
 echo; echo '## 5. Upgrade, one machine after the other'
 for machine in 0 1 2; do
@@ -116,7 +144,7 @@ for machine in 0 1 2; do
     printf '%s$ dpkg -i gramme_NEW.deb\n' "${names[$machine]}"
     start "$machine"
     other=$(((machine + 1) % 3))
-    say "$other" redis-cli -h "$(address $other)" -p 7379 get greeting
+    say "$other" "${redis[@]}" -h "$(address $other)" -p 7379 get greeting
 done
 
 echo; echo '## 6. A backup of one machine'
@@ -133,4 +161,4 @@ say 0 gramme cluster --node "$(address 0):7400" plan
 say 0 gramme cluster --node "$(address 0):7400" commit
 sleep 6
 say 0 gramme cluster --node "$(address 0):7400" status
-say 1 redis-cli -h "$(address 1)" -p 7379 get greeting
+say 1 "${redis[@]}" -h "$(address 1)" -p 7379 get greeting
