@@ -14,6 +14,7 @@ use crate::base::slots::SlotId;
 use crate::port::{CallId, Failure, Outcome, Refusal};
 use crate::ring::RingView;
 
+use super::forward::is_one_nodes;
 use super::slot::{Answer, LocalWritten, Slot, Tally, WriteReplica, WriteSlot, receipt};
 use super::zones::no_zones;
 use super::{
@@ -77,17 +78,8 @@ impl Coordinator {
         let Some(Slot::Write(slot)) = self.slots.remove(id) else {
             return;
         };
-        let is_this_nodes = matches!(
-            failure,
-            Failure::DiskFull
-                | Failure::ReadOnly
-                | Failure::Corrupt { .. }
-                | Failure::Unknown
-                | Failure::ReadFailed(_)
-                | Failure::Stopping
-        );
         let request = slot.request();
-        if is_this_nodes && !request.is_forwarded {
+        if is_one_nodes(failure) && !request.is_forwarded {
             return self.forward_elsewhere(turn, &request, failure, slot.past);
         }
         fail(turn, slot.id, doubted(failure, slot.past.may_have_happened));

@@ -140,14 +140,14 @@ impl Coordinator {
         turn.now.wall_ms << 20 | self.forwarded & 0xf_ffff
     }
 
+    /// Hands it to the best holder that was not asked in this round.
     fn forward_next(&mut self, turn: &mut Turn<'_>, id: SlotId, failure: Failure) {
         let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
             return;
         };
-        let token = slot.request.request().token;
-        let is_write = slot.request.request().op.is_write();
-        let tried = slot.tried.clone();
-        let is_done = slot.attempt >= TRIES_MAX;
+        let request = slot.request.request();
+        let (token, is_write) = (request.token, request.op.is_write());
+        let (tried, is_enough) = (slot.tried.clone(), slot.attempt >= TRIES_MAX);
         let mut holders = self.holders_by_cost(turn, token);
         if is_write {
             // One that takes no values would only say so.
@@ -157,12 +157,16 @@ impl Coordinator {
             });
         }
         let next = holders.into_iter().find(|node| !tried.contains(node));
+        let Some(to) = next.filter(|_| !is_enough) else {
+            return self.forward_exhausted(turn, id, failure);
+        };
         let name = self.name(turn, is_write);
+        self.hand_on(turn, id, to, name);
+    }
+
+    fn hand_on(&mut self, turn: &mut Turn<'_>, id: SlotId, to: NodeId, name: u64) {
         let Some(Slot::Forward(slot)) = self.slots.get_mut(id) else {
             return;
-        };
-        let Some(to) = next.filter(|_| !is_done) else {
-            return self.forward_exhausted(turn, id, failure);
         };
         slot.to = to;
         slot.tried.push(to);
@@ -171,11 +175,8 @@ impl Coordinator {
             mark::reach(Mark::ForwardedAgain);
         }
         slot.asked_ns = turn.now.mono_ns;
-        let (attempt, at_ns) = (
-            slot.attempt,
-            slot.deadline_ns
-                .min(turn.now.mono_ns.saturating_add(GIVE_UP_NS)),
-        );
+        let silent_ns = slot.asked_ns.saturating_add(GIVE_UP_NS);
+        let at_ns = slot.deadline_ns.min(silent_ns);
         let request = slot.request.request();
         let (value, context) = request.op.parts();
         let left_ns = slot.deadline_ns.saturating_sub(turn.now.mono_ns);
@@ -185,14 +186,15 @@ impl Coordinator {
             ..request.shape()
         };
         let message = Message::Request {
-            call: call(id, u16::from(attempt)),
+            call: call(id, u16::from(slot.attempt)),
             name,
             shape,
             key: turn.effects.keep_key(request.key_name()),
             value: turn.effects.keep(value),
             context: turn.effects.keep(context),
         };
-        turn.send(to, Lane::Token(token), message);
+        let lane = Lane::Token(request.token);
+        turn.send(to, lane, message);
         self.arm(at_ns, id);
     }
 
@@ -346,17 +348,21 @@ fn pause_ns(rounds: u8) -> u64 {
 }
 
 /// Whether another node may do better.
-const fn is_elsewhere(failure: Failure) -> bool {
+fn is_elsewhere(failure: Failure) -> bool {
+    let is_wrong_or_busy = matches!(failure, Failure::NoHolder | Failure::Overloaded { .. });
+    is_wrong_or_busy || is_one_nodes(failure)
+}
+
+/// Whether it is a matter of the node that says so alone, whose replica did nothing: another that holds the key may.
+pub(super) const fn is_one_nodes(failure: Failure) -> bool {
     matches!(
         failure,
-        Failure::NoHolder
-            | Failure::Stopping
-            | Failure::DiskFull
+        Failure::DiskFull
             | Failure::ReadOnly
-            | Failure::Overloaded { .. }
             | Failure::Corrupt { .. }
             | Failure::Unknown
             | Failure::ReadFailed(_)
+            | Failure::Stopping
     )
 }
 
