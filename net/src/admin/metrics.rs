@@ -371,6 +371,11 @@ pub(super) const NETWORK: &[(&str, &str, ReadNetwork)] = &[
         "Connections ended since the other side's TLS was none, or its certificate not of the authority.",
         |c| &c.tls_failures,
     ),
+    (
+        "certificate_ends_seconds",
+        "When the node's certificate runs out, in seconds since 1970; 0 without TLS.",
+        |c| &c.certificate_ends_s,
+    ),
     ("received_bytes_total", "Bytes received.", |c| {
         &c.received_bytes
     }),

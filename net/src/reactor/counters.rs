@@ -23,6 +23,8 @@ pub struct Counters {
     pub closed_strangers: AtomicU64,
     /// Connections ended since the other side's TLS was none, or its certificate not of the authority.
     pub tls_failures: AtomicU64,
+    /// The second, since 1970, at which the node's certificate ends; 0 without TLS.
+    pub certificate_ends_s: AtomicU64,
     /// Bytes received.
     pub received_bytes: AtomicU64,
     /// Bytes sent.

@@ -18,6 +18,7 @@
 //! - `files`: PEM files, and what is wrong with them;
 //! - `node`: what a node needs;
 //! - `client`: what a client needs;
+//! - `validity`: until when a certificate counts;
 //! - `stream`: a connection of a thread that waits.
 
 mod client;
@@ -26,6 +27,7 @@ mod files;
 pub(crate) mod fixture;
 mod node;
 mod stream;
+mod validity;
 
 pub use client::ClientTls;
 pub use files::{TlsError, TlsFiles};

@@ -10,6 +10,7 @@ use rustls::version::TLS13;
 use rustls::{ALL_VERSIONS, ClientConfig, ServerConfig};
 
 use super::files::{Identity, authorities, provider};
+use super::validity::ends_s;
 use super::{NODE_NAME, TlsError, TlsFiles, node_name};
 
 /// A node's TLS.
@@ -21,6 +22,8 @@ pub struct NodeTls {
     pub mutual: Arc<ServerConfig>,
     /// For connections to other nodes.
     pub peer: Arc<ClientConfig>,
+    /// The second, since 1970, from which on nobody takes this one for a node any more; 0 where that cannot be told.
+    pub ends_s: u64,
 }
 
 impl NodeTls {
@@ -49,6 +52,12 @@ impl NodeTls {
                 .verify_client_cert(first, between, UnixTime::now())
                 .map_err(|error| not_a_nodes(files, &error))?;
         }
+        let ends = own
+            .chain
+            .iter()
+            .filter_map(|certificate| ends_s(certificate));
+        let ends_s = ends.min().unwrap_or_default();
+        warn_of_end(files, ends_s);
         let mut open = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(ALL_VERSIONS)
             .map_err(|error| failed(&error))?
@@ -77,7 +86,22 @@ impl NodeTls {
             open: Arc::new(open),
             mutual: Arc::new(mutual),
             peer: Arc::new(peer),
+            ends_s,
         })
+    }
+}
+
+/// A certificate that ends sooner is said at the start.
+const WARN_BEFORE_S: u64 = 14 * 86_400;
+
+fn warn_of_end(files: &TlsFiles, ends_s: u64) {
+    let left_s = ends_s.saturating_sub(UnixTime::now().as_secs());
+    if ends_s != 0 && left_s < WARN_BEFORE_S {
+        tracing::warn!(
+            "{} runs out in {} days; nobody connects to this node after that, see tuning/WALKTHROUGH.md, section 8",
+            files.cert.display(),
+            left_s / 86_400
+        );
     }
 }
 

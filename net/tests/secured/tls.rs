@@ -219,6 +219,12 @@ fn garbage_and_half_handshakes_end_only_their_own_connections() {
         status["network"]["connections_closed_strangers"], 4,
         "{status}"
     );
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let ends_s = status["network"]["certificate_ends_seconds"].as_u64();
+    assert!(
+        ends_s > Some(now.expect("after 1970").as_secs()),
+        "{status}"
+    );
     assert!(
         status["network"]["tls_failures"].as_u64() >= Some(2),
         "{status}"
