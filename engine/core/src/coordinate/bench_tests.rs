@@ -50,7 +50,7 @@ pub(crate) struct Net {
     pub(crate) removed: BTreeSet<usize>,
     /// What every view says of every partition.
     pub(crate) row: PartitionView,
-    /// Partitions of which it says something else.
+    /// Partitions of which it says something else; nobody lets go of them.
     pub(crate) rows: BTreeMap<usize, PartitionView>,
     /// Nodes that are to bring their copies up.
     pub(crate) pending: BTreeSet<usize>,
@@ -151,11 +151,14 @@ impl Net {
 
     /// What `me` knows of the cluster. Removed nodes must be the last ones, so that numbers stay.
     fn view_of(&self, me: usize) -> RingView {
-        let row = |partition| PartitionView {
-            is_pending_here: self.pending.contains(&me),
-            is_draining_here: self.draining.contains(&me),
-            is_move_known: true,
-            ..self.rows.get(&partition).unwrap_or(&self.row).clone()
+        let row = |partition| {
+            let own = self.rows.get(&partition);
+            PartitionView {
+                is_pending_here: self.pending.contains(&me),
+                is_draining_here: self.draining.contains(&me) && own.is_none(),
+                is_move_known: true,
+                ..own.unwrap_or(&self.row).clone()
+            }
         };
         RingView {
             epoch: self.epoch,

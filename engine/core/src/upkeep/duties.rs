@@ -38,6 +38,10 @@ pub(super) struct Duties {
     /// Of which count of taints the control shard knows, and which partitions it was told of.
     pub(super) taints_told: u64,
     pub(super) lost_told: BTreeSet<PartitionId>,
+    /// Whether this node has no places any more: it is to be removed when it has let all go.
+    pub(super) is_leaving: bool,
+    /// Whether such a one still keeps what may be one of the W copies of a write.
+    pub(super) awaits_hints: bool,
 }
 
 impl Duties {
@@ -105,7 +109,7 @@ pub(super) fn is_kept(row: &PartitionView, me: u16) -> bool {
     is_named || row.is_pending_here || row.is_draining_here
 }
 
-fn partitions(view: &RingView) -> impl Iterator<Item = (PartitionId, &PartitionView)> {
+pub(super) fn partitions(view: &RingView) -> impl Iterator<Item = (PartitionId, &PartitionView)> {
     (0u32..).map(PartitionId).zip(view.partitions.iter())
 }
 
@@ -134,7 +138,9 @@ impl Upkeep {
         };
         let (mut pending, mut draining) = (BTreeSet::new(), BTreeSet::new());
         let (mut pairs, mut own_pairs) = (0, 0);
+        let mut has_places = false;
         for (partition, row) in partitions(view) {
+            has_places |= row.write.contains(&me) && !row.is_draining_here;
             if row.is_pending_here {
                 pending.insert(partition);
             }
@@ -148,6 +154,7 @@ impl Upkeep {
             }
         }
         let duties = &mut self.duties;
+        duties.is_leaving = !has_places;
         duties.transfers.retain(|partition, transfer| {
             if !pending.contains(partition) {
                 self.stats.partitions_gained += u64::from(transfer.is_gained);

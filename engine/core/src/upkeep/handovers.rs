@@ -4,11 +4,14 @@
 //! all who write it knew of that ([`SETTLE_NS`]); of what comes later few of them miss anything, as it is acknowledged. What is
 //! not kept here by the view (a stand-in's leftovers, a partition that was let go) is dropped when every node of the read set
 //! has all of it, no hint of it is left, and nothing came meanwhile.
+//!
+//! A node that has no places any more is removed for good when it has let all go. So it keeps its last ones until what it
+//! keeps as a stand-in for others, of other partitions, is delivered: that may be one of the W copies of a write.
 
 use std::collections::BTreeMap;
 
 use super::Upkeep;
-use super::duties::{LEFTOVERS_NS, MOVES_MAX, SETTLE_NS, backed_off, is_kept};
+use super::duties::{LEFTOVERS_NS, MOVES_MAX, SETTLE_NS, backed_off, is_kept, partitions};
 use super::session::Kind;
 use crate::base::ids::{NodeId, PartitionId};
 use crate::base::mutant::{self, Mutant};
@@ -16,6 +19,9 @@ use crate::port::{Lane, Note};
 use crate::replica::records::RangeSum;
 use crate::replica::turn::Turn;
 use crate::ring::{PartitionView, RingView};
+
+/// How soon is looked again whether what is kept for others is delivered.
+const HINTS_NS: u64 = 100_000_000;
 
 /// A partition to be handed over.
 #[derive(Default)]
@@ -34,6 +40,11 @@ pub(super) struct Handover {
 impl Upkeep {
     pub(super) fn start_handovers(&mut self, turn: &mut Turn<'_>) {
         let now_ns = turn.now.mono_ns;
+        let mut all = partitions(turn.view);
+        // What lies in a partition that is handed over is handed over with it.
+        self.duties.awaits_hints = self.duties.is_leaving
+            && turn.replica.hints() > 0
+            && all.any(|(at, row)| !row.is_draining_here && turn.replica.hints_of(at) > 0);
         let due: Vec<PartitionId> = self
             .duties
             .handovers
@@ -57,6 +68,7 @@ impl Upkeep {
             return;
         };
         let held = turn.replica.sum_of(turn.replica.slice(partition));
+        let awaits_hints = self.duties.awaits_hints;
         let Some(handover) = self.duties.handovers.get_mut(&partition) else {
             return;
         };
@@ -104,6 +116,8 @@ impl Upkeep {
                     self.stats.handovers_done += 1;
                     self.duties.handovers.remove(&partition);
                 }
+            } else if awaits_hints {
+                handover.not_before_ns = now_ns.saturating_add(HINTS_NS);
             } else if handover.told.is_none() {
                 handover.told = Some(targets(view, row));
                 self.stats.handovers_done += 1;
