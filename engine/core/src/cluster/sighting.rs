@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::word::Sender;
 use crate::base::ids::NodeId;
 
-/// How often, and for how long, an older process must be heard beside a newer one to be alive and not just late.
+/// How often, and for how long, one process must be heard beside another to be alive and not just late.
 const RIVAL_TIMES: u32 = 3;
 const RIVAL_NS: u64 = 700_000_000;
 /// A process that was not heard for so long is gone.
@@ -138,10 +138,10 @@ impl Sightings {
         };
         rival.times += 1;
         rival.heard_ns = now_ns;
-        let is_long = now_ns.saturating_sub(rival.first_ns) >= RIVAL_NS;
-        // One that was not heard since the other began to speak may be no more.
-        let are_both = known.process.heard_ns >= rival.first_ns;
-        if rival.times < RIVAL_TIMES || !is_long || !are_both {
+        // Heard so long since the other began to speak, it is alive. What it said before it ended comes late, and all at once
+        // where this node was stopped meanwhile.
+        let are_both = known.process.heard_ns.saturating_sub(rival.first_ns) >= RIVAL_NS;
+        if rival.times < RIVAL_TIMES || !are_both {
             return Sighted::Late;
         }
         known.is_double = true;
@@ -190,6 +190,24 @@ mod tests {
             assert_eq!(sighted, Sighted::Late);
         }
         assert_eq!(sightings.saw(&from(2, 2), GONE_NS + 1), Sighted::Fine);
+    }
+
+    #[test]
+    fn what_a_node_that_was_stopped_reads_at_once_of_two_processes_makes_no_double() {
+        let mut sightings = Sightings::default();
+        sightings.saw(&from(1, 1), 0);
+        let woken_ns = 5_000_000_000;
+        for _ in 0..4 {
+            // Each has a connection of its own, and both are read together.
+            sightings.saw(&from(2, 2), woken_ns);
+            sightings.saw(&from(3, 2), woken_ns);
+        }
+        for at in 1..15u64 {
+            let sighted = sightings.saw(&from(3, 2), woken_ns + at * 200_000_000);
+            assert_eq!(sighted, Sighted::Late);
+        }
+        let sighted = sightings.saw(&from(3, 2), woken_ns + GONE_NS + 1);
+        assert_eq!(sighted, Sighted::Fine);
     }
 
     #[test]
