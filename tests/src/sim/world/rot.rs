@@ -1,7 +1,8 @@
 //! What becomes of data: bits that rot, writes and reads that go wrong in silence, disks that are lost whole.
 //!
 //! At most W − 1 machines of a world are ever struck, so that of what W replicas acknowledged one copy at least is never
-//! touched: what must hold is then that nobody is told anything wrong, and that nothing is lost.
+//! touched: what must hold is then that nobody is told anything wrong, and that nothing is lost. None is struck while a
+//! partition has fewer holders than W: W is bounded by them.
 
 use gramme_core::port::{FileId, Ticket};
 
@@ -18,11 +19,22 @@ impl World {
     /// Whether this machine's data may be destroyed.
     pub(super) fn may_strike(&mut self, node: usize) -> bool {
         let others = self.struck.iter().filter(|struck| **struck != node).count();
-        let is_within = others + 1 < usize::from(self.swarm.w);
+        let is_within = others + 1 < usize::from(self.swarm.w) && self.has_holders();
         if is_within {
             self.struck.insert(node);
         }
         is_within
+    }
+
+    /// Whether each partition has W holders, as those that are there see it. Of fewer, which others are yet to be made anew from,
+    /// fewer acknowledge a write, and the next loss may take it: nobody promises more.
+    fn has_holders(&self) -> bool {
+        let up = self.nodes.iter().filter(|node| node.is_up);
+        let views = up.filter_map(|node| node.membership.view.as_deref());
+        let mut known = views.filter(|view| view.my_number().is_some());
+        let w = usize::from(self.swarm.w);
+        !self.ring.is_formed
+            || known.all(|view| view.partitions.iter().all(|row| row.read.len() >= w))
     }
 
     /// A bit in or near some record of some key rots on one disk.
