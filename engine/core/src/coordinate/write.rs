@@ -10,7 +10,7 @@
 use crate::base::durability::Durability;
 use crate::port::ids::{Purpose, internal};
 use crate::port::{Condition, Expiry, Failure, Op, OwnedRequest, Request};
-use crate::ring::PartitionView;
+use crate::ring::{BucketView, PartitionView, RingView};
 
 use super::replicas::replicas_of;
 use super::slot::{Answer, Past, Slot, Then, WriteReplica, WriteSlot};
@@ -69,57 +69,23 @@ impl Coordinator {
         let Some(bucket) = view.bucket(request.bucket) else {
             return refuse(turn, Failure::NoBucket);
         };
-        let is_stand_in = !row.read.contains(&number);
-        let quorum = request.quorum;
-        let n = pick(quorum.n, bucket.n);
-        let others: Vec<u16> = row
-            .read
-            .iter()
-            .copied()
-            .filter(|other| *other != number)
-            .take(usize::from(n).saturating_sub(usize::from(!is_stand_in)))
-            .collect();
-        let is_place = !is_stand_in || row.is_aside(number);
-        let counted = others.len() as u8 + u8::from(is_place);
-        let wanted = pick(quorum.w, bucket.w);
-        // What is asked for by the request is not bounded by what there is, as the bucket's number is.
-        if wanted > n || quorum.w > counted {
-            return refuse(turn, no_quorum(counted, wanted));
-        }
-        let needed = wanted.min(counted).max(1);
-        let reachable = 1
-            + others
-                .iter()
-                .filter(|other| view.node(**other).is_alive)
-                .count()
-            + if quorum.is_strict {
-                0
-            } else {
-                other_stand_ins_alive(turn, row, number)
-            };
-        if reachable < usize::from(needed) || quorum.is_strict && is_stand_in {
-            return refuse(turn, no_quorum(reachable as u8, needed));
-        }
-        if quorum.zones > 1 {
-            let zones = within_reach(view, row, (number, &others), quorum.is_strict);
-            if zones < quorum.zones {
-                return refuse(turn, no_zones(zones, quorum.zones, false));
-            }
-        }
+        let asked = match Asked::attainable(view, (row, bucket), number, request) {
+            Ok(asked) => asked,
+            Err(failure) => return refuse(turn, failure),
+        };
         let durability = request.durability.unwrap_or(bucket.durability);
         let now_ns = turn.now.mono_ns;
+        let is_stand_in = !row.read.contains(&number);
+        let missed = row.read.first().filter(|_| is_stand_in);
         let mut replicas = vec![WriteReplica {
             node: view.me,
-            hint_for: None,
+            hint_for: missed.map(|other| view.node(*other).id),
             counts: true,
             is_draining: false,
             state: Answer::Waiting,
             asked_ns: now_ns,
         }];
-        if is_stand_in {
-            replicas[0].hint_for = others.first().map(|other| view.node(*other).id);
-        }
-        replicas.extend(replicas_of(view, row, n, now_ns));
+        replicas.extend(replicas_of(view, row, asked.n, now_ns));
         let deadline_ns = deadline_ns(turn, request);
         let slot = WriteSlot {
             id: request.id,
@@ -128,16 +94,16 @@ impl Coordinator {
             started_ns: now_ns,
             deadline_ns,
             epoch: view.epoch,
-            n,
-            wanted,
-            needed,
+            n: asked.n,
+            wanted: asked.w,
+            needed: asked.needed,
             stable_needed: match durability {
                 Durability::Buffered => 0,
                 Durability::One => 1,
-                Durability::All => needed,
+                Durability::All => asked.needed,
             },
-            zones_needed: quorum.zones,
-            is_strict: quorum.is_strict,
+            zones_needed: request.quorum.zones,
+            is_strict: request.quorum.is_strict,
             is_durable: durability == Durability::All,
             object: None,
             local: None,
@@ -166,14 +132,60 @@ impl Coordinator {
     }
 }
 
+/// What a write asks for, and how many acknowledgements there can be of it.
+struct Asked {
+    n: u8,
+    w: u8,
+    needed: u8,
+}
+
+impl Asked {
+    /// Refuses what the nodes that seem alive cannot give, so that it is not begun.
+    fn attainable(
+        view: &RingView,
+        (row, bucket): (&PartitionView, &BucketView),
+        me: u16,
+        request: &Request<'_>,
+    ) -> Result<Self, Failure> {
+        let quorum = request.quorum;
+        let (n, w) = (pick(quorum.n, bucket.n), pick(quorum.w, bucket.w));
+        let is_holder = row.read.contains(&me);
+        let others: Vec<u16> = row
+            .read
+            .iter()
+            .copied()
+            .filter(|other| *other != me)
+            .take(usize::from(n).saturating_sub(usize::from(is_holder)))
+            .collect();
+        let is_place = is_holder || row.is_aside(me);
+        let counted = others.len() as u8 + u8::from(is_place);
+        // What is asked for by the request is not bounded by what there is, as the bucket's number is.
+        if w > n || quorum.w > counted {
+            return Err(no_quorum(counted, w));
+        }
+        let needed = w.min(counted).max(1);
+        let is_alive = |number: &&u16| view.node(**number).is_alive;
+        let stand_ins = row.stand_ins.iter().filter(|number| **number != me);
+        let stand_ins = if quorum.is_strict {
+            0
+        } else {
+            stand_ins.filter(is_alive).count()
+        };
+        let reachable = 1 + others.iter().filter(is_alive).count() + stand_ins;
+        if reachable < usize::from(needed) || quorum.is_strict && !is_holder {
+            return Err(no_quorum(reachable as u8, needed));
+        }
+        if quorum.zones > 1 {
+            let zones = within_reach(view, row, (me, &others), quorum.is_strict);
+            if zones < quorum.zones {
+                return Err(no_zones(zones, quorum.zones, false));
+            }
+        }
+        Ok(Self { n, w, needed })
+    }
+}
+
 /// A request's number, or the bucket's.
 pub(super) const fn pick(asked: u8, bucket: u8) -> u8 {
     if asked == 0 { bucket } else { asked }
-}
-
-fn other_stand_ins_alive(turn: &Turn<'_>, row: &PartitionView, me: u16) -> usize {
-    row.stand_ins
-        .iter()
-        .filter(|number| **number != me && turn.view.node(**number).is_alive)
-        .count()
 }
