@@ -10,11 +10,13 @@ use std::collections::VecDeque;
 use gramme_core::port::{Failure, Outcome};
 
 use super::answers::{self, Part, Style, Wanted};
+use super::encode::Version;
 use crate::reactor::session::TAGS;
 
 /// One request that waits, or an answer that waits for those before it.
 enum Entry {
-    Waiting(Wanted),
+    /// With the version that its command was given in: `HELLO` and `RESET` may have come behind it.
+    Waiting(Wanted, Version),
     Part(Part, Result<i64, Failure>),
     Ready(Vec<u8>),
     /// The connection ends here.
@@ -41,9 +43,9 @@ impl Pending {
     }
 
     /// Notes a request that waits; returns its tag.
-    pub(super) fn push(&mut self, wanted: Wanted) -> u32 {
+    pub(super) fn push(&mut self, wanted: Wanted, version: Version) -> u32 {
         let tag = (self.first + self.entries.len() as u32) % TAGS;
-        self.entries.push_back(Entry::Waiting(wanted));
+        self.entries.push_back(Entry::Waiting(wanted, version));
         tag
     }
 
@@ -60,7 +62,7 @@ impl Pending {
     /// What the answer of a request is to become.
     pub(super) fn wanted(&mut self, tag: u32) -> Option<&mut Wanted> {
         match self.entries.get_mut(self.place(tag))? {
-            Entry::Waiting(wanted) => Some(wanted),
+            Entry::Waiting(wanted, _) => Some(wanted),
             Entry::Part(..) | Entry::Ready(_) | Entry::End => None,
         }
     }
@@ -84,19 +86,20 @@ impl Pending {
         &mut self,
         tag: u32,
         (outcome, bytes): (&Outcome, &[u8]),
-        style: Style,
+        now_ms: u64,
         out: &mut Vec<u8>,
     ) -> bool {
         let place = self.place(tag);
         let Some(entry) = self.entries.get_mut(place) else {
             return false;
         };
-        if !matches!(entry, Entry::Waiting(_)) {
+        if !matches!(entry, Entry::Waiting(..)) {
             return false;
         }
-        let Entry::Waiting(wanted) = std::mem::replace(entry, Entry::End) else {
+        let Entry::Waiting(wanted, version) = std::mem::replace(entry, Entry::End) else {
             return false;
         };
+        let style = Style { version, now_ms };
         let done = match wanted {
             Wanted::Part(part) => Entry::Part(part, answers::number_of(outcome)),
             wanted if place == 0 => {
@@ -119,7 +122,7 @@ impl Pending {
         while self
             .entries
             .front()
-            .is_some_and(|entry| !matches!(entry, Entry::Waiting(_)))
+            .is_some_and(|entry| !matches!(entry, Entry::Waiting(..)))
         {
             let Some(entry) = self.entries.pop_front() else {
                 break;
@@ -129,7 +132,7 @@ impl Pending {
                 Entry::Ready(ready) => out.extend_from_slice(&ready),
                 Entry::Part(part, result) => self.add(part, result, out),
                 Entry::End => is_ended = true,
-                Entry::Waiting(_) => {}
+                Entry::Waiting(..) => {}
             }
         }
         if self.entries.is_empty() && self.entries.capacity() > 256 {

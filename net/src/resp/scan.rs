@@ -21,6 +21,14 @@ const COUNT_MAX: u32 = 100_000;
 /// Parts without any key that one call goes past.
 const EMPTY_PARTS_MAX: u32 = 256;
 
+/// What one shard's keys were to a `SCAN`.
+pub(super) enum Scanned {
+    /// Not the last ones: another part was asked for.
+    GoesOn,
+    /// The last ones.
+    Ended,
+}
+
 /// A `SCAN` on its way through the shards.
 pub(super) struct Walk {
     shard: u16,
@@ -50,7 +58,7 @@ impl RespSession {
                 None
             };
             let part = last.map_or(Part::More, Part::Last);
-            let tag = self.pending.push(Wanted::Part(part));
+            let tag = self.pending.push(Wanted::Part(part), self.version);
             self.submit_to(io, shard, tag, Op::Count);
         }
     }
@@ -94,21 +102,23 @@ impl RespSession {
             found: 0,
             keys: Vec::new(),
         };
-        let tag = self.pending.push(Wanted::Scan(Box::new(walk)));
+        let tag = self
+            .pending
+            .push(Wanted::Scan(Box::new(walk)), self.version);
         self.submit_to(io, shard, tag, Op::Scan { cursor, count });
         Ok(())
     }
 
-    /// Takes the keys of one shard; returns false when the outcome is none of a scan.
+    /// Takes the keys of one shard; returns nothing when the outcome is none of a scan.
     pub(super) fn scan_answered(
         &mut self,
         tag: u32,
         outcome: &Outcome,
         bytes: &[u8],
         io: &mut Io<'_>,
-    ) -> bool {
+    ) -> Option<Scanned> {
         let Some(Wanted::Scan(walk)) = self.pending.wanted(tag) else {
-            return false;
+            return None;
         };
         let mut answer = Vec::new();
         match outcome {
@@ -122,14 +132,14 @@ impl RespSession {
                     walk.shard += 1;
                     let (shard, count) = (walk.shard, walk.count.max(1));
                     self.submit_to(io, shard, tag, Op::Scan { cursor: 0, count });
-                    return true;
+                    return Some(Scanned::GoesOn);
                 }
                 let is_empty = keys.start == keys.end && walk.found == 0;
                 if *next_cursor != 0 && is_empty && walk.empty_parts < EMPTY_PARTS_MAX {
                     walk.empty_parts += 1;
                     let (shard, cursor, count) = (walk.shard, *next_cursor, walk.count.max(1));
                     self.submit_to(io, shard, tag, Op::Scan { cursor, count });
-                    return true;
+                    return Some(Scanned::GoesOn);
                 }
                 scanned(&mut answer, *next_cursor, walk.found, &walk.keys);
             }
@@ -144,7 +154,7 @@ impl RespSession {
             | Outcome::Count(_) => error(&mut answer, "ERR a scan was answered without keys"),
         }
         io.is_ended = self.pending.settle(tag, answer, io.out);
-        true
+        Some(Scanned::Ended)
     }
 }
 

@@ -18,10 +18,11 @@ use gramme_core::base::limits::{BUCKET_DEFAULT, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use gramme_core::port::{Durability, Foreseen, Op, Outcome, Quorum, Request};
 
 use super::RespOptions;
-use super::answers::{Style, Wanted};
+use super::answers::Wanted;
 use super::encode::{Version, error};
 use super::parse::{Parse, Parser};
 use super::pending::Pending;
+use super::scan::Scanned;
 use super::table;
 use super::values::Each;
 use super::words::{Refusal, Words};
@@ -152,7 +153,9 @@ impl RespSession {
                 _ => self.answer(io, |out| super::answers::failed(out, &refusal)),
             };
         }
-        let id = io.connection.request(self.pending.push(wanted));
+        let id = io
+            .connection
+            .request(self.pending.push(wanted, self.version));
         let now_ns = io.port.now().mono_ns;
         io.port.submit(Request {
             id,
@@ -333,15 +336,15 @@ impl Session for RespSession {
     }
 
     fn reply(&mut self, tag: u32, outcome: &Outcome, bytes: &[u8], io: &mut Io<'_>) {
-        let style = Style {
-            version: self.version,
-            now_ms: io.port.clients_ms(),
-        };
-        if self.scan_answered(tag, outcome, bytes, io) {
-            return;
-        }
         let before = io.out.len();
-        io.is_ended = self.pending.answered(tag, (outcome, bytes), style, io.out);
+        match self.scan_answered(tag, outcome, bytes, io) {
+            Some(Scanned::GoesOn) => return,
+            Some(Scanned::Ended) => {}
+            None => {
+                let now_ms = io.port.clients_ms();
+                io.is_ended = self.pending.answered(tag, (outcome, bytes), now_ms, io.out);
+            }
+        }
         let written = io.out.len() - before;
         self.answer_bytes = written.max(self.answer_bytes - self.answer_bytes / 8);
         if self.is_full && self.pending.len() <= REQUESTS_MAX / 2 {

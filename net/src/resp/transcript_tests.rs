@@ -253,6 +253,25 @@ fn answers_keep_the_order_of_commands_whatever_order_the_shards_answer_in() {
 }
 
 #[test]
+fn a_pipeline_of_nothing_but_scans_is_answered_whole() {
+    let mut client = client();
+    assert_eq!(client.say("SET k v"), "+OK");
+    let answers = client.send(&b"SCAN 0\r\n".repeat(600), false);
+    assert_eq!(answers.matches("$1\r\nk\r\n").count(), 600);
+}
+
+#[test]
+fn an_answer_is_of_the_version_in_which_its_command_was_given() {
+    let lines = b"GET none\r\nHELLO 3\r\nGET none\r\nRESET\r\nGET none\r\n";
+    let answers = client().send(lines, false);
+    assert!(answers.starts_with("$-1\r\n%7\r\n"), "{answers}");
+    assert!(
+        answers.ends_with("*0\r\n_\r\n+RESET\r\n$-1\r\n"),
+        "{answers}"
+    );
+}
+
+#[test]
 fn a_command_on_many_keys_has_a_bounded_number_of_requests_under_way() {
     let mut client = client();
     client.say("SET k v");
