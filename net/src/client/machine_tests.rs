@@ -244,6 +244,104 @@ fn a_node_that_is_silent_for_a_second_is_left_alone_and_another_is_asked() {
 }
 
 #[test]
+fn no_call_waits_for_a_node_that_could_not_be_reached_while_another_is_connected() {
+    let mut trace = Trace::connected(&[7401]);
+    let get = || Call::get(b"key", &options());
+    trace.machine.submit(trace.now(), get()).expect("taken");
+    let link = trace.expect_connect("127.0.0.1:7401");
+    trace.machine.lost(trace.now(), link, "timed out");
+    trace.pass(50);
+    assert_eq!(trace.sent(SEED).len(), 1, "tried elsewhere");
+    trace.pass(100);
+    trace.machine.submit(trace.now(), get()).expect("taken");
+    assert_eq!(trace.expect_connect("127.0.0.1:7401"), link);
+    assert_eq!(trace.sent(SEED).len(), 1, "at once, not behind that");
+    trace.machine.submit(trace.now(), get()).expect("taken");
+    assert_eq!(trace.sent(SEED).len(), 1, "and while that goes on");
+    // Where no other is connected, whichever is there first is asked.
+    trace.machine.lost(trace.now(), SEED, "reset");
+    trace.pass(101);
+    trace.machine.submit(trace.now(), get()).expect("taken");
+    assert_eq!(trace.expect_connect("127.0.0.1:7400"), SEED);
+    trace.machine.connected(trace.now(), SEED);
+    let gets = trace
+        .sent(SEED)
+        .into_iter()
+        .filter(|(_, text)| text.starts_with("Get"));
+    assert!(gets.count() >= 1);
+    trace.machine.connected(trace.now(), link);
+    trace.sent(link);
+    trace.machine.submit(trace.now(), get()).expect("taken");
+    assert_eq!(trace.sent(link).len(), 1, "it is reached again");
+}
+
+#[test]
+fn a_short_deadline_ends_its_own_call_and_not_those_that_have_more_time() {
+    let mut trace = Trace::connected(&[7401]);
+    let options = |ms| RequestOptions::default().deadline(Duration::from_millis(ms));
+    let conditional = Call::put(
+        b"k",
+        b"v",
+        None,
+        &options(900).condition(Condition::IfAbsent),
+    );
+    trace
+        .machine
+        .submit(trace.now(), conditional)
+        .expect("taken");
+    let link = trace.expect_connect("127.0.0.1:7401");
+    trace.machine.connected(trace.now(), link);
+    let (id, _) = trace.sent(link).pop().expect("the put");
+    trace
+        .machine
+        .submit(trace.now(), Call::get(b"k", &options(5)))
+        .expect("taken");
+    trace.pass(6);
+    let error = trace.ended().expect("ended").expect_err("failed");
+    assert!(matches!(error, ClientError::Deadline { .. }));
+    assert_eq!(
+        (trace.machine.next_action(), trace.machine.in_flight()),
+        (None, 1)
+    );
+    let written = Reply::Written {
+        context: None,
+        existed: false,
+        previous: None,
+    };
+    trace.receive(link, id, &answer(written));
+    assert!(matches!(trace.ended(), Some(Ok(Outcome::Written(_)))));
+    // Silence for a second ends it, whoever waits.
+    trace.sent(link);
+    for _ in 0..3 {
+        trace
+            .machine
+            .submit(trace.now(), Call::get(b"k", &options(600)))
+            .expect("taken");
+        trace.pass(300);
+    }
+    trace.pass(300);
+    assert_eq!(trace.machine.next_action(), Some(Action::Close { link }));
+}
+
+#[test]
+fn a_write_that_was_tried_twice_and_is_stale_at_last_is_in_doubt() {
+    let (mut trace, link) = on_one_shard();
+    let stale = problem(ErrorCode::Stale, Effect::NotApplied);
+    trace.sent(link);
+    trace.machine.lost(trace.now(), link, "reset");
+    trace.pass(50);
+    let (id, _) = trace.sent(SEED).pop().expect("to the seed");
+    trace.receive(SEED, id, &stale);
+    let error = trace.ended().expect("ended").expect_err("failed");
+    assert!(error.is_in_doubt(), "{error:?}");
+    trace.machine.submit(trace.now(), put()).expect("taken");
+    let (id, _) = trace.sent(SEED).pop().expect("the first try");
+    trace.receive(SEED, id, &stale);
+    let error = trace.ended().expect("ended").expect_err("failed");
+    assert!(matches!(error, ClientError::Stale { .. }), "{error:?}");
+}
+
+#[test]
 fn a_broken_connection_sends_the_write_elsewhere_under_the_same_name() {
     let (mut trace, link) = on_one_shard();
     trace.sent(link);

@@ -1,5 +1,7 @@
 //! One connection's state and buffers.
 
+use std::time::Duration;
+
 /// How long a node that could not be reached is left alone.
 const RETRY_AFTER_NS: u64 = 100_000_000;
 
@@ -23,6 +25,8 @@ pub(super) struct Link {
     pub(super) asked_epoch: u64,
     /// When bytes last came.
     pub(super) heard_ns: u64,
+    /// When the first call was sent behind which nothing came.
+    pub(super) unheard_since_ns: Option<u64>,
     pub(super) outgoing: Vec<u8>,
     /// The beginning of a frame that is not there whole.
     pub(super) incoming: Vec<u8>,
@@ -38,6 +42,7 @@ impl Link {
             failure: None,
             asked_epoch: 0,
             heard_ns: 0,
+            unheard_since_ns: None,
             outgoing: Vec::new(),
             incoming: Vec::new(),
         }
@@ -48,13 +53,25 @@ impl Link {
         self.asked_epoch = 0;
         self.failure = None;
         self.retry_at_ns = 0;
+        self.unheard_since_ns = None;
         self.outgoing.clear();
         self.incoming.clear();
     }
 
+    /// Others are asked first for a moment.
+    pub(super) fn leave_alone(&mut self, now_ns: u64) {
+        self.retry_at_ns = now_ns + RETRY_AFTER_NS;
+    }
+
+    /// Whether nothing has come for so long though something was asked.
+    pub(super) fn is_silent_for(&self, now_ns: u64, patience: Duration) -> bool {
+        let silent = |since_ns| Duration::from_nanos(now_ns.saturating_sub(since_ns)) >= patience;
+        self.unheard_since_ns.is_some_and(silent)
+    }
+
     pub(super) fn fail(&mut self, now_ns: u64, why: &str) {
         self.state = LinkState::Idle;
-        self.retry_at_ns = now_ns + RETRY_AFTER_NS;
+        self.leave_alone(now_ns);
         let hint = crate::tls::hint(&self.incoming);
         self.failure = Some(format!("{}: {why}{hint}", self.address));
         self.outgoing.clear();

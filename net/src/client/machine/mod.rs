@@ -301,6 +301,7 @@ impl Machine {
         let (token, failures) = (slot.token, slot.failures);
         // A try that failed goes on with the next node that answers for the key.
         let addresses = self.routes.addresses(token, failures);
+        let mut unreached = None;
         // One that is connected and silent is better than none.
         for is_last_resort in [false, true] {
             for address in &addresses {
@@ -312,10 +313,21 @@ impl Machine {
                 }
                 if is_open {
                     self.send(now, index, link);
-                } else {
-                    self.slots[index as usize].state = SlotState::Queued(link);
-                    self.connect(link);
+                    return;
                 }
+                let has_failed = entry.failure.is_some();
+                self.connect(link);
+                // A machine without power refuses nothing: no call waits for what could not be reached the last time, as
+                // long as another node may do it.
+                if has_failed {
+                    unreached.get_or_insert(link);
+                    continue;
+                }
+                self.slots[index as usize].state = SlotState::Queued(link);
+                return;
+            }
+            if let Some(link) = unreached {
+                self.slots[index as usize].state = SlotState::Queued(link);
                 return;
             }
         }
@@ -341,6 +353,7 @@ impl Machine {
         );
         slot.state = SlotState::Sent(link);
         slot.sent_ns = now.mono_ns;
+        entry.unheard_since_ns.get_or_insert(now.mono_ns);
         slot.tries += 1;
         let patient_until_ns = now.mono_ns + nanos(self.options.patience);
         if patient_until_ns < slot.deadline_ns {
@@ -377,10 +390,11 @@ impl Machine {
     fn send_waiting(&mut self, now: Now) {
         for index in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
             if let SlotState::Queued(link) = self.slots[index as usize].state {
-                match self.links[link.0].state {
+                let entry = &self.links[link.0];
+                match entry.state {
                     LinkState::Open => self.send(now, index, link),
-                    LinkState::Connecting => {}
-                    LinkState::Idle => self.dispatch(now, index),
+                    LinkState::Connecting if entry.failure.is_none() => {}
+                    LinkState::Connecting | LinkState::Idle => self.dispatch(now, index),
                 }
             }
         }
@@ -418,18 +432,29 @@ impl Machine {
         let is_sent = matches!(slot.state, SlotState::Sent(_));
         slot.in_doubt |= is_sent && slot.call.as_ref().is_some_and(Call::is_write);
         let effect = slot.effect();
+        let (state, sent_ns) = (slot.state, slot.sent_ns);
+        self.finish(index, Err(ClientError::Deadline { effect }));
         // A connection that has been silent since the call was sent may be dead without anybody saying so.
-        if let SlotState::Sent(link) = slot.state
-            && self.links[link.0].heard_ns < slot.sent_ns
+        if let SlotState::Sent(link) = state
+            && self.links[link.0].heard_ns < sent_ns
+            && self.links[link.0].state == LinkState::Open
         {
-            self.finish(index, Err(ClientError::Deadline { effect }));
-            if self.links[link.0].state == LinkState::Open {
-                self.actions.push_back(Action::Close { link });
-                self.lost(now, link, "the connection was silent");
-            }
+            self.silent_at_deadline(now, link);
+        }
+    }
+
+    /// Closes a connection that said nothing until a call's deadline. While others wait on it, who may have more time, it
+    /// is only left alone for a moment, until it has been silent as long as one waits for a node.
+    fn silent_at_deadline(&mut self, now: Now, link: LinkId) {
+        let waits = |slot: &Slot| slot.state == SlotState::Sent(link);
+        let entry = &mut self.links[link.0];
+        if self.slots.iter().any(waits) && !entry.is_silent_for(now.mono_ns, self.options.patience)
+        {
+            entry.leave_alone(now.mono_ns);
             return;
         }
-        self.finish(index, Err(ClientError::Deadline { effect }));
+        self.actions.push_back(Action::Close { link });
+        self.lost(now, link, "the connection was silent");
     }
 
     fn finish(&mut self, index: u32, result: Result<Outcome, ClientError>) {

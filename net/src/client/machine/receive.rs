@@ -24,6 +24,7 @@ impl Machine {
             return;
         }
         entry.heard_ns = now.mono_ns;
+        entry.unheard_since_ns = None;
         entry.retry_at_ns = 0;
         // Whole frames are read where they are; only a frame's beginning is kept.
         let mut buffer = std::mem::take(&mut entry.incoming);
@@ -196,7 +197,9 @@ impl Machine {
     }
 
     fn problem(&mut self, now: Now, index: u32, problem: &Problem<'_>) {
-        if problem.code == ErrorCode::Stale {
+        // An earlier try may have been done, and others' writes have followed it: whoever merged and wrote again would do
+        // it twice.
+        if problem.code == ErrorCode::Stale && !self.slots[index as usize].in_doubt {
             let key_hash = self.slots[index as usize].token.0;
             let current = Read::of_object(problem.current, key_hash, now.wall_ms)
                 .unwrap_or(Read::absent(Default::default(), 0));
