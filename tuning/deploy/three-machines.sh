@@ -2,7 +2,7 @@
 # The walk-through of WALKTHROUGH.md on one host: three machines are three network namespaces with a bridge between them.
 # Prints each command as one would type it on that machine, and what it answered. Needs root, `ip`, curl, redis-cli and
 # the three programs: `three-machines.sh DIR_OF_PROGRAMS`. Leaves nothing behind. With CERTIFICATES=1 the nodes trust
-# certificates and a password instead of the network (section 8); that needs openssl.
+# certificates and a password instead of the network (CERTIFICATES.md); that needs openssl.
 set -euo pipefail
 programs="$(realpath "${1:?the directory of gramme, gramme-tune and gramme-bench}")"
 root="$(mktemp -d)"
@@ -29,7 +29,7 @@ clean() {
 }
 trap clean EXIT
 
-# Section 8's authority, and a certificate of it: its name, and by which names the other side knows it.
+# The authority of CERTIFICATES.md, and a certificate of it: its name, and by which names the other side knows it.
 certificates="${CERTIFICATES:-}"
 issue() {
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -subj "/CN=$1" -addext "subjectAltName=$2" \

@@ -98,7 +98,7 @@ fn warn_of_end(files: &TlsFiles, ends_s: u64) {
     let left_s = ends_s.saturating_sub(UnixTime::now().as_secs());
     if ends_s != 0 && left_s < WARN_BEFORE_S {
         tracing::warn!(
-            "{} runs out in {} days; nobody connects to this node after that, see tuning/WALKTHROUGH.md, section 8",
+            "{} runs out in {} days; nobody connects to this node after that, see tuning/CERTIFICATES.md",
             files.cert.display(),
             left_s / 86_400
         );
