@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use gramme_core::base::ids::Token;
 use gramme_core::port::{Failure, Outcome};
 
 use super::answers::{self, Part, Style, Wanted};
@@ -15,12 +16,20 @@ use crate::reactor::session::TAGS;
 
 /// One request that waits, or an answer that waits for those before it.
 enum Entry {
-    /// With the version that its command was given in: `HELLO` and `RESET` may have come behind it.
-    Waiting(Wanted, Version),
+    Waiting(Waiting),
     Part(Part, Result<i64, Failure>),
     Ready(Vec<u8>),
     /// The connection ends here.
     End,
+}
+
+/// A request that waits.
+struct Waiting {
+    wanted: Wanted,
+    /// What its command was given in: `HELLO` and `RESET` may have come behind it.
+    version: Version,
+    /// The key on which it decides from what is there.
+    decides_on: Option<Token>,
 }
 
 /// A connection's requests and answers, oldest first.
@@ -29,6 +38,8 @@ pub(super) struct Pending {
     entries: VecDeque<Entry>,
     /// The oldest one's tag.
     first: u32,
+    /// How many decide from what is there.
+    deciding: usize,
     sum: i64,
     failed: Option<Failure>,
 }
@@ -42,10 +53,31 @@ impl Pending {
         self.entries.is_empty()
     }
 
-    /// Notes a request that waits; returns its tag.
-    pub(super) fn push(&mut self, wanted: Wanted, version: Version) -> u32 {
+    /// Whether one that waits decides from what is there.
+    pub(super) const fn is_deciding(&self) -> bool {
+        self.deciding > 0
+    }
+
+    /// Whether one that waits decides from what is there for this key.
+    pub(super) fn decides_on(&self, token: Token) -> bool {
+        let is_on = |entry: &Entry| matches!(entry, Entry::Waiting(waiting) if waiting.decides_on == Some(token));
+        self.is_deciding() && self.entries.iter().any(is_on)
+    }
+
+    /// Notes a request that waits, and the key on which it decides from what is there; returns its tag.
+    pub(super) fn push(
+        &mut self,
+        wanted: Wanted,
+        version: Version,
+        decides_on: Option<Token>,
+    ) -> u32 {
         let tag = (self.first + self.entries.len() as u32) % TAGS;
-        self.entries.push_back(Entry::Waiting(wanted, version));
+        self.deciding += usize::from(decides_on.is_some());
+        self.entries.push_back(Entry::Waiting(Waiting {
+            wanted,
+            version,
+            decides_on,
+        }));
         tag
     }
 
@@ -62,7 +94,7 @@ impl Pending {
     /// What the answer of a request is to become.
     pub(super) fn wanted(&mut self, tag: u32) -> Option<&mut Wanted> {
         match self.entries.get_mut(self.place(tag))? {
-            Entry::Waiting(wanted, _) => Some(wanted),
+            Entry::Waiting(waiting) => Some(&mut waiting.wanted),
             Entry::Part(..) | Entry::Ready(_) | Entry::End => None,
         }
     }
@@ -96,11 +128,15 @@ impl Pending {
         if !matches!(entry, Entry::Waiting(..)) {
             return false;
         }
-        let Entry::Waiting(wanted, version) = std::mem::replace(entry, Entry::End) else {
+        let Entry::Waiting(waiting) = std::mem::replace(entry, Entry::End) else {
             return false;
         };
-        let style = Style { version, now_ms };
-        let done = match wanted {
+        self.deciding -= usize::from(waiting.decides_on.is_some());
+        let style = Style {
+            version: waiting.version,
+            now_ms,
+        };
+        let done = match waiting.wanted {
             Wanted::Part(part) => Entry::Part(part, answers::number_of(outcome)),
             wanted if place == 0 => {
                 answers::write(&wanted, outcome, bytes, style, out);

@@ -58,7 +58,7 @@ impl RespSession {
                 None
             };
             let part = last.map_or(Part::More, Part::Last);
-            let tag = self.pending.push(Wanted::Part(part), self.version);
+            let tag = self.pending.push(Wanted::Part(part), self.version, None);
             self.submit_to(io, shard, tag, Op::Count);
         }
     }
@@ -104,7 +104,7 @@ impl RespSession {
         };
         let tag = self
             .pending
-            .push(Wanted::Scan(Box::new(walk)), self.version);
+            .push(Wanted::Scan(Box::new(walk)), self.version, None);
         self.submit_to(io, shard, tag, Op::Scan { cursor, count });
         Ok(())
     }

@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use gramme_core::base::hash::token;
 use gramme_core::base::limits::{BUCKET_DEFAULT, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use gramme_core::port::{Durability, Foreseen, Op, Outcome, Quorum, Request};
+use gramme_core::port::{
+    Condition, ContextArg, Durability, Expiry, Foreseen, Op, Outcome, Quorum, Request,
+};
 
 use super::RespOptions;
 use super::answers::Wanted;
@@ -47,6 +49,9 @@ const PIPELINE_BYTES: usize = 128;
 const FORESEEN_MAX: usize = 32;
 /// Commands that usually look at no record that is there.
 const BLIND: [&[u8]; 3] = [b"SET", b"DEL", b"UNLINK"];
+
+/// A command of more keys waits for all that decides from what is there, whatever its keys are.
+const KEYS_COMPARED_MAX: usize = 64;
 
 /// The longest word and command of a client that has not said the password.
 const STRANGER_BYTES_MAX: usize = 16 << 10;
@@ -94,6 +99,8 @@ pub struct RespSession {
     pub(super) pending: Pending,
     pub(super) is_ended: bool,
     is_full: bool,
+    /// Whether the next command, or the next key of the running one, waits for what is under way on its keys.
+    is_held: bool,
     /// About how long its longest recent answer was; at first what is feared.
     answer_bytes: usize,
 }
@@ -119,6 +126,7 @@ impl RespSession {
             pending: Pending::default(),
             is_ended: false,
             is_full: false,
+            is_held: false,
             answer_bytes: ANSWER_BYTES_FEARED,
         }
     }
@@ -153,9 +161,10 @@ impl RespSession {
                 _ => self.answer(io, |out| super::answers::failed(out, &refusal)),
             };
         }
-        let id = io
-            .connection
-            .request(self.pending.push(wanted, self.version));
+        let token = token(&self.bucket, key);
+        let decides_on = decides(&op).then_some(token);
+        let tag = self.pending.push(wanted, self.version, decides_on);
+        let id = io.connection.request(tag);
         let now_ns = io.port.now().mono_ns;
         io.port.submit(Request {
             id,
@@ -164,7 +173,7 @@ impl RespSession {
                 .map(|deadline_ns| now_ns.saturating_add(deadline_ns)),
             bucket: &self.bucket,
             key,
-            token: token(&self.bucket, key),
+            token,
             durability: self.durability,
             quorum: self.quorum,
             wants_object: false,
@@ -199,6 +208,36 @@ impl RespSession {
         let by_bytes = ANSWER_BYTES_MAX / self.answer_bytes.max(1);
         self.is_full = self.pending.len() >= by_bytes.clamp(4, REQUESTS_MAX);
         !self.is_full
+    }
+
+    /// Whether a command's keys are of requests under way that decide from what is there. Such a one reads a quorum first, and
+    /// what was written meanwhile would count as there before it: a `DEL` would delete what the `SET` behind it has set.
+    fn must_follow(&mut self, words: &Words<'_>) -> bool {
+        if !self.pending.is_deciding() {
+            return false;
+        }
+        let Some(command) = table::find(words.name()) else {
+            return false;
+        };
+        let (first, last, step) = command.keys;
+        let last = if last < 0 { words.len() as i64 } else { last };
+        let keys = usize::try_from(last - first + 1).unwrap_or(0);
+        self.is_held = match first {
+            0 => command.flags.contains(&"readonly"),
+            _ if keys > KEYS_COMPARED_MAX => true,
+            _ => (first..=last).step_by(step as usize).any(|at| {
+                self.pending
+                    .decides_on(token(&self.bucket, words.get(at as usize - 1)))
+            }),
+        };
+        self.is_held
+    }
+
+    /// As [`Self::must_follow`], for one key of a command that has begun.
+    pub(super) fn must_follow_on(&mut self, key: &[u8]) -> bool {
+        self.is_held =
+            self.pending.is_deciding() && self.pending.decides_on(token(&self.bucket, key));
+        self.is_held
     }
 
     /// Looks through the commands that have come at once, so that the shard fetches their keys' places from memory
@@ -288,10 +327,15 @@ impl RespSession {
         } else {
             match parser.parse(input, word_bytes_max, &mut ranges) {
                 Parse::Done(bytes) => {
-                    if !ranges.is_empty() {
-                        self.command(io, &Words::new(parser.bytes(input), &ranges));
+                    let words = Words::new(parser.bytes(input), &ranges);
+                    if self.must_follow(&words) {
+                        None
+                    } else {
+                        if !ranges.is_empty() {
+                            self.command(io, &words);
+                        }
+                        Some(bytes)
                     }
-                    Some(bytes)
                 }
                 Parse::NeedMore(_) => None,
                 Parse::Bad(text) => {
@@ -317,11 +361,25 @@ impl RespSession {
     }
 }
 
+/// Whether what becomes of it depends on what is there, or its answer does.
+fn decides(op: &Op<'_>) -> bool {
+    match op {
+        Op::Put(put) => {
+            put.condition != Condition::Always
+                || put.want_previous
+                || put.expiry == Expiry::Keep
+                || !matches!(put.context, ContextArg::Latest)
+        }
+        Op::Delete { .. } | Op::SetExpiry { .. } => true,
+        _ => false,
+    }
+}
+
 impl Session for RespSession {
     fn received(&mut self, input: &[u8], io: &mut Io<'_>) -> usize {
         let mut at = 0;
         self.foresee(input, io);
-        while !self.is_ended && self.has_room() {
+        while !self.is_ended && !self.is_held && self.has_room() {
             let Some(used) = self.step(input.get(at..).unwrap_or_default(), io) else {
                 break;
             };
@@ -350,10 +408,11 @@ impl Session for RespSession {
         if self.is_full && self.pending.len() <= REQUESTS_MAX / 2 {
             self.has_room();
         }
+        self.is_held &= self.pending.is_deciding();
     }
 
     fn is_blocked(&self) -> bool {
-        self.is_full
+        self.is_full || self.is_held
     }
 
     fn is_idle(&self) -> bool {

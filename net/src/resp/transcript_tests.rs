@@ -261,6 +261,53 @@ fn a_pipeline_of_nothing_but_scans_is_answered_whole() {
 }
 
 #[test]
+fn what_decides_from_what_is_there_ends_before_the_next_command_on_its_key() {
+    for first in [
+        "DEL k",
+        "GETDEL k",
+        "SET k w NX",
+        "SET k w GET",
+        "SET k w KEEPTTL",
+        "EXPIRE k 10",
+        "PERSIST k",
+        "GETEX k EX 5",
+        "DYN.DEL k ''",
+    ] {
+        for then in ["SET k v", "GET k", "MGET l k", "MSET l v k v", "DBSIZE"] {
+            let mut client = client();
+            client.say("SET k v");
+            let mut out = Vec::new();
+            let lines = format!("{first}\r\nSET other v\r\n{then}\r\nGET l\r\n");
+            let used = client.call(&mut out, |session, io| {
+                session.received(lines.as_bytes(), io)
+            });
+            assert_eq!(client.port.answers.len(), 2, "{first}, {then}");
+            assert!(client.session.is_blocked() && !client.session.is_idle());
+            client.held = lines.as_bytes()[used..].to_vec();
+            let (id, outcome, bytes) = client.port.answers.remove(0);
+            let (_, tag) = ConnectionId::of(id);
+            client.call(&mut out, |session, io| {
+                session.reply(tag, &outcome, &bytes, io);
+                0
+            });
+            assert!(!client.session.is_blocked());
+            client.send(b"", false);
+            assert!(client.held.is_empty() && client.session.is_idle());
+        }
+    }
+    // Within one command too, and nothing else waits.
+    let mut client = client();
+    client.say("MSET k v l v");
+    let lines = b"DEL k l k\r\n";
+    client.call(&mut Vec::new(), |session, io| session.received(lines, io));
+    assert_eq!(client.port.answers.len(), 2);
+    let mut client = self::client();
+    let lines = b"DEL k\r\nSET l v\r\nGET m\r\nDEL n o\r\n";
+    client.call(&mut Vec::new(), |session, io| session.received(lines, io));
+    assert_eq!(client.port.answers.len(), 5);
+}
+
+#[test]
 fn an_answer_is_of_the_version_in_which_its_command_was_given() {
     let lines = b"GET none\r\nHELLO 3\r\nGET none\r\nRESET\r\nGET none\r\n";
     let answers = client().send(lines, false);

@@ -164,7 +164,8 @@ impl RespSession {
         let mut next = from;
         while next < words.len() {
             // The first goes in any case: its command was taken since there was room.
-            if next > from && !self.has_room() {
+            let is_full = next > from && !self.has_room();
+            if is_full || self.must_follow_on(words.get(next)) {
                 self.running = Some(Running::new(each, next));
                 return;
             }
