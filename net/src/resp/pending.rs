@@ -28,8 +28,18 @@ struct Waiting {
     wanted: Wanted,
     /// What its command was given in: `HELLO` and `RESET` may have come behind it.
     version: Version,
-    /// The key on which it decides from what is there.
-    decides_on: Option<Token>,
+    order: Order,
+}
+
+/// What may follow a request before its answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Anything: a plain write comes before what is behind it by itself.
+    Free,
+    /// All but a write of the key: a read that waits for the disk would show that.
+    Reads(Token),
+    /// Nothing of the key: it reads a quorum first, and decides on what came meanwhile.
+    Decides(Token),
 }
 
 /// A connection's requests and answers, oldest first.
@@ -38,7 +48,8 @@ pub(super) struct Pending {
     entries: VecDeque<Entry>,
     /// The oldest one's tag.
     first: u32,
-    /// How many decide from what is there.
+    /// Those that wait with an order.
+    reading: usize,
     deciding: usize,
     sum: i64,
     failed: Option<Failure>,
@@ -53,30 +64,35 @@ impl Pending {
         self.entries.is_empty()
     }
 
-    /// Whether one that waits decides from what is there.
-    pub(super) const fn is_deciding(&self) -> bool {
-        self.deciding > 0
+    /// Whether one that waits goes before some write, or before any other command.
+    pub(super) const fn is_ordering(&self, is_write: bool) -> bool {
+        self.deciding > 0 || (is_write && self.reading > 0)
     }
 
-    /// Whether one that waits decides from what is there for this key.
-    pub(super) fn decides_on(&self, token: Token) -> bool {
-        let is_on = |entry: &Entry| matches!(entry, Entry::Waiting(waiting) if waiting.decides_on == Some(token));
-        self.is_deciding() && self.entries.iter().any(is_on)
+    /// Whether one that waits goes before this key's next write, or any other command on it.
+    pub(super) fn precedes(&self, token: Token, is_write: bool) -> bool {
+        let does = |entry: &Entry| {
+            let Entry::Waiting(waiting) = entry else {
+                return false;
+            };
+            waiting.order == Order::Decides(token)
+                || (is_write && waiting.order == Order::Reads(token))
+        };
+        self.is_ordering(is_write) && self.entries.iter().any(does)
     }
 
-    /// Notes a request that waits, and the key on which it decides from what is there; returns its tag.
-    pub(super) fn push(
-        &mut self,
-        wanted: Wanted,
-        version: Version,
-        decides_on: Option<Token>,
-    ) -> u32 {
+    /// Notes a request that waits; returns its tag.
+    pub(super) fn push(&mut self, wanted: Wanted, version: Version, order: Order) -> u32 {
         let tag = (self.first + self.entries.len() as u32) % TAGS;
-        self.deciding += usize::from(decides_on.is_some());
+        match order {
+            Order::Free => {}
+            Order::Reads(_) => self.reading += 1,
+            Order::Decides(_) => self.deciding += 1,
+        }
         self.entries.push_back(Entry::Waiting(Waiting {
             wanted,
             version,
-            decides_on,
+            order,
         }));
         tag
     }
@@ -131,7 +147,11 @@ impl Pending {
         let Entry::Waiting(waiting) = std::mem::replace(entry, Entry::End) else {
             return false;
         };
-        self.deciding -= usize::from(waiting.decides_on.is_some());
+        match waiting.order {
+            Order::Free => {}
+            Order::Reads(_) => self.reading -= 1,
+            Order::Decides(_) => self.deciding -= 1,
+        }
         let style = Style {
             version: waiting.version,
             now_ms,

@@ -9,6 +9,7 @@ use gramme_core::port::{Op, Outcome, listed};
 
 use super::answers::{self, Part, Total, Wanted};
 use super::encode::{array, bulk, error};
+use super::pending::Order;
 use super::session::RespSession;
 use super::words::{self, Refusal, Words, integer_of, syntax, unsigned_of};
 use crate::reactor::session::Io;
@@ -58,7 +59,9 @@ impl RespSession {
                 None
             };
             let part = last.map_or(Part::More, Part::Last);
-            let tag = self.pending.push(Wanted::Part(part), self.version, None);
+            let tag = self
+                .pending
+                .push(Wanted::Part(part), self.version, Order::Free);
             self.submit_to(io, shard, tag, Op::Count);
         }
     }
@@ -104,7 +107,7 @@ impl RespSession {
         };
         let tag = self
             .pending
-            .push(Wanted::Scan(Box::new(walk)), self.version, None);
+            .push(Wanted::Scan(Box::new(walk)), self.version, Order::Free);
         self.submit_to(io, shard, tag, Op::Scan { cursor, count });
         Ok(())
     }

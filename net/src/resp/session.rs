@@ -6,6 +6,7 @@
 //! Invariants:
 //! - requests under way are at most [`REQUESTS_MAX`], and few where the values are large: a command on more keys than
 //!   fit goes on as answers come, its words staying in the reactor's input until then;
+//! - what is under way on a key ends before a command that must not overtake it is taken (`Order`);
 //! - nothing is allocated by a length that the client has only declared.
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use gramme_core::base::hash::token;
+use gramme_core::base::ids::Token;
 use gramme_core::base::limits::{BUCKET_DEFAULT, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use gramme_core::port::{
     Condition, ContextArg, Durability, Expiry, Foreseen, Op, Outcome, Quorum, Request,
@@ -23,7 +25,7 @@ use super::RespOptions;
 use super::answers::Wanted;
 use super::encode::{Version, error};
 use super::parse::{Parse, Parser};
-use super::pending::Pending;
+use super::pending::{Order, Pending};
 use super::scan::Scanned;
 use super::table;
 use super::values::Each;
@@ -50,7 +52,7 @@ const FORESEEN_MAX: usize = 32;
 /// Commands that usually look at no record that is there.
 const BLIND: [&[u8]; 3] = [b"SET", b"DEL", b"UNLINK"];
 
-/// A command of more keys waits for all that decides from what is there, whatever its keys are.
+/// A command of more keys waits for all that may go before it, whatever its keys are.
 const KEYS_COMPARED_MAX: usize = 64;
 
 /// The longest word and command of a client that has not said the password.
@@ -162,8 +164,7 @@ impl RespSession {
             };
         }
         let token = token(&self.bucket, key);
-        let decides_on = decides(&op).then_some(token);
-        let tag = self.pending.push(wanted, self.version, decides_on);
+        let tag = self.pending.push(wanted, self.version, order(&op, token));
         let id = io.connection.request(tag);
         let now_ns = io.port.now().mono_ns;
         io.port.submit(Request {
@@ -210,15 +211,18 @@ impl RespSession {
         !self.is_full
     }
 
-    /// Whether a command's keys are of requests under way that decide from what is there. Such a one reads a quorum first, and
-    /// what was written meanwhile would count as there before it: a `DEL` would delete what the `SET` behind it has set.
+    /// Whether what is under way on a command's keys goes before it.
     fn must_follow(&mut self, words: &Words<'_>) -> bool {
-        if !self.pending.is_deciding() {
+        if !self.pending.is_ordering(true) {
             return false;
         }
         let Some(command) = table::find(words.name()) else {
             return false;
         };
+        let is_write = command.flags.contains(&"write");
+        if !self.pending.is_ordering(is_write) {
+            return false;
+        }
         let (first, last, step) = command.keys;
         let last = if last < 0 { words.len() as i64 } else { last };
         let keys = usize::try_from(last - first + 1).unwrap_or(0);
@@ -226,17 +230,17 @@ impl RespSession {
             0 => command.flags.contains(&"readonly"),
             _ if keys > KEYS_COMPARED_MAX => true,
             _ => (first..=last).step_by(step as usize).any(|at| {
-                self.pending
-                    .decides_on(token(&self.bucket, words.get(at as usize - 1)))
+                let key = words.get(at as usize - 1);
+                self.pending.precedes(token(&self.bucket, key), is_write)
             }),
         };
         self.is_held
     }
 
     /// As [`Self::must_follow`], for one key of a command that has begun.
-    pub(super) fn must_follow_on(&mut self, key: &[u8]) -> bool {
-        self.is_held =
-            self.pending.is_deciding() && self.pending.decides_on(token(&self.bucket, key));
+    pub(super) fn must_follow_on(&mut self, key: &[u8], is_write: bool) -> bool {
+        self.is_held = self.pending.is_ordering(is_write)
+            && self.pending.precedes(token(&self.bucket, key), is_write);
         self.is_held
     }
 
@@ -361,17 +365,22 @@ impl RespSession {
     }
 }
 
-/// Whether what becomes of it depends on what is there, or its answer does.
-fn decides(op: &Op<'_>) -> bool {
+/// What may follow it before its answer.
+fn order(op: &Op<'_>, token: Token) -> Order {
     match op {
         Op::Put(put) => {
-            put.condition != Condition::Always
-                || put.want_previous
-                || put.expiry == Expiry::Keep
-                || !matches!(put.context, ContextArg::Latest)
+            let is_plain = put.condition == Condition::Always
+                && !put.want_previous
+                && put.expiry != Expiry::Keep
+                && matches!(put.context, ContextArg::Latest);
+            if is_plain {
+                Order::Free
+            } else {
+                Order::Decides(token)
+            }
         }
-        Op::Delete { .. } | Op::SetExpiry { .. } => true,
-        _ => false,
+        Op::Delete { .. } | Op::SetExpiry { .. } => Order::Decides(token),
+        _ => Order::Reads(token),
     }
 }
 
@@ -408,7 +417,7 @@ impl Session for RespSession {
         if self.is_full && self.pending.len() <= REQUESTS_MAX / 2 {
             self.has_room();
         }
-        self.is_held &= self.pending.is_deciding();
+        self.is_held &= self.pending.is_ordering(true);
     }
 
     fn is_blocked(&self) -> bool {

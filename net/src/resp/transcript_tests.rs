@@ -261,7 +261,7 @@ fn a_pipeline_of_nothing_but_scans_is_answered_whole() {
 }
 
 #[test]
-fn what_decides_from_what_is_there_ends_before_the_next_command_on_its_key() {
+fn what_must_not_follow_at_once_waits_for_what_is_under_way_on_its_key() {
     for first in [
         "DEL k",
         "GETDEL k",
@@ -294,6 +294,27 @@ fn what_decides_from_what_is_there_ends_before_the_next_command_on_its_key() {
             client.send(b"", false);
             assert!(client.held.is_empty() && client.session.is_idle());
         }
+    }
+    for (lines, under_way) in [
+        // A read that waits for the disk would show what is behind it.
+        ("GET k\r\nSET k v\r\nGET k\r\n", 1),
+        ("MGET a k\r\nMSET b v k v\r\n", 2),
+        ("TTL k\r\nDEL k\r\n", 1),
+        ("SET k v\r\nGET k\r\nTTL k\r\nSTRLEN k\r\nSET l v\r\n", 5),
+        ("SET k v\r\nSET k w\r\nDEL k\r\n", 3),
+    ] {
+        let mut client = client();
+        let lines = lines.as_bytes();
+        let used = client.call(&mut Vec::new(), |session, io| session.received(lines, io));
+        assert_eq!(
+            client.port.answers.len(),
+            under_way,
+            "{}",
+            lines.escape_ascii()
+        );
+        client.held = lines[used..].to_vec();
+        client.send(b"", true);
+        assert!(client.held.is_empty() && client.session.is_idle());
     }
     // Within one command too, and nothing else waits.
     let mut client = client();

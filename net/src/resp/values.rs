@@ -21,6 +21,12 @@ pub(super) enum Each {
     Exists,
 }
 
+impl Each {
+    const fn is_write(self) -> bool {
+        matches!(self, Self::Put | Self::Delete)
+    }
+}
+
 pub(super) const fn put(value: &[u8]) -> Put<'_> {
     Put {
         context: ContextArg::Latest,
@@ -165,7 +171,7 @@ impl RespSession {
         while next < words.len() {
             // The first goes in any case: its command was taken since there was room.
             let is_full = next > from && !self.has_room();
-            if is_full || self.must_follow_on(words.get(next)) {
+            if is_full || self.must_follow_on(words.get(next), each.is_write()) {
                 self.running = Some(Running::new(each, next));
                 return;
             }
