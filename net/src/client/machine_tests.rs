@@ -276,6 +276,39 @@ fn no_call_waits_for_a_node_that_could_not_be_reached_while_another_is_connected
 }
 
 #[test]
+fn a_machine_that_is_gone_is_tried_seldom_while_another_is_connected() {
+    let mut trace = Trace::connected(&[7401]);
+    let patient = RequestOptions::default().deadline(Duration::from_secs(5));
+    let get = || Call::get(b"key", &patient);
+    trace.machine.submit(trace.now(), get()).expect("taken");
+    let link = trace.expect_connect("127.0.0.1:7401");
+    trace.pass(2_000);
+    trace.machine.lost(trace.now(), link, "timed out");
+    trace.pass(50);
+    let (id, _) = trace.sent(SEED).pop().expect("tried elsewhere");
+    trace.receive(SEED, id, &answer(Reply::Absent));
+    trace.pass(39_000);
+    trace.machine.submit(trace.now(), get()).expect("taken");
+    assert_eq!(trace.machine.next_action(), None);
+    let (id, _) = trace.sent(SEED).pop().expect("at once");
+    trace.receive(SEED, id, &answer(Reply::Absent));
+    trace.pass(1_100);
+    trace.machine.submit(trace.now(), get()).expect("taken");
+    assert_eq!(trace.expect_connect("127.0.0.1:7401"), link);
+    let (id, _) = trace.sent(SEED).pop().expect("at once");
+    trace.receive(SEED, id, &answer(Reply::Absent));
+    trace.pass(2_000);
+    trace.machine.lost(trace.now(), link, "timed out");
+    // With nobody else it is tried.
+    trace.machine.lost(trace.now(), SEED, "reset");
+    trace.pass(101);
+    trace.machine.submit(trace.now(), get()).expect("taken");
+    let mut actions = std::iter::from_fn(|| trace.machine.next_action());
+    let is_to_link = |action| matches!(action, Action::Connect { link: to, .. } if to == link);
+    assert!(actions.any(is_to_link));
+}
+
+#[test]
 fn a_short_deadline_ends_its_own_call_and_not_those_that_have_more_time() {
     let mut trace = Trace::connected(&[7401]);
     let options = |ms| RequestOptions::default().deadline(Duration::from_millis(ms));

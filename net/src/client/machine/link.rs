@@ -5,6 +5,10 @@ use std::time::Duration;
 /// How long a node that could not be reached is left alone.
 const RETRY_AFTER_NS: u64 = 100_000_000;
 
+/// A connection that could not be made is tried again after so many times what trying took: who waits for it itself, as the
+/// blocking client's thread does, spends a twentieth of its time on a machine that is gone.
+const PROBE_EACH: u64 = 20;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkState {
     Idle,
@@ -19,6 +23,10 @@ pub(super) struct Link {
     pub(super) state: LinkState,
     /// Others are asked before this time, after a failure or a long silence.
     pub(super) retry_at_ns: u64,
+    /// When it was begun to be connected.
+    pub(super) connecting_since_ns: u64,
+    /// It is not tried again before this time while another node is connected.
+    pub(super) probe_at_ns: u64,
     /// What the last failure said.
     pub(super) failure: Option<String>,
     /// The newest epoch that a table was asked for of.
@@ -39,6 +47,8 @@ impl Link {
             checksums,
             state: LinkState::Idle,
             retry_at_ns: 0,
+            connecting_since_ns: 0,
+            probe_at_ns: 0,
             failure: None,
             asked_epoch: 0,
             heard_ns: 0,
@@ -70,8 +80,13 @@ impl Link {
     }
 
     pub(super) fn fail(&mut self, now_ns: u64, why: &str) {
-        self.state = LinkState::Idle;
         self.leave_alone(now_ns);
+        self.probe_at_ns = self.retry_at_ns;
+        if self.state == LinkState::Connecting {
+            let took_ns = now_ns.saturating_sub(self.connecting_since_ns);
+            self.probe_at_ns += took_ns.saturating_mul(PROBE_EACH);
+        }
+        self.state = LinkState::Idle;
         let hint = crate::tls::hint(&self.incoming);
         self.failure = Some(format!("{}: {why}{hint}", self.address));
         self.outgoing.clear();

@@ -100,7 +100,8 @@ impl Machine {
         };
         if let Some(address) = seeds.first() {
             let link = machine.link_of(address);
-            machine.connect(link);
+            // When that is it is not told; and there is nobody else to be asked.
+            machine.connect(u64::MAX, link);
         }
         machine
     }
@@ -284,10 +285,17 @@ impl Machine {
         LinkId(self.links.len() - 1)
     }
 
-    fn connect(&mut self, link: LinkId) {
+    /// Has a slot's call wait for a connection that is made.
+    fn queue(&mut self, now: Now, index: u32, link: LinkId) {
+        self.slots[index as usize].state = SlotState::Queued(link);
+        self.connect(now.mono_ns, link);
+    }
+
+    fn connect(&mut self, now_ns: u64, link: LinkId) {
         let entry = &mut self.links[link.0];
         if entry.state == LinkState::Idle {
             entry.state = LinkState::Connecting;
+            entry.connecting_since_ns = now_ns;
             self.actions.push_back(Action::Connect {
                 link,
                 address: entry.address.clone(),
@@ -315,20 +323,19 @@ impl Machine {
                     self.send(now, index, link);
                     return;
                 }
-                let has_failed = entry.failure.is_some();
-                self.connect(link);
                 // A machine without power refuses nothing: no call waits for what could not be reached the last time, as
                 // long as another node may do it.
-                if has_failed {
+                if entry.failure.is_some() {
+                    if entry.probe_at_ns <= now.mono_ns {
+                        self.connect(now.mono_ns, link);
+                    }
                     unreached.get_or_insert(link);
                     continue;
                 }
-                self.slots[index as usize].state = SlotState::Queued(link);
-                return;
+                return self.queue(now, index, link);
             }
             if let Some(link) = unreached {
-                self.slots[index as usize].state = SlotState::Queued(link);
-                return;
+                return self.queue(now, index, link);
             }
         }
         // Every node was unreachable a moment ago.
