@@ -20,6 +20,9 @@ use crate::wire::Effect;
 /// Calls of a pipeline on their way at once.
 const PIPELINE_CALLS_MAX: usize = 256;
 
+/// How long one connection is waited on while others are awaited too.
+const LOOK_AROUND_AFTER: Duration = Duration::from_millis(1);
+
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -250,21 +253,40 @@ impl Inner {
         let until_ns = self.machine.next_deadline_ns().unwrap_or(0);
         let wait_ns = until_ns.saturating_sub(now(self.began).mono_ns);
         let wait = Duration::from_nanos(wait_ns).max(Duration::from_micros(50));
-        let Some(link) = self.machine.link_awaited() else {
+        let mut links = self.machine.links_awaited();
+        let Some(link) = links.pop() else {
             // A wait for the next try.
             std::thread::sleep(wait);
             return;
         };
+        if links.is_empty() {
+            return self.read(link, Some(wait));
+        }
+        // One may be silent: the others are looked at all the same, since a node counts as silent when nothing of it was read.
+        self.read(link, Some(wait.min(LOOK_AROUND_AFTER)));
+        for link in links {
+            self.read(link, None);
+        }
+    }
+
+    /// Takes what has come on a connection, or comes so soon; without a wait only what is there.
+    fn read(&mut self, link: LinkId, wait: Option<Duration>) {
         let Some(socket) = self.sockets.get_mut(&link) else {
             self.machine
                 .lost(now(self.began), link, "the connection is closed");
             return;
         };
         let mut buffer = [0; READ_BYTES];
-        let read = socket
-            .socket()
-            .set_read_timeout(Some(wait))
-            .and_then(|()| socket.read(&mut buffer));
+        let prepared = match wait {
+            Some(_) => socket.socket().set_read_timeout(wait),
+            // The kernel rounds times up to its own tick.
+            None => socket.socket().set_nonblocking(true),
+        };
+        let read = prepared.and_then(|()| socket.read(&mut buffer));
+        let read = match wait {
+            Some(_) => read,
+            None => socket.socket().set_nonblocking(false).and(read),
+        };
         let why = match read {
             Ok(0) => "the node closed the connection".to_string(),
             Ok(bytes) => {
@@ -296,3 +318,7 @@ fn connect_socket(
     }
     Err(last)
 }
+
+#[cfg(test)]
+#[path = "blocking_tests.rs"]
+mod tests;

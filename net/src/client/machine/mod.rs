@@ -261,12 +261,16 @@ impl Machine {
             .map(|(index, _)| LinkId(index))
     }
 
-    /// A connection on which an answer is awaited.
-    pub fn link_awaited(&self) -> Option<LinkId> {
-        self.slots.iter().find_map(|slot| match slot.state {
-            SlotState::Sent(link) => Some(link),
-            SlotState::Free | SlotState::Waiting { .. } | SlotState::Queued(_) => None,
-        })
+    /// The connections on which answers are awaited, each once; the oldest call's last.
+    pub fn links_awaited(&self) -> Vec<LinkId> {
+        let mut links = Vec::new();
+        for slot in self.slots.iter().rev() {
+            if let SlotState::Sent(link) = slot.state {
+                links.retain(|known| *known != link);
+                links.push(link);
+            }
+        }
+        links
     }
 
     /// Calls on their way.
