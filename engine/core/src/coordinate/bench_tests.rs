@@ -56,6 +56,8 @@ pub(crate) struct Net {
     pub(crate) pending: BTreeSet<usize>,
     /// Nodes that are to let go.
     pub(crate) draining: BTreeSet<usize>,
+    /// Whether all who write have shown that they know of whoever gains or lets go.
+    pub(crate) is_move_known: bool,
     /// Messages that are on their way stay there.
     pub(crate) is_slow: bool,
     /// How long a turn takes, as the shards are told.
@@ -135,6 +137,7 @@ impl Net {
             rows: BTreeMap::new(),
             pending: BTreeSet::new(),
             draining: BTreeSet::new(),
+            is_move_known: true,
             is_slow: false,
             turn_ns: 0,
             lost_of_1000: 0,
@@ -156,7 +159,7 @@ impl Net {
             PartitionView {
                 is_pending_here: self.pending.contains(&me),
                 is_draining_here: self.draining.contains(&me) && own.is_none(),
-                is_move_known: true,
+                is_move_known: self.is_move_known,
                 ..own.unwrap_or(&self.row).clone()
             }
         };

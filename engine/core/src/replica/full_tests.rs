@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::ids::NodeId;
-use crate::port::{Durability, Event, Failure, Outcome};
+use crate::base::ids::{NodeId, PartitionId};
+use crate::port::{Durability, Effects, Event, Failure, Outcome, RequestId};
 use crate::replica::bench_tests::{Bench, config, name, seeds};
 use crate::replica::{ShardConfig, WriteState};
 
@@ -360,10 +360,10 @@ fn what_is_appended_anew_counts_as_durable_together() {
         for k in 0..50 {
             bench.put(&name(k), &VALUE, Some(Durability::One));
         }
-        let (newest, durable) = bench.shard.batches();
+        let (newest, durable) = (bench.shard.log.newest(), bench.shard.log.durable());
         assert!(newest > durable, "seed {seed}");
         bench.disk.fail_writes = 1;
-        while bench.shard.batches().1 < newest {
+        while bench.shard.log.durable() < newest {
             bench.complete_one();
             bench.event(Event::TurnEnd);
             bench.now.mono_ns += 1_000_000;
@@ -423,4 +423,21 @@ fn writes_that_wait_for_a_commit_are_refused_beyond_what_may_wait() {
     assert_eq!(bench.shard.status().shed, 2);
     let id = bench.put(&name(6), &VALUE, Some(Durability::One));
     assert!(matches!(bench.wait(id).0, Outcome::Written { .. }));
+}
+
+#[test]
+fn a_shard_that_takes_no_writes_says_of_no_partition_that_it_is_whole_or_gone() {
+    let mut bench = Bench::new(1, config(24, 64 << 10));
+    bench.disk.fail_writes = u32::MAX;
+    let id = bench.put(&name(1), &VALUE, Some(Durability::One));
+    bench.wait(id);
+    assert_eq!(bench.shard.status().writes, WriteState::ReadOnly);
+    // The disk is well again, and has not what the index names.
+    bench.disk.fail_writes = 0;
+    let (now, mut effects) = (bench.now, Effects::default());
+    let partition = PartitionId(0);
+    let is_marked = (bench.shard).mark_whole(now, partition, RequestId(1 << 40), &mut effects);
+    let is_dropped = bench.shard.drop_partition(now, partition, &mut effects);
+    assert!(!is_marked && !is_dropped);
+    assert_eq!(bench.shard.status().keys, 1);
 }

@@ -179,7 +179,7 @@ impl Replica {
     }
 
     /// The partition is whole: marks it so, and answers `id` when that, and all that was appended before it, is on
-    /// stable media. False where there is no room; nothing happened.
+    /// stable media. False where there is no room, or nothing can be said to be there since writes failed; nothing happened.
     pub(crate) fn mark_whole(
         &mut self,
         now: Now,
@@ -187,6 +187,9 @@ impl Replica {
         id: RequestId,
         effects: &mut Effects,
     ) -> bool {
+        if self.is_read_only {
+            return false;
+        }
         let since = self.raise_since(partition);
         let Ok(batch) = self.append_mark(now, partition, since, 0, effects) else {
             return false;
@@ -208,14 +211,17 @@ impl Replica {
         true
     }
 
-    /// Forgets every key of a partition, for good: after a restart they are gone too. False where there is no room;
-    /// nothing happened.
+    /// Forgets every key of a partition, for good: after a restart they are gone too. False where there is no room, or
+    /// writes failed; nothing happened.
     pub(crate) fn drop_partition(
         &mut self,
         now: Now,
         partition: PartitionId,
         effects: &mut Effects,
     ) -> bool {
+        if self.is_read_only {
+            return false;
+        }
         let since = self.raise_since(partition);
         if self
             .append_mark(now, partition, since, FLAG_DROP, effects)

@@ -40,6 +40,14 @@ pub(crate) enum ReadResult {
     Failed,
 }
 
+/// How far a shard's log was.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    batch: u64,
+    /// Writes that had failed.
+    write_faults: u64,
+}
+
 impl Replica {
     /// This shard's slice of a partition.
     pub(crate) fn slice(&self, partition: PartitionId) -> TokenRange {
@@ -249,8 +257,22 @@ impl Replica {
         }
     }
 
-    /// The batch that what is appended now lies in, and the last that is on stable media.
-    pub(crate) const fn batches(&self) -> (u64, u64) {
-        (self.log.newest().0, self.log.durable().0)
+    /// All that lies in the log by now, for [`Replica::is_stable`].
+    pub(crate) const fn moment(&self) -> Moment {
+        Moment {
+            batch: self.log.newest().0,
+            write_faults: self.stats.write_faults,
+        }
+    }
+
+    /// Whether all of before a moment is on stable media. After a write that failed that cannot be said any more: what was in
+    /// it has other batches, or none.
+    pub(crate) const fn is_stable(&self, moment: Moment) -> bool {
+        self.log.durable().0 >= moment.batch && !self.is_overtaken(moment)
+    }
+
+    /// Whether it will never be said.
+    pub(crate) const fn is_overtaken(&self, moment: Moment) -> bool {
+        self.is_read_only || self.stats.write_faults != moment.write_faults
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum DiskIs {
     Silent,
     /// Every write fails.
     Broken,
+    /// Every write stays on its way.
+    Stuck,
 }
 
 /// One shard and its disk.
@@ -31,6 +33,8 @@ pub(crate) struct Core {
     pub(crate) shard: Shard,
     pub(crate) disk: Disk,
     pub(crate) disk_is: DiskIs,
+    /// Writes that stay on their way.
+    stuck: Vec<Effect>,
     config: ShardConfig,
 }
 
@@ -87,16 +91,26 @@ impl Core {
             shard: open(&config, now, &mut disk),
             disk,
             disk_is: DiskIs::Well,
+            stuck: Vec::new(),
             config,
         }
     }
 
     /// It is killed and starts again from its disk: what was not written by then is gone.
     pub(crate) fn restart(&mut self, now: Now) {
+        self.stuck.clear();
         self.shard = open(&self.config, now, &mut self.disk);
     }
 
     pub(crate) fn step(&mut self, now: Now, event: Event<'_>, outside: &mut Outside) {
+        if self.disk_is != DiskIs::Stuck {
+            let list = core::mem::take(&mut self.stuck);
+            let stuck = Effects {
+                list,
+                ..Effects::default()
+            };
+            self.carry_out(now, stuck, outside);
+        }
         let mut effects = Effects::default();
         self.shard.step(now, event, &mut effects);
         self.carry_out(now, effects, outside);
@@ -139,6 +153,10 @@ impl Core {
     fn ended(&mut self, effect: Effect) -> Option<(Ticket, Done)> {
         let failed = |kind, errno| Err(IoError { kind, errno });
         match effect {
+            Effect::Write { .. } if self.disk_is == DiskIs::Stuck => {
+                self.stuck.push(effect);
+                None
+            }
             Effect::Write { ticket, .. } if self.disk_is == DiskIs::Broken => {
                 Some((ticket, Done::Write(failed(IoKind::Failed, 5))))
             }

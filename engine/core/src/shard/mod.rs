@@ -438,6 +438,12 @@ impl Shard {
         self.coordinator.timers()
     }
 
+    /// What of the background waits for an answer.
+    #[cfg(test)]
+    pub(crate) fn upkeep_jobs(&self) -> usize {
+        self.upkeep.jobs()
+    }
+
     /// Counters of the background.
     pub fn upkeep_stats(&self) -> UpkeepStats {
         let pending = self.replica.hints() + self.replica.hints_without_room();

@@ -7,6 +7,7 @@ use crate::coordinate::bench_tests::{Net, put_op};
 use crate::port::{ContextArg, Note, Op, Quorum};
 use crate::ring::PartitionView;
 use crate::shard::PaceConfig;
+use crate::shard::bench_tests::DiskIs;
 use crate::upkeep::UpkeepStats;
 
 fn total(net: &Net, node: usize, of: impl Fn(&UpkeepStats) -> u64) -> u64 {
@@ -395,4 +396,59 @@ fn a_deleted_key_stays_deleted_on_a_node_that_was_away_without_hints() {
     for node in 0..3 {
         assert_eq!(net.keys(node), (50, 50), "node {node}");
     }
+}
+
+#[test]
+fn a_partition_is_not_said_to_be_gained_when_the_layout_changed_while_its_mark_was_on_its_way() {
+    let mut net = filled(&[1, 1, 1, 1], 3, 200);
+    net.row.write = [0, 1, 2, 3].into();
+    net.row.stand_ins = [].into();
+    net.pending.insert(3);
+    net.publish();
+    net.run(500);
+    net.set_disk(3, DiskIs::Stuck);
+    net.run(3_000);
+    assert_eq!(gained(&mut net, 3).len(), 0, "no mark is on stable media");
+    // Those who write by this one have not shown that they know of the node that gains.
+    net.is_move_known = false;
+    net.publish();
+    net.set_disk(3, DiskIs::Well);
+    net.run(3_000);
+    assert_eq!(
+        gained(&mut net, 3).len(),
+        0,
+        "what was compared says nothing"
+    );
+    net.is_move_known = true;
+    net.publish();
+    net.run(500);
+    assert_eq!(gained(&mut net, 3).len(), 0);
+    net.run(3_000);
+    assert_eq!(gained(&mut net, 3).len(), 16);
+}
+
+#[test]
+fn a_round_comes_to_its_end_though_a_node_comes_and_goes() {
+    let mut net = filled(&[1, 1, 1], 3, 500);
+    net.run(2_000);
+    let rounds = |net: &Net| total(net, 0, |stats| stats.rounds);
+    let before = rounds(&net);
+    for time in 0..200 {
+        if time % 2 == 0 {
+            net.dead.insert(2);
+        } else {
+            net.dead.clear();
+        }
+        net.publish();
+        net.run(1);
+    }
+    assert!(rounds(&net) > before + 2, "{}", rounds(&net) - before);
+    // And one follows in which the node that came back last was there throughout.
+    net.lose_keys(2, 10);
+    net.dead.insert(2);
+    net.publish();
+    net.dead.clear();
+    net.publish();
+    net.run(2_000);
+    assert_eq!(net.root(0), net.root(2));
 }

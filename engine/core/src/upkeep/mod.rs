@@ -28,7 +28,7 @@ mod serve;
 mod session;
 mod transfers;
 
-use crate::base::ids::{NodeId, PartitionId};
+use crate::base::ids::NodeId;
 use crate::base::slots::{SlotId, Slots};
 use crate::port::ids::{Purpose, internal, of_upkeep_call, upkeep_call};
 use crate::port::{ByteRange, CallId, Durability, KeyName, Lane, Message, Op, Outcome, Peer};
@@ -43,6 +43,7 @@ use reconcile::{Merge, Push};
 use rescue::Untold;
 use serve::Served;
 use session::Session;
+use transfers::Marking;
 
 /// How often it looks at what it has under way.
 const STEP_NS: u64 = 5_000_000;
@@ -115,7 +116,7 @@ enum Job {
     Push(Push),
     Merge(Merge),
     Served(Box<Served>),
-    Mark(PartitionId),
+    Mark(Marking),
     Reaping(Box<Reaping>),
     AskedToReap(Box<Asked>),
 }
@@ -283,6 +284,12 @@ impl Upkeep {
     /// Whether nothing of it waits for an answer.
     pub(crate) const fn is_idle(&self) -> bool {
         self.jobs.is_empty()
+    }
+
+    /// How much of it waits for an answer.
+    #[cfg(test)]
+    pub(crate) fn jobs(&self) -> usize {
+        self.jobs.len()
     }
 
     /// Counters.

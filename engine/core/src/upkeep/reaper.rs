@@ -17,7 +17,7 @@ use crate::base::mutant::{self, Mutant};
 use crate::base::slots::SlotId;
 use crate::port::ids::upkeep_call;
 use crate::port::{CallId, Lane, Message, Peer, TokenRange};
-use crate::replica::records::{ReadEnd, ReadResult};
+use crate::replica::records::{Moment, ReadEnd, ReadResult};
 use crate::replica::turn::Turn;
 use crate::ring::PartitionView;
 use crate::store::format::Record;
@@ -59,6 +59,8 @@ pub(super) struct Reaping {
     epoch: u64,
     phase: Phase,
     sequence: u16,
+    /// What lay here when it began: it must be on stable media before it is forgotten anywhere.
+    moment: Moment,
     /// Records that are read to see how old they are.
     reading: BTreeMap<Place, (Token, u64)>,
     pairs: Vec<(Token, u64)>,
@@ -72,7 +74,8 @@ pub(super) struct Asked {
     peer: Peer,
     call: CallId,
     pairs: Vec<(Token, u64)>,
-    batch: u64,
+    moment: Moment,
+    since_ns: u64,
 }
 
 /// Where the walk is.
@@ -206,6 +209,7 @@ impl Upkeep {
             epoch: turn.view.epoch,
             phase: Phase::Reading,
             sequence: 0,
+            moment: turn.replica.moment(),
             reading: BTreeMap::new(),
             pairs: Vec::new(),
             asked: BTreeSet::new(),
@@ -345,7 +349,7 @@ impl Upkeep {
         reaping.pairs.retain(|pair| may_forget(turn, *pair));
         let row = turn.view.partition(reaping.partition);
         let is_still = row.is_some_and(|row| leads(turn, row)) && reaping.epoch == turn.view.epoch;
-        if is_still {
+        if is_still && turn.replica.is_stable(reaping.moment) {
             tell_all(turn, id, reaping, true);
             for (token, fingerprint) in &reaping.pairs {
                 if turn.replica.forget_tombstone(*token, *fingerprint) {
@@ -405,29 +409,34 @@ impl Upkeep {
             }
             return;
         }
-        let (batch, _) = turn.replica.batches();
         self.jobs.insert(Job::AskedToReap(Box::new(Asked {
             peer,
             call,
             pairs,
-            batch,
+            moment: turn.replica.moment(),
+            since_ns: turn.now.mono_ns,
         })));
         self.answer_asked(turn);
     }
 
-    /// Answers what is on stable media by now.
+    /// Answers what is on stable media by now. What is not for so long that nobody waits for the answer any more (a disk that
+    /// takes no writes) is forgotten: it is asked for again and again.
     fn answer_asked(&mut self, turn: &mut Turn<'_>) {
-        let (_, durable) = turn.replica.batches();
+        let now_ns = turn.now.mono_ns;
         let ids: Vec<SlotId> = self.jobs.ids().collect();
         for id in ids {
-            let is_due = matches!(
-                self.jobs.get_mut(id),
-                Some(Job::AskedToReap(asked)) if asked.batch <= durable
-            );
-            if !is_due {
+            let Some(Job::AskedToReap(asked)) = self.jobs.get_mut(id) else {
+                continue;
+            };
+            let is_stable = turn.replica.is_stable(asked.moment);
+            let is_over = now_ns.saturating_sub(asked.since_ns) > SILENT_NS_MAX
+                || turn.replica.is_overtaken(asked.moment);
+            if !is_stable && !is_over {
                 continue;
             }
-            if let Some(Job::AskedToReap(asked)) = self.jobs.remove(id) {
+            if let Some(Job::AskedToReap(asked)) = self.jobs.remove(id)
+                && is_stable
+            {
                 let mut list = Vec::new();
                 let pairs = asked.pairs.iter().copied();
                 write_pairs(&mut list, pairs.filter(|pair| may_forget(turn, *pair)));

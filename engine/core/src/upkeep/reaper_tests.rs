@@ -2,6 +2,7 @@
 
 use crate::coordinate::bench_tests::{Net, put_op};
 use crate::port::{Condition, ContextArg, Expiry, Note, Op, Outcome, Put, Quorum};
+use crate::shard::bench_tests::DiskIs;
 
 const KEYS: u32 = 60;
 
@@ -246,4 +247,52 @@ fn what_is_kept_for_others_stays_where_a_partition_is_to_be_gained() {
     assert_eq!(hints(&net), 0);
     let delivered: u64 = net.upkeep(3).iter().map(|s| s.hints_delivered).sum();
     assert!(delivered >= kept, "{delivered} of {kept}");
+}
+
+#[test]
+fn questions_that_a_disk_cannot_answer_are_forgotten() {
+    let mut net = filled(&[1, 1, 1]);
+    delete(&mut net);
+    net.run(1_000);
+    net.set_disk(1, DiskIs::Stuck);
+    net.put(0, b"a key", b"", b"a value that does not come to lie there");
+    net.run_by(120_000, 10);
+    assert!(net.sent["reap"] > 50, "{:?}", net.sent);
+    assert!(net.keys(0).1 > 0, "it does not agree");
+    net.cut.insert(1);
+    net.run_by(10_000, 10);
+    assert!(net.upkeep_jobs(1) < 5, "{}", net.upkeep_jobs(1));
+}
+
+/// The tombstones lie in the memory of a shard whose writes failed, and their keys' values on its disk.
+#[test]
+fn what_a_disk_refused_to_keep_is_not_forgotten_by_others() {
+    for node in [0, 1] {
+        let mut net = filled(&[1, 1, 1]);
+        net.run(1_000);
+        // What is written within the next moment waits for no disk.
+        net.put(2, b"a key", b"", b"a value");
+        net.run(5);
+        net.set_disk(node, DiskIs::Broken);
+        for key in 0..4u32 {
+            let op = Op::Delete {
+                context: ContextArg::Latest,
+                want_previous: false,
+                want_context: false,
+                write_id: None,
+            };
+            net.send(2, &key.to_le_bytes(), Quorum::default(), op);
+        }
+        net.run_by(240_000, 10);
+        net.set_disk(node, DiskIs::Well);
+        net.restart(node);
+        for other in 0..3 {
+            net.note(other, &Note::CompareAll);
+        }
+        net.run_by(20_000, 10);
+        for key in 0..4u32 {
+            let (_, values) = net.get(2, &key.to_le_bytes());
+            assert!(values.is_empty(), "node {node}: key {key} is back");
+        }
+    }
 }

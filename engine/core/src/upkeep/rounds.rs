@@ -22,6 +22,8 @@ pub(super) struct Round {
     /// Compare with every other node, not only those of greater number.
     pub(super) is_all: bool,
     pub(super) wants_all: bool,
+    /// Another one follows at once: a node came back while this one was under way.
+    pub(super) is_again: bool,
     pub(super) pairs: u64,
     /// Those of them that this node compares unless an operator wants them all.
     pub(super) own_pairs: u64,
@@ -39,9 +41,15 @@ impl Round {
 }
 
 impl Upkeep {
-    /// A round begins at once.
+    /// A round begins at once, or when the one ends that is under way.
     pub(super) fn compare_soon(&mut self, now_ns: u64, is_all: bool) {
         let round = &mut self.duties.round;
+        let is_under_way = round.is_soon && round.started > 0;
+        if is_under_way && !is_all {
+            // Begun anew each time, it would never come to the last partitions while nodes come and go.
+            round.is_again = true;
+            return;
+        }
         round.wants_all |= is_all;
         (round.is_soon, round.next_ns) = (true, now_ns);
         (round.partition, round.peer, round.began_ns) = (0, 0, now_ns);
@@ -79,8 +87,9 @@ impl Upkeep {
                 }
                 round.started = 0;
                 (round.partition, round.peer, round.began_ns) = (0, 0, now_ns);
-                (round.is_soon, round.is_all) = (false, false);
-                round.next_ns = now_ns.saturating_add(round.step_ns());
+                (round.is_soon, round.is_all) = (core::mem::take(&mut round.is_again), false);
+                let pause_ns = if round.is_soon { 0 } else { round.step_ns() };
+                round.next_ns = now_ns.saturating_add(pause_ns);
                 return;
             };
             if !round.is_soon {

@@ -38,6 +38,14 @@ pub(super) struct Transfer {
     pub(super) is_fresh: bool,
 }
 
+/// The mark of a whole partition that is on its way to stable media, and what it rests on.
+pub(super) struct Marking {
+    partition: PartitionId,
+    known_ns: Option<u64>,
+    /// `Replica::taints` when it was made.
+    taints: u64,
+}
+
 impl Upkeep {
     pub(super) fn start_transfers(&mut self, turn: &mut Turn<'_>) {
         let now_ns = turn.now.mono_ns;
@@ -132,10 +140,16 @@ impl Upkeep {
 
     /// All that must be compared was: says so on stable media, behind all that came.
     fn mark_gained(&mut self, turn: &mut Turn<'_>, partition: PartitionId) {
-        if let Some(transfer) = self.duties.transfers.get_mut(&partition) {
-            transfer.is_running = true;
-        }
-        let id = self.jobs.insert(Job::Mark(partition));
+        let Some(transfer) = self.duties.transfers.get_mut(&partition) else {
+            return;
+        };
+        transfer.is_running = true;
+        let marking = Marking {
+            partition,
+            known_ns: transfer.known_ns,
+            taints: turn.replica.taints(),
+        };
+        let id = self.jobs.insert(Job::Mark(marking));
         let request = internal(Purpose::Upkeep, id);
         if !turn
             .replica
@@ -147,19 +161,23 @@ impl Upkeep {
 
     /// The mark of a whole partition, and with it all of it, is on stable media, or is not.
     pub(super) fn marked(&mut self, turn: &mut Turn<'_>, id: SlotId, outcome: &Outcome) {
-        let Some(Job::Mark(partition)) = self.jobs.remove(id) else {
+        let Some(Job::Mark(marking)) = self.jobs.remove(id) else {
             return;
         };
+        let partition = marking.partition;
         let now_ns = turn.now.mono_ns;
         let Some(transfer) = self.duties.transfers.get_mut(&partition) else {
             return;
         };
         transfer.is_running = false;
-        if matches!(outcome, Outcome::Written { .. }) {
+        // By another layout than before, or with a loss meanwhile, what was compared says nothing: it is compared anew.
+        let is_still =
+            transfer.known_ns == marking.known_ns && turn.replica.taints() == marking.taints;
+        if matches!(outcome, Outcome::Written { .. }) && is_still {
             self.duties.lost_told.remove(&partition);
             transfer.is_gained = true;
             tell_gained(turn, partition);
-        } else {
+        } else if is_still {
             transfer.not_before_ns = backed_off(&mut transfer.backoff_ns, now_ns);
         }
     }

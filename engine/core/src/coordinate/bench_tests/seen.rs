@@ -42,6 +42,11 @@ impl Net {
         self.nodes[node].cores[0].shard.coordinate_timers()
     }
 
+    /// How much of its background a node's first shard has under way.
+    pub(crate) fn upkeep_jobs(&self, node: usize) -> usize {
+        self.nodes[node].cores[0].shard.upkeep_jobs()
+    }
+
     /// The background's counters of a node's shards.
     pub(crate) fn upkeep(&self, node: usize) -> Vec<UpkeepStats> {
         let cores = self.nodes[node].cores.iter();
