@@ -24,7 +24,7 @@ use crate::base::mark::{self, Mark};
 use crate::base::time::Now;
 use crate::port::{Effect, Effects, FileId, IoError, Ticket};
 use crate::replica::Replica;
-use crate::replica::machine::{Admission, KeyId};
+use crate::replica::machine::{Admission, KeyId, READ_TRIES_MAX};
 use crate::replica::pace::WHOLE;
 use crate::store::format::{
     BATCH_HEADER_BYTES, BatchHeader, FLAG_CONTROL, FLAG_DOUBTFUL, FLAG_DROP, FLAG_EXPIRES,
@@ -54,6 +54,8 @@ struct Victim {
     id: SegmentId,
     at: u32,
     piece_bytes: u32,
+    /// How often the device failed to read the piece.
+    failed_reads: u8,
 }
 
 /// The cleaner's state.
@@ -77,18 +79,15 @@ pub(super) struct Cleaner {
     pub(super) is_awaiting_others: bool,
 }
 
-impl Cleaner {
-    /// When it wants its next step, if it has work.
-    pub(super) const fn next_ns(&self) -> Option<u64> {
-        if self.has_work && self.reading.is_none() {
-            Some(self.next_ns)
-        } else {
-            None
-        }
-    }
-}
-
 impl Replica {
+    /// When the cleaner wants its next step: none while it could not take it, or the loop would look on without a pause.
+    pub(super) fn clean_next_ns(&self) -> Option<u64> {
+        let cleaner = &self.cleaner;
+        let is_held = self.is_stopping || self.is_read_only || self.checkpoints.is_failing();
+        let may_step = cleaner.has_work && cleaner.reading.is_none() && !is_held;
+        may_step.then_some(cleaner.next_ns)
+    }
+
     pub(super) fn find_admission(&self) -> Admission {
         let free = self.log.free_segments();
         if free >= FREE_RESERVE {
@@ -248,6 +247,7 @@ impl Replica {
             id,
             at: 0,
             piece_bytes: PIECE_BYTES,
+            failed_reads: 0,
         });
     }
 
@@ -353,17 +353,24 @@ impl Replica {
             return;
         }
         self.cleaner.reading = None;
-        let Some(victim) = self.cleaner.victim.take() else {
+        let Some(mut victim) = self.cleaner.victim.take() else {
             return;
         };
         match result {
             Ok(bytes) => {
+                victim.failed_reads = 0;
                 let victim = self.copy_piece(now, victim, bytes, effects);
                 self.cleaner.victim = Some(victim);
             }
             Err(_) if self.log.segments.at(victim.id).live_bytes == 0 => {
                 self.stats.read_faults += 1;
                 self.finish_victim(victim.id);
+            }
+            // It may read it the next time, as with records.
+            Err(_) if victim.failed_reads + 1 < READ_TRIES_MAX => {
+                self.stats.read_faults += 1;
+                victim.failed_reads += 1;
+                self.cleaner.victim = Some(victim);
             }
             Err(_) => {
                 self.stats.read_faults += 1;

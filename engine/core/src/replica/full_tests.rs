@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::base::ids::{NodeId, PartitionId};
-use crate::port::{Durability, Effects, Event, Failure, Outcome, RequestId};
+use crate::port::{
+    Condition, ContextArg, Durability, Effects, Event, Expiry, Failure, Op, Outcome, Put, Request,
+    RequestId,
+};
 use crate::replica::bench_tests::{Bench, config, name, seeds};
+use crate::replica::machine::Admission;
 use crate::replica::{ShardConfig, WriteState};
 
 const VALUE: [u8; 1000] = [7; 1000];
@@ -423,6 +427,54 @@ fn writes_that_wait_for_a_commit_are_refused_beyond_what_may_wait() {
     assert_eq!(bench.shard.status().shed, 2);
     let id = bench.put(&name(6), &VALUE, Some(Durability::One));
     assert!(matches!(bench.wait(id).0, Outcome::Written { .. }));
+}
+
+#[test]
+fn a_put_that_waits_for_room_is_answered_at_its_deadline() {
+    let mut bench = Bench::new(1, config(12, 64 << 10));
+    for k in 0..100_000u64 {
+        bench.put(&name(k % 50), &VALUE, None);
+        if k % 20 == 0 {
+            bench.turns(1);
+        }
+        if bench.shard.admission == Admission::Wait {
+            break;
+        }
+    }
+    let (id, key) = (RequestId(1 << 40), name(1));
+    let deadline_ns = bench.now.mono_ns + 1_000_000;
+    bench.event(Event::Request(Request {
+        id,
+        deadline_ns: Some(deadline_ns),
+        bucket: b"default",
+        key: &key,
+        token: crate::base::hash::token(b"default", &key),
+        durability: None,
+        quorum: Default::default(),
+        wants_object: false,
+        is_forwarded: false,
+        op: Op::Put(Put {
+            context: ContextArg::Latest,
+            value: &VALUE,
+            expiry: Expiry::Never,
+            condition: Condition::Always,
+            want_previous: false,
+            want_context: false,
+            write_id: None,
+        }),
+    }));
+    // The disk does nothing meanwhile, so no room comes.
+    for _ in 0..20 {
+        bench.now.mono_ns += 1_000_000;
+        let due_ns = bench.shard.next_deadline_ns();
+        if due_ns.is_some_and(|at_ns| at_ns <= bench.now.mono_ns) {
+            bench.event(Event::Tick);
+        }
+    }
+    assert!(bench.shard.admission == Admission::Wait);
+    let answer = bench.answers.get(&id.0).map(|(outcome, _)| *outcome);
+    let late = Outcome::Failed(Failure::DeadlineNotApplied);
+    assert_eq!(format!("{answer:?}"), format!("{:?}", Some(late)));
 }
 
 #[test]

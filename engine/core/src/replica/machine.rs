@@ -26,6 +26,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use commits::CommitWaiter;
 use reads::PendingRead;
 
+pub(super) use reads::READ_TRIES_MAX;
+
 use crate::base::hash;
 use crate::base::ids::{BatchNumber, PartitionId, SegmentId, Token};
 use crate::base::limits::{BUCKET_BYTES_MAX, KEY_BYTES_MAX};
@@ -304,8 +306,8 @@ impl Replica {
             waiting,
             others,
             self.log.prepare_retry_ns(),
-            self.cleaner.next_ns(),
-            self.scrubber.next_ns(),
+            self.clean_next_ns(),
+            self.scrub_next_ns(),
             self.checkpoint_next_ns(),
         ]
         .into_iter()
@@ -314,7 +316,8 @@ impl Replica {
     }
 
     fn oldest_wait_ns(&self) -> Option<u64> {
-        (self.waiting > 0).then_some(self.last_turn_ns)
+        let is_any = self.waiting > 0 || !self.stalled.is_empty();
+        is_any.then_some(self.last_turn_ns)
     }
 
     /// Requests for these keys are about to come: loads what they will look at first, the slots of all, the digest's leaves

@@ -174,6 +174,11 @@ impl BackgroundPace {
         self.paid_upto_ns <= now_ns
     }
 
+    /// From when on something may be begun.
+    pub(super) const fn open_ns(&self) -> u64 {
+        self.paid_upto_ns
+    }
+
     /// Spends so many bytes.
     pub(crate) fn spend(&mut self, now_ns: u64, bytes: u64) {
         let cost_ns = bytes.saturating_mul(1_000_000_000 / 1024) / (self.bytes_per_s() / 1024);

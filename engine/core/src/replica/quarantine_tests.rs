@@ -7,6 +7,7 @@ use crate::base::ids::SegmentId;
 use crate::port::{
     Condition, ContextArg, Durability, Effects, Expiry, Failure, FileId, Op, Put, RequestId,
 };
+use crate::replica::PaceConfig;
 use crate::replica::bench_tests::{Bench, config, name, seeds};
 use crate::store::place::tag15;
 use crate::store::segment::SegmentState;
@@ -259,4 +260,41 @@ fn what_others_brought_back_ends_the_quarantine_for_good() {
         }
     }
     assert!(tried > 0);
+}
+
+/// What the cleaner could not copy is read by nobody; where others have it, it is to come back from them.
+#[test]
+fn what_is_damaged_in_a_quarantined_segment_is_found_without_a_request() {
+    for seed in 0..seeds(12) {
+        let mut bench = filled(seed);
+        bench.shard.set_replicated(true);
+        rot(&mut bench, &name(seed * 7 % COLD));
+        until(&mut bench, |bench| {
+            bench.shard.status().segments_quarantined > 0
+        });
+        bench.shard.config.scrub_ns = 200_000_000;
+        bench.shard.set_pace(PaceConfig::default());
+        let upto = bench.shard.status().scrubs + 2;
+        until(&mut bench, |bench| bench.shard.status().scrubs >= upto);
+        assert_eq!(bench.shard.tainted().count(), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_read_of_the_cleaners_that_failed_once_costs_no_segment() {
+    for seed in 0..seeds(12) {
+        let mut bench = filled(seed);
+        for _ in 0..6 {
+            bench.disk.fail_reads = 1;
+            until(&mut bench, |bench| bench.disk.fail_reads == 0);
+            let freed = bench.shard.status().segments_freed;
+            until(&mut bench, |bench| {
+                bench.shard.status().segments_freed > freed + 2
+            });
+        }
+        let status = bench.shard.status();
+        assert_eq!(status.segments_quarantined, 0, "seed {seed}");
+        assert_eq!((status.read_faults, status.damage), (6, vec![]));
+        check(&mut bench, seed, COLD);
+    }
 }

@@ -44,6 +44,7 @@ impl Replica {
         // What stood before the token that is looked at: where this call ends when one of its records is missing.
         let (mut token_start, mut found_before, mut token_before) = (start, 0, None);
         let mut missing: Vec<(Place, Token)> = Vec::new();
+        let mut passed_by = 0;
         let mut last_token = None;
         let mut passed: Vec<Place> = Vec::new();
         // Another node's walk is through one partition, an own one through those in a row that this node answers for.
@@ -115,6 +116,7 @@ impl Replica {
                     effects.bytes.truncate(token_start as usize);
                     found = found_before;
                     next_cursor = token_before.map_or(0, |token: Token| token.0);
+                    passed_by = looked_at as u32;
                 }
                 missing.push((entry.place, token));
                 continue;
@@ -162,7 +164,18 @@ impl Replica {
         if found == 0
             && let Some(first) = first
         {
-            return self.wait_for_read_of(first, request, effects);
+            // What it went past without listing it need not be read again: memory may not hold all of it at once.
+            let behind = (next_cursor > 0)
+                .then_some(Token(next_cursor))
+                .filter(|behind| !slices.is_beginning(*behind, shard));
+            let op = match (request.op, behind) {
+                (Op::Scan { .. }, Some(behind)) => Op::Scan {
+                    cursor: behind.0,
+                    count: (count as u32).saturating_sub(passed_by).max(1),
+                },
+                (op, _) => op,
+            };
+            return self.wait_for_read_of(first, &Request { op, ..*request }, effects);
         }
         if let Some((first, token)) = first {
             self.start_scan_read(first, token, effects);

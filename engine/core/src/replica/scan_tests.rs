@@ -6,7 +6,7 @@ use crate::port::{Durability, Op, Outcome};
 use crate::replica::bench_tests::{Bench, config, name, seeds};
 
 /// The keys of one walk, each with how often it was seen; other keys are written meanwhile.
-fn walk(
+pub(super) fn walk(
     bench: &mut Bench,
     count: u32,
     mut meanwhile: impl FnMut(&mut Bench),
@@ -187,5 +187,37 @@ fn a_walk_passes_over_what_it_cannot_read_counts_it_and_sees_all_else() {
                 "seed {seed}"
             );
         }
+    }
+}
+
+/// The cache has room for a few of the records only, and none of them is of the walk's bucket.
+#[test]
+fn a_walk_goes_past_more_than_memory_holds() {
+    for seed in 0..seeds(5) {
+        let mut settings = config(40, 64 << 10);
+        settings.buckets.push(crate::replica::Bucket::new(b"other"));
+        let mut bench = Bench::new(seed, settings);
+        for k in 0..600 {
+            let id = bench.put(&name(k), &[1; 400], Some(Durability::One));
+            bench.wait(id);
+        }
+        bench.stop_and_start();
+        let before = bench.shard.status().disk_reads;
+        let (mut cursor, mut calls) = (0, 0);
+        loop {
+            let count = 4096;
+            let id = bench.send_in(b"other", b"", Op::Scan { cursor, count }, None);
+            let Outcome::Keys { next_cursor, keys } = bench.wait(id).0 else {
+                panic!("not keys")
+            };
+            assert_eq!(keys.start, keys.end, "seed {seed}");
+            (cursor, calls) = (next_cursor, calls + 1);
+            if next_cursor == 0 {
+                break;
+            }
+        }
+        assert!(calls <= 2, "seed {seed}: {calls}");
+        let read = bench.shard.status().disk_reads - before;
+        assert!(read < 600 * 600 / 4, "seed {seed}: {read}");
     }
 }

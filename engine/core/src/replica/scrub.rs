@@ -1,6 +1,6 @@
 //! Scrubbing: what lies on the disk is read once in a while, so that what rotted there is found while others still have it.
 //!
-//! A pass goes through the sealed segments from the oldest on, a piece at a time, spread evenly over `scrub_ns`. Where
+//! A pass goes through the sealed and the quarantined segments from the oldest on, a piece at a time, spread evenly over `scrub_ns`. Where
 //! something in a piece does not verify, the index is gone through, a bounded number of entries at a time, for records that
 //! lie there and were not seen whole. Each of these is read as a get would read it; that read decides whether it is damaged,
 //! and does what is to be done: it is told with its place, and where others have copies it is brought back from them.
@@ -61,18 +61,21 @@ pub(super) struct Scrubber {
     suspect: Option<Suspect>,
 }
 
-impl Scrubber {
-    /// When it wants its next step.
-    pub(super) fn next_ns(&self) -> Option<u64> {
-        self.next_ns.filter(|_| self.reading.is_none())
-    }
-}
-
 impl Replica {
+    /// When it wants its next step: not before it can take it, or the loop would look on without a pause.
+    pub(super) fn scrub_next_ns(&self) -> Option<u64> {
+        let next_ns = self.scrubber.next_ns?;
+        let may_step = !self.is_scrub_idle() && self.scrubber.reading.is_none();
+        may_step.then(|| next_ns.max(self.background.open_ns()))
+    }
+
+    const fn is_scrub_idle(&self) -> bool {
+        self.config.scrub_ns == 0 || self.is_stopping || self.is_read_only
+    }
+
     /// One step: a piece is asked of the disk, or the index is looked through for what lies in a bad one.
     pub(super) fn scrub_step(&mut self, now: Now, effects: &mut Effects) {
-        let is_idle = self.config.scrub_ns == 0 || self.is_stopping || self.is_read_only;
-        if is_idle || self.scrubber.reading.is_some() {
+        if self.is_scrub_idle() || self.scrubber.reading.is_some() {
             return;
         }
         let Some(next_ns) = self.scrubber.next_ns else {
@@ -134,7 +137,11 @@ impl Replica {
 
     fn scrubbed_segments(&self) -> impl Iterator<Item = (SegmentId, &Segment)> {
         (self.log.segments.iter()).filter(|(_, segment)| {
-            segment.state == SegmentState::Sealed && segment.live_bytes > 0 && !segment.is_missing
+            let is_at_rest = matches!(
+                segment.state,
+                SegmentState::Sealed | SegmentState::Quarantined
+            );
+            is_at_rest && segment.live_bytes > 0 && !segment.is_missing
         })
     }
 
@@ -221,7 +228,7 @@ impl Replica {
             }
         }
         for (place, token) in found {
-            self.start_scan_read(place, token, effects);
+            self.start_scrub_read(place, token, effects);
         }
         if !is_through {
             self.scrubber.suspect = Some(suspect);

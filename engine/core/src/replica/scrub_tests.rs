@@ -3,6 +3,8 @@
 use crate::base::ids::SegmentId;
 use crate::port::{Durability, Failure};
 use crate::replica::bench_tests::{Bench, config, name, seeds};
+use crate::replica::scan_tests::walk;
+use crate::replica::status::WriteState;
 use crate::store::segment::SegmentState;
 
 const KEYS: u64 = 800;
@@ -142,4 +144,41 @@ fn a_piece_that_cannot_be_read_is_read_record_by_record() {
         assert_eq!(after.damage_unrepaired, 0, "seed {seed}");
         assert_eq!(failed(&mut bench), 0, "seed {seed}");
     }
+}
+
+#[test]
+fn a_read_that_failed_hides_no_key_from_a_walk() {
+    for seed in 0..seeds(5) {
+        let mut bench = filled(seed);
+        scrub(&mut bench, 1);
+        // A piece, and then one of its records.
+        bench.disk.fail_reads = 2;
+        scrub(&mut bench, 1);
+        bench.turns(50);
+        assert_eq!(bench.shard.status().read_faults, 2, "seed {seed}");
+        let seen = walk(&mut bench, 100, |_| {});
+        assert_eq!(seen.len() as u64, KEYS, "seed {seed}");
+        assert_eq!(bench.shard.status().scan_unreadable, 0, "no walk met it");
+    }
+}
+
+#[test]
+fn a_step_that_cannot_be_taken_now_is_not_waited_for_awake() {
+    let rests = |bench: &mut Bench| {
+        bench.turns(500);
+        let now_ns = bench.now.mono_ns;
+        let next_ns = bench.shard.next_deadline_ns();
+        next_ns.is_none_or(|at_ns| at_ns > now_ns)
+    };
+    let mut bench = filled(1);
+    bench.turns(50);
+    let now_ns = bench.now.mono_ns;
+    bench.shard.background.spend(now_ns, 1 << 30);
+    assert!(rests(&mut bench), "the background may begin nothing");
+    let mut bench = filled(1);
+    bench.disk.fail_writes = u32::MAX;
+    let id = bench.put(&name(0), &value_of(0), Some(Durability::One));
+    bench.wait(id);
+    assert_eq!(bench.shard.status().writes, WriteState::ReadOnly);
+    assert!(rests(&mut bench), "the shard is read-only");
 }

@@ -119,6 +119,18 @@ impl Replica {
                 effects.reply(waiter.id, Outcome::Failed(Failure::InDoubt));
             }
         }
+        let is_over = |request: &OwnedRequest| is_late(request.request().deadline_ns);
+        if self.stalled.iter().any(is_over) {
+            let (late, rest): (VecDeque<_>, VecDeque<_>) = core::mem::take(&mut self.stalled)
+                .into_iter()
+                .partition(is_over);
+            self.stalled = rest;
+            for request in late {
+                self.stats.deadlines_missed += 1;
+                let failure = Failure::DeadlineNotApplied;
+                effects.reply(request.request().id, Outcome::Failed(failure));
+            }
+        }
         for read in self.reads.values_mut() {
             let waiters = core::mem::take(&mut read.waiters);
             for waiter in waiters {

@@ -17,7 +17,7 @@ pub(super) struct PendingRead {
 }
 
 /// Reads of one record that may fail before it counts as lost.
-const READ_TRIES_MAX: u8 = 4;
+pub(in crate::replica) const READ_TRIES_MAX: u8 = 4;
 /// Places of which failed reads are counted.
 const FAILED_READS_KEPT_MAX: usize = 1024;
 
@@ -84,6 +84,16 @@ impl Replica {
         if let Some(read) = self.reads.get_mut(&ticket) {
             read.is_for_upkeep = true;
         }
+    }
+
+    /// Reads the record at `place` to see whether it is whole. No walk comes to it: one that does reads it itself.
+    pub(in crate::replica) fn start_scrub_read(
+        &mut self,
+        place: Place,
+        token: Token,
+        effects: &mut Effects,
+    ) {
+        self.start_read_as(place, token, true, effects);
     }
 
     /// Reads the record at `place`, which a walk will come to.
