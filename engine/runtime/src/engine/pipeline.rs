@@ -30,7 +30,7 @@ const MANY_IN_FLIGHT: usize = 8;
 /// When a batch is offered again to a mailbox that was full.
 const RETRY_AFTER: Duration = Duration::from_micros(200);
 
-/// Many requests in flight.
+/// Many requests in flight, carried out and answered in any order, also those on one key.
 pub struct Pipeline {
     engine: Engine,
     batches: Vec<Option<Batch>>,
@@ -193,7 +193,8 @@ impl Pipeline {
         }
     }
 
-    /// Takes the answers that are there, without waiting; returns how many.
+    /// Takes the answers that are there, without waiting; returns how many. Sends nothing: what a full mailbox did not take
+    /// goes with the next [`flush`](Self::flush) or [`wait`](Self::wait).
     pub fn poll(&mut self, mut take: impl FnMut(Reply<'_>)) -> usize {
         let mut taken = 0;
         while let Some(replies) = self.tray.take() {
