@@ -27,9 +27,10 @@ use crate::replica::Replica;
 use crate::replica::machine::{Admission, KeyId, READ_TRIES_MAX};
 use crate::replica::pace::WHOLE;
 use crate::store::format::{
-    BATCH_HEADER_BYTES, BatchHeader, FLAG_CONTROL, FLAG_DOUBTFUL, FLAG_DROP, FLAG_EXPIRES,
-    FLAG_TOMBSTONE, Record, RecordHeader, walk_batch,
+    BatchHeader, FLAG_CONTROL, FLAG_DOUBTFUL, FLAG_DROP, FLAG_EXPIRES, FLAG_TOMBSTONE, Record,
+    RecordHeader, walk_batch,
 };
+use crate::store::piece::{Part, Piece};
 use crate::store::segment::{Segment, SegmentState};
 use crate::version::ObjectView;
 
@@ -388,37 +389,34 @@ impl Replica {
         bytes: &[u8],
         effects: &mut Effects,
     ) -> Victim {
-        let block = self.config.block_bytes;
         let Some(segment) = self.log.segments.get(victim.id) else {
             return victim;
         };
-        let (generation, used) = (segment.generation, segment.used_bytes);
-        let mut at = 0;
-        while at < bytes.len() {
-            let here = victim.at + at as u32;
-            let header = BatchHeader::decode(&bytes[at..])
-                .filter(|h| h.generation == generation && h.offset == here);
-            let Some(header) = header else {
-                // Padding of a fault, or damage; what was live in it shows as live bytes at the end.
-                at += block as usize;
-                continue;
-            };
-            let end = at + header.bytes as usize;
-            if end > bytes.len() && here + header.bytes <= used {
-                victim.piece_bytes = header.bytes.next_multiple_of(block).max(PIECE_BYTES);
-                victim.at = here;
-                return victim;
+        let mut piece = Piece {
+            generation: segment.generation,
+            used_bytes: segment.used_bytes,
+            block_bytes: self.config.block_bytes,
+            offset: victim.at,
+            bytes,
+        };
+        while let Some((here, part)) = piece.next_part() {
+            match part {
+                // What was live in it shows as live bytes at the end.
+                Part::Hole => {}
+                Part::Longer(wanted_bytes) => {
+                    victim.piece_bytes = wanted_bytes.max(PIECE_BYTES);
+                    victim.at = here;
+                    return victim;
+                }
+                Part::Batch(header, batch) => {
+                    if !self.copy_batch(now, victim.id, &header, batch, effects) {
+                        victim.at = here;
+                        return victim;
+                    }
+                }
             }
-            let batch = &bytes[at..end.min(bytes.len())];
-            if !self.copy_batch(now, victim.id, &header, batch, effects) {
-                victim.at = here;
-                return victim;
-            }
-            at = (at + header.bytes as usize)
-                .next_multiple_of(block as usize)
-                .max(at + BATCH_HEADER_BYTES);
         }
-        victim.at = victim.at.saturating_add(at as u32);
+        victim.at = piece.offset;
         victim.piece_bytes = PIECE_BYTES;
         victim
     }

@@ -11,7 +11,8 @@ use crate::base::ids::{SegmentId, Token};
 use crate::base::time::Now;
 use crate::port::{Effect, Effects, FileId, IoError, Ticket};
 use crate::replica::Replica;
-use crate::store::format::{BATCH_HEADER_BYTES, BatchHeader, walk_batch};
+use crate::store::format::walk_batch;
+use crate::store::piece::{Part, Piece};
 use crate::store::segment::{Segment, SegmentState};
 
 /// A piece that is read at once, unless a batch is longer.
@@ -176,7 +177,7 @@ impl Replica {
             Ok(bytes) => walk_piece(at, bytes, (used_bytes, self.config.block_bytes)),
             Err(_) => {
                 self.stats.read_faults += 1;
-                Piece {
+                Walked {
                     upto: upto.min(used_bytes),
                     is_whole: false,
                     records: Vec::new(),
@@ -237,7 +238,7 @@ impl Replica {
 }
 
 /// What a piece has.
-struct Piece {
+struct Walked {
     /// Where the next one begins.
     upto: u32,
     is_whole: bool,
@@ -247,38 +248,32 @@ struct Piece {
     wanted_bytes: Option<u32>,
 }
 
-fn walk_piece(start: Cursor, bytes: &[u8], (used_bytes, block): (u32, u32)) -> Piece {
-    let mut piece = Piece {
+fn walk_piece(start: Cursor, bytes: &[u8], (used_bytes, block_bytes): (u32, u32)) -> Walked {
+    let mut walked = Walked {
         upto: start.offset,
         is_whole: true,
         records: Vec::new(),
         wanted_bytes: None,
     };
-    let mut at = 0;
-    while at < bytes.len() {
-        let here = start.offset + at as u32;
-        let header = BatchHeader::decode(&bytes[at..])
-            .filter(|header| header.generation == start.generation && header.offset == here);
-        let Some(header) = header else {
-            piece.is_whole = false;
-            at += block as usize;
-            continue;
-        };
-        let end = at + header.bytes as usize;
-        if end > bytes.len() && here.saturating_add(header.bytes) <= used_bytes {
-            piece.upto = here;
-            piece.wanted_bytes = Some(header.bytes.next_multiple_of(block));
-            return piece;
+    let mut piece = Piece {
+        generation: start.generation,
+        used_bytes,
+        block_bytes,
+        offset: start.offset,
+        bytes,
+    };
+    while let Some((_, part)) = piece.next_part() {
+        match part {
+            Part::Hole => walked.is_whole = false,
+            Part::Longer(wanted_bytes) => walked.wanted_bytes = Some(wanted_bytes),
+            Part::Batch(header, batch) => {
+                walk_batch(&header, batch, |offset, record| match record {
+                    Ok(_) => walked.records.push(offset),
+                    Err(_) => walked.is_whole = false,
+                })
+            }
         }
-        let batch = &bytes[at..end.min(bytes.len())];
-        walk_batch(&header, batch, |offset, record| match record {
-            Ok(_) => piece.records.push(offset),
-            Err(_) => piece.is_whole = false,
-        });
-        at = end
-            .next_multiple_of(block as usize)
-            .max(at + BATCH_HEADER_BYTES);
     }
-    piece.upto = start.offset.saturating_add(at as u32).min(used_bytes);
-    piece
+    walked.upto = piece.offset.min(used_bytes);
+    walked
 }

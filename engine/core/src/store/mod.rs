@@ -8,6 +8,7 @@
 //! - `buffer`, `segment`, `log`: what is appended to, and read while it is in memory;
 //! - `index`, `cache`, `digest`: what is in RAM of each key;
 //! - `log_reader`, `tails`, `recovery`, `checkpoint`: from files to an index and a log that goes on;
+//! - `piece`: a part of a segment as the background reads it;
 //! - `cut`: where the logs of a node's shards end after a crash.
 
 pub mod buffer;
@@ -20,6 +21,7 @@ pub mod frontier;
 pub mod index;
 pub mod log;
 mod log_reader;
+pub(crate) mod piece;
 pub mod place;
 pub mod preface;
 pub mod recovery;
